@@ -1,0 +1,1 @@
+"""The engine: data sets, networks, training, prediction and evaluation, with no knowledge of a terminal."""

@@ -1,0 +1,159 @@
+"""The registry of actions: what can be done, with which parameters, by which function."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+
+from deepscem_tui.engine import parameters as p
+from deepscem_tui.engine.context import Context
+from deepscem_tui.engine.errors import ParameterError
+from deepscem_tui.engine.results import Result
+
+
+@dataclass(frozen=True)
+class Action:
+    """One thing that can be done.
+
+    Args:
+        name: As on the command line.
+        parameters: Its declaration.
+        function: ``module:name`` below ``deepscem_tui.engine``, imported when the action is carried out.
+        group: Heading in the list of actions.
+        tensorflow: Whether it computes with TensorFlow.
+        run: Whether it writes a run folder.
+    """
+
+    name: str
+    parameters: type[p.Parameters]
+    function: str
+    group: str
+    tensorflow: bool = False
+    run: bool = False
+
+    @property
+    def help(self) -> str:
+        return (self.parameters.__doc__ or "").strip()
+
+    def carry_out(self, parameters: p.Parameters, context: Context) -> Result:
+        """Import the action's function and call it.
+
+        Raises:
+            EngineError: as the action's function says.
+        """
+        module, _, name = self.function.partition(":")
+        result = getattr(import_module(f"deepscem_tui.engine.{module}"), name)(parameters, context)
+        assert isinstance(result, Result)
+        return result
+
+
+_DATA, _MODELS, _WORK = "Data sets", "Models", "Training, prediction, evaluation"
+
+ACTIONS: dict[str, Action] = {
+    action.name: action
+    for action in (
+        Action("demo", p.Demo, "demo:demo", _WORK, tensorflow=True),
+        Action("create-dataset", p.CreateDataset, "dataset_actions:create_dataset", _DATA),
+        Action("add-sample", p.AddSample, "dataset_actions:add_sample", _DATA),
+        Action("crop-sample", p.CropSample, "dataset_actions:crop_sample", _DATA),
+        Action("rename-dataset", p.RenameDataset, "dataset_actions:rename_dataset", _DATA),
+        Action("rename-sample", p.RenameSample, "dataset_actions:rename_sample", _DATA),
+        Action("remove-sample", p.RemoveSample, "dataset_actions:remove_sample", _DATA),
+        Action("set-aliases", p.SetAliases, "dataset_actions:set_aliases", _DATA),
+        Action("save-dataset", p.SaveDataset, "dataset_actions:save_dataset", _DATA),
+        Action("export-sample", p.ExportSample, "dataset_actions:export_sample", _DATA),
+        Action("distance-transform", p.DistanceTransform, "dataset_actions:distance_transform", _DATA),
+        Action("check-dataset", p.CheckDataset, "dataset_actions:check_dataset", _DATA),
+        Action("info", p.Info, "info:info", _DATA),
+        Action("preview", p.Preview, "preview:preview", _DATA),
+        Action("create-model", p.CreateModel, "model_actions:create_model", _MODELS, tensorflow=True),
+        Action("convert-model", p.ConvertModel, "model_actions:convert_model", _MODELS, tensorflow=True),
+        Action("train", p.Train, "training:train", _WORK, tensorflow=True, run=True),
+        Action("predict", p.Predict, "prediction:predict", _WORK, tensorflow=True, run=True),
+        Action("evaluate", p.Evaluate, "evaluation:evaluate", _WORK),
+    )
+}
+
+
+def is_argument(field: FieldInfo) -> bool:
+    """Whether a parameter stands on the command line without its name."""
+    extra = field.json_schema_extra
+    return isinstance(extra, dict) and bool(extra.get("argument"))
+
+
+def spelling(name: str, field: FieldInfo) -> str:
+    """A parameter as it is written on the command line: ``IMAGE`` or ``--batch-size``."""
+    return name.upper() if is_argument(field) else "--" + name.replace("_", "-")
+
+
+def build(action: Action, values: Mapping[str, Any]) -> p.Parameters:
+    """Check ``values`` against the action's declaration.
+
+    Raises:
+        ParameterError: in the terms of the command line, naming every parameter at fault.
+    """
+    try:
+        return action.parameters.model_validate(dict(values))
+    except ValidationError as error:
+        fields = action.parameters.model_fields
+        complaints = []
+        for item in error.errors():
+            location = item["loc"]
+            text = _plain(item["type"], item["msg"], item.get("ctx", {}), item["input"])
+            if not location:
+                complaints.append(text)
+            elif str(location[0]) in fields:
+                name = str(location[0])
+                complaints.append(f"{spelling(name, fields[name])} {text}")
+            else:
+                complaints.append(f"there is no parameter {str(location[0])!r}")
+        hint = f"See: deepscem-tui run {action.name} --help"
+        raise ParameterError("; ".join(dict.fromkeys(complaints)), hint) from None
+
+
+def _plain(kind: str, message: str, limits: Mapping[str, Any], given: Any) -> str:
+    """A pydantic complaint in plain words."""
+    words = {
+        "missing": "is missing",
+        "greater_than_equal": "must be at least {ge} (it is {given})",
+        "greater_than": "must be above {gt} (it is {given})",
+        "less_than_equal": "must be at most {le} (it is {given})",
+        "less_than": "must be below {lt} (it is {given})",
+        "int_parsing": "must be a whole number (it is {given!r})",
+        "int_from_float": "must be a whole number (it is {given!r})",
+        "float_parsing": "must be a number (it is {given!r})",
+        "finite_number": "must be a finite number (it is {given})",
+        "literal_error": "must be {expected} (it is {given!r})",
+        "bool_parsing": "must be true or false (it is {given!r})",
+    }
+    if kind in words:
+        return words[kind].format(given=given, **limits)
+    return message.removeprefix("Value error, ")
+
+
+def command_line(action: Action, parameters: p.Parameters) -> str:
+    """The same thing as a command: every parameter that is not at its default."""
+    words = ["deepscem-tui", "run", action.name]
+    options: list[str] = []
+    shown = parameters.model_dump(mode="json")
+    for name, field in action.parameters.model_fields.items():
+        value = getattr(parameters, name)
+        if not field.is_required() and value == field.get_default():
+            continue
+        if is_argument(field):
+            words += [str(item) for item in (value if isinstance(value, tuple) else (value,))]
+        elif isinstance(value, bool):
+            options.append(spelling(name, field) if value else "--no-" + name.replace("_", "-"))
+        elif isinstance(shown[name], list):
+            for item in shown[name]:
+                options += [spelling(name, field), str(item)]
+        else:
+            options += [spelling(name, field), str(value if isinstance(value, Path) else shown[name])]
+    return shlex.join(words + options)

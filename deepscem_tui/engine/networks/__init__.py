@@ -1,0 +1,1 @@
+"""Networks: U-Net and FCN, and the blocks that they are built of."""

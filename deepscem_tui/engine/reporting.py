@@ -1,0 +1,34 @@
+"""How an action tells what it does: to a terminal, to a run folder, to a screen, or to nobody."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class Reporter:
+    """Receives what an action has to say; this base class ignores all of it.
+
+    Methods may be called from the thread that carries out the action only.
+    """
+
+    def message(self, text: str) -> None:
+        """Say in one line what is being done, or was found."""
+
+    def warning(self, text: str) -> None:
+        """Say in one line what is unusual and what was done about it."""
+
+    def progress(self, task: str, done: float, total: float, unit: str = "", note: str = "") -> None:
+        """Say how far a task is.
+
+        Call it as often as convenient: whoever shows it decides how often to draw.
+
+        Args:
+            task: What is being done; a new text is a new task.
+            done: Units finished so far.
+            total: Units in all; the task has ended when ``done`` reaches it.
+            unit: What is counted, in the plural (``"slices"``); ``"B"`` for bytes.
+            note: A few words on the present state, such as a loss.
+        """
+
+    def event(self, kind: str, **facts: Any) -> None:
+        """Record a fact for whoever watches the run (JSON types only)."""

@@ -1,0 +1,47 @@
+"""What an action gives back: the same facts for a table, a JSON document and a screen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of plain values (str, int, float, bool, None) under named columns.
+
+    ``name`` is the table's key in the JSON document, where each row is an object.
+    """
+
+    name: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+
+    def as_dicts(self) -> list[dict[str, Any]]:
+        return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
+
+
+@dataclass(frozen=True)
+class Result:
+    """The outcome of an action.
+
+    Args:
+        summary: One sentence: what was done.
+        facts: Further values by name (JSON types only).
+        tables: Tables, shown before the summary.
+        text: Text art to print as it is, such as a slice preview; may hold ANSI colours.
+        ok: False when the action did its work and found a fault (``check-dataset``): exit status 3.
+    """
+
+    summary: str
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    tables: Sequence[Table] = ()
+    text: str = ""
+    ok: bool = True
+
+    def as_json(self) -> dict[str, Any]:
+        document: dict[str, Any] = {"summary": self.summary, **self.facts}
+        for table in self.tables:
+            document[table.name] = table.as_dicts()
+        return document

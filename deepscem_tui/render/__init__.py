@@ -1,0 +1,1 @@
+"""Pure functions from arrays to terminal cells: numpy and rich only."""
