@@ -1,0 +1,322 @@
+"""Where tiles lie when an image is predicted piece by piece: planned first, without touching the image.
+
+A network with pooling sees an image on a grid: a tile gives what the whole image would only if it starts on a multiple
+of the network's divisor, and only further from its inner edges than the network's receptive radius. So along each axis
+
+- the image is extended at its far end, by reflection, to a multiple of the divisor, and no further;
+- all tiles have one length, a multiple of the divisor, and start on multiples of it, the first at 0, the last flush
+  with the extended end;
+- neighbours overlap by twice the margin or more, and each voxel belongs to the tile it lies deepest in.
+
+With a margin of the receptive radius the joined tiles equal the prediction of the extended image in one piece.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import pairwise, product
+from math import prod
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from deepscem_tui.engine.errors import ParameterError
+
+__all__ = ["AxisPlan", "Layer", "Tile", "TilePlan", "cut", "default_tile", "plan_tiles"]
+
+Join = Literal["crop", "none"]
+Shape = tuple[int, int, int]
+
+# Voxels of the default tile: a slice of 1024 x 1024, a cube of 128.
+_DEFAULT_VOXELS = {2: 1024 * 1024, 3: 128**3}
+
+
+@dataclass(frozen=True)
+class AxisPlan:
+    """The tiles along one axis.
+
+    Args:
+        size: Voxels of the image.
+        padded: The same, rounded up to the divisor.
+        tile: Length of every tile.
+        margin: Voxels at an inner end of a tile that are left to its neighbour, at least; 0 with a single tile.
+        starts: First voxel of each tile, ascending.
+    """
+
+    size: int
+    padded: int
+    tile: int
+    margin: int
+    starts: tuple[int, ...]
+
+    @cached_property
+    def cores(self) -> tuple[tuple[int, int], ...]:
+        """The voxels ``(start, stop)`` that each tile owns; together ``0..size``, without gap or overlap.
+
+        Where two tiles of one length overlap, a voxel lies deeper in the one on its side of the middle.
+        """
+        inner = [(here + self.tile + after) // 2 for here, after in pairwise(self.starts)]
+        borders = [0, *inner, self.size]
+        return tuple(pairwise(borders))
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A tile: where it starts, Z, Y, X, and the voxels it owns, as one ``(start, stop)`` an axis."""
+
+    start: Shape
+    core: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Tiles that are computed together: the slices they read and those they own, ``(start, stop)``, and the tiles."""
+
+    read: tuple[int, int]
+    own: tuple[int, int]
+    tiles: tuple[Tile, ...]
+
+
+@dataclass(frozen=True)
+class TilePlan:
+    """Where the tiles of an image lie.
+
+    Args:
+        dimension: 2 for a network of slices (tiles are one voxel thick), 3 for one of volumes.
+        divisor: Sizes that the network takes are multiples of it.
+        radius: How far a voxel's result reaches into the image, in voxels.
+        join: ``"crop"`` for tiles that overlap, ``"none"`` for tiles side by side.
+        axes: The plan along Z, Y and X.
+        notes: What was changed in the request, one sentence each.
+    """
+
+    dimension: int
+    divisor: int
+    radius: int
+    join: str
+    axes: tuple[AxisPlan, AxisPlan, AxisPlan]
+    notes: tuple[str, ...] = field(default=(), compare=False)
+
+    @property
+    def shape(self) -> Shape:
+        return _triple(axis.size for axis in self.axes)
+
+    @property
+    def padded(self) -> Shape:
+        return _triple(axis.padded for axis in self.axes)
+
+    @property
+    def tile(self) -> Shape:
+        return _triple(axis.tile for axis in self.axes)
+
+    @property
+    def margin(self) -> Shape:
+        return _triple(axis.margin for axis in self.axes)
+
+    @property
+    def n_tiles(self) -> int:
+        return prod(len(axis.starts) for axis in self.axes)
+
+    @property
+    def tile_voxels(self) -> int:
+        return prod(self.tile)
+
+    @property
+    def wasted(self) -> float:
+        """Share, 0 to 1, of the computed voxels that is thrown away."""
+        return 1 - prod(self.shape) / (self.n_tiles * self.tile_voxels)
+
+    @property
+    def exact(self) -> bool:
+        """Whether the result equals that of the extended image in one piece."""
+        return all(len(axis.starts) == 1 or axis.margin >= self.radius for axis in self._tiled_axes)
+
+    @property
+    def shortfall(self) -> str:
+        """A sentence about the margin where it is less than the receptive radius; empty where it is not."""
+        if self.exact or self.join == "none":
+            return ""
+        margin = min(axis.margin for axis in self._tiled_axes if len(axis.starts) > 1)
+        return (
+            f"Tiles of {_text(self.tile)} voxels afford a margin of {margin}, less than the network's reach of "
+            f"{self.radius}: voxels where tiles meet may differ slightly from a prediction in one piece"
+        )
+
+    @property
+    def _tiled_axes(self) -> tuple[AxisPlan, ...]:
+        return self.axes[3 - self.dimension :]
+
+    def layers(self, max_voxels: int = 0) -> Iterator[Layer]:
+        """The tiles, layer by layer along Z.
+
+        Args:
+            max_voxels: For networks of slices, as many slices as have this many voxels make a layer, at least one.
+        """
+        z, y, x = self.axes
+        per_layer = max(1, max_voxels // (y.size * x.size)) if self.dimension == 2 else 1
+        for first in range(0, len(z.starts), per_layer):
+            chosen = range(first, min(first + per_layer, len(z.starts)))
+            tiles = tuple(
+                Tile((z.starts[k], y.starts[j], x.starts[i]), (z.cores[k], y.cores[j], x.cores[i]))
+                for k, j, i in product(chosen, range(len(y.starts)), range(len(x.starts)))
+            )
+            read = (z.starts[chosen[0]], min(z.starts[chosen[-1]] + z.tile, z.size))
+            yield Layer(read, (z.cores[chosen[0]][0], z.cores[chosen[-1]][1]), tiles)
+
+    def as_json(self) -> dict[str, Any]:
+        """The plan in JSON types."""
+        return {
+            "shape": list(self.shape),
+            "padded": list(self.padded),
+            "dimension": self.dimension,
+            "divisor": self.divisor,
+            "radius": self.radius,
+            "join": self.join,
+            "tile": list(self.tile),
+            "margin": list(self.margin),
+            "starts": [list(axis.starts) for axis in self.axes],
+            "tiles": self.n_tiles,
+            "wasted": round(self.wasted, 4),
+            "exact": self.exact,
+        }
+
+
+def plan_tiles(
+    shape: Shape,
+    dimension: int,
+    divisor: int,
+    radius: int,
+    patch_size: tuple[int, ...] | None = None,
+    join: Join = "crop",
+) -> TilePlan:
+    """Lay tiles over an image.
+
+    Args:
+        shape: Z, Y, X of the image, each at least 1.
+        dimension: 2 for a network of slices, 3 for one of volumes.
+        divisor: Sizes that the network takes are multiples of it.
+        radius: The network's receptive radius in voxels.
+        patch_size: Largest tile, Y, X or Z, Y, X; see :func:`default_tile` where it is not given.
+        join: ``"crop"`` for overlapping tiles, ``"none"`` for tiles side by side.
+
+    Returns:
+        A plan with the fewest tiles that cover the image with that margin, none of them longer than this number needs.
+
+    Raises:
+        ParameterError: ``patch_size`` does not suit the network's dimension.
+    """
+    steps = (divisor if dimension == 3 else 1, divisor, divisor)
+    padded = _triple(_round_up(size, step) for size, step in zip(shape, steps, strict=True))
+    notes: tuple[str, ...] = ()
+    if patch_size is None:
+        largest = default_tile(padded, dimension, divisor)
+    else:
+        largest, notes = _requested_tile(patch_size, shape, padded, dimension, divisor)
+    axes = [
+        _plan_axis(size, side, step, radius if join == "crop" else 0)
+        for size, side, step in zip(shape, largest, steps, strict=True)
+    ]
+    if dimension == 2:
+        axes[0] = AxisPlan(shape[0], shape[0], 1, 0, tuple(range(shape[0])))
+    return TilePlan(dimension, divisor, radius, join, (axes[0], axes[1], axes[2]), notes)
+
+
+def default_tile(padded: Shape, dimension: int, divisor: int) -> Shape:
+    """The largest tile when none is asked for: as near to a square or a cube as the image is, in a voxel budget.
+
+    Args:
+        padded: Z, Y, X of the image, rounded up to the divisor.
+    """
+    limit = _DEFAULT_VOXELS[dimension]
+    sides = padded[3 - dimension :]
+    longest = max(sides)
+    while longest > divisor and prod(min(side, longest) for side in sides) > limit:
+        longest -= divisor
+    return _triple((1,) * (3 - dimension) + tuple(min(side, longest) for side in sides))
+
+
+def cut(slab: npt.NDArray[Any], z0: int, tile: Tile, plan: TilePlan) -> npt.NDArray[Any]:
+    """A tile out of a slab, extended by reflection where it reaches beyond the image.
+
+    Args:
+        slab: Slices ``z0`` and on of the image (Z, Y, X), as its layer reads them.
+
+    Returns:
+        Voxels of the shape ``plan.tile``; a view where nothing is reflected.
+    """
+    offset = (z0, 0, 0)
+    starts = [start - shift for start, shift in zip(tile.start, offset, strict=True)]
+    stops = [start + side for start, side in zip(starts, plan.tile, strict=True)]
+    part = slab[tuple(slice(start, stop) for start, stop in zip(starts, stops, strict=True))]
+    missing = [side - have for side, have in zip(plan.tile, part.shape, strict=True)]
+    if not any(missing):
+        return part
+    return np.pad(part, [(0, amount) for amount in missing], mode="reflect")
+
+
+def _requested_tile(
+    patch_size: tuple[int, ...], shape: Shape, padded: Shape, dimension: int, divisor: int
+) -> tuple[Shape, tuple[str, ...]]:
+    """The tile that ``--patch-size`` asks for, as the network can take it, and what was changed."""
+    given = tuple(patch_size)
+    if dimension == 2 and len(given) == 3 and given[0] == 1:
+        given = given[1:]
+    if len(given) != dimension:
+        wanted = "two sizes, Y,X" if dimension == 2 else "three sizes, Z,Y,X"
+        raise ParameterError(
+            f"--patch-size {_text(patch_size, ',')} does not suit a {dimension}D network",
+            f"Give {wanted}, or leave it out.",
+        )
+    rounded = tuple(_round_up(side, divisor) for side in given)
+    taken = tuple(
+        _least_side(min(side, limit), size, limit, divisor)
+        for side, size, limit in zip(rounded, shape[3 - dimension :], padded[3 - dimension :], strict=True)
+    )
+    notes: tuple[str, ...] = ()
+    if taken != given:
+        reason = f"sides are multiples of {divisor} and no larger than the image needs"
+        notes = (f"--patch-size {_text(given, ',')} became {_text(taken, ',')}: {reason}",)
+    return _triple((1,) * (3 - dimension) + taken), notes
+
+
+def _plan_axis(size: int, largest: int, divisor: int, radius: int) -> AxisPlan:
+    """Tiles along one axis: the fewest of at most ``largest`` voxels, then the shortest of that number."""
+    padded = _round_up(size, divisor)
+    tile = _least_side(min(_round_up(largest, divisor), padded), size, padded, divisor)
+    if tile == padded:
+        return AxisPlan(size, padded, tile, 0, (0,))
+    # Overlaps are multiples of the divisor, since starts are; more than half a tile would compute each voxel too often.
+    overlap = min(_round_up(2 * radius, divisor), tile // 2 // divisor * divisor)
+    gaps = -(-(padded - tile) // (tile - overlap))
+    shortest = _round_up(-(-(padded + gaps * overlap) // (gaps + 1)), divisor)
+    tile = _least_side(shortest, size, padded, divisor)
+    free = (padded - tile) // divisor
+    starts = tuple(index * free // gaps * divisor for index in range(gaps + 1))
+    margin = min(here + tile - after for here, after in pairwise(starts)) // 2
+    return AxisPlan(size, padded, tile, margin, starts)
+
+
+def _least_side(tile: int, size: int, padded: int, divisor: int) -> int:
+    """``tile``, or the next length with which the last tile's centre lies inside the image.
+
+    Its reflected part then is shorter than the rest of it, so that a tile holds all that it reflects.
+    """
+    while tile < padded and 2 * (padded - size) >= tile:
+        tile += divisor
+    return tile
+
+
+def _round_up(value: int, step: int) -> int:
+    return -(-value // step) * step
+
+
+def _triple(values: Any) -> Shape:
+    z, y, x = values
+    return (int(z), int(y), int(x))
+
+
+def _text(sizes: tuple[int, ...], sign: str = " x ") -> str:
+    return sign.join(map(str, sizes))
