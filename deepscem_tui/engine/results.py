@@ -12,11 +12,13 @@ class Table:
     """Rows of plain values (str, int, float, bool, None) under named columns.
 
     ``name`` is the table's key in the JSON document, where each row is an object.
+    ``missing`` is what a table shows for None, which is null in the JSON document.
     """
 
     name: str
     columns: Sequence[str]
     rows: Sequence[Sequence[Any]]
+    missing: str = "-"
 
     def as_dicts(self) -> list[dict[str, Any]]:
         return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
@@ -31,6 +33,7 @@ class Result:
         facts: Further values by name (JSON types only).
         tables: Tables, shown before the summary.
         text: Text art to print as it is, such as a slice preview; may hold ANSI colours.
+        picture: A slice to draw, :class:`deepscem_tui.engine.preview.SlicePicture`; whoever shows the result draws it.
         ok: False when the action did its work and found a fault (``check-dataset``): exit status 3.
     """
 
@@ -39,6 +42,7 @@ class Result:
     tables: Sequence[Table] = ()
     text: str = ""
     ok: bool = True
+    picture: Any = None
 
     def as_json(self) -> dict[str, Any]:
         document: dict[str, Any] = {"summary": self.summary, **self.facts}
