@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from types import NoneType
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
@@ -80,6 +81,58 @@ ACTIONS: dict[str, Action] = {
         Action("evaluate", p.Evaluate, "evaluation:evaluate", _WORK),
     )
 }
+
+
+@dataclass(frozen=True)
+class Declared:
+    """A parameter as a command line or a form needs to know it.
+
+    Args:
+        kind: ``flag``, ``many`` (any number of texts), ``choice``, ``path`` or ``text``.
+        choices: What a ``choice`` may be.
+        facts: Unit, range and default in words, such as ``"voxels; at least 1; default 3"``.
+    """
+
+    name: str
+    kind: Literal["flag", "many", "choice", "path", "text"]
+    help: str
+    facts: str
+    choices: tuple[str, ...]
+    default: Any
+    required: bool
+    argument: bool
+
+
+def declared(action: Action) -> list[Declared]:
+    """The parameters of an action, arguments first, in the order of their declaration."""
+    found = [_declared(name, field) for name, field in action.parameters.model_fields.items()]
+    common = ("dry_run", "overwrite")  # of many actions: last
+    return sorted(found, key=lambda parameter: (not parameter.argument, parameter.name in common))
+
+
+def _declared(name: str, field: FieldInfo) -> Declared:
+    alternatives = [kind for kind in (get_args(field.annotation) or (field.annotation,)) if kind is not NoneType]
+    literal = field.annotation if get_origin(field.annotation) is Literal else alternatives[0]
+    choices = tuple(map(str, get_args(literal))) if get_origin(literal) is Literal else ()
+    many = get_origin(field.annotation) is tuple
+    path = field.annotation is Path or Path in alternatives
+    flag = field.annotation is bool
+    default = None if field.is_required() else field.get_default()
+    extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+    facts = [str(extra["unit"])] if extra.get("unit") else []
+    if choices:
+        facts.append(" | ".join(choices))
+    words = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
+    limits = [(text, getattr(rule, key, None)) for rule in field.metadata for key, text in words.items()]
+    facts += [f"{text} {limit}" for text, limit in limits if limit is not None]
+    if default not in (None, (), False, ""):
+        facts.append("on by default" if default is True else f"default {default}")
+    if field.is_required() and not is_argument(field):
+        facts.append("required")
+    kind: Any = "flag" if flag else "many" if many else "choice" if choices else "path" if path else "text"
+    return Declared(
+        name, kind, field.description or "", "; ".join(facts), choices, default, field.is_required(), is_argument(field)
+    )
 
 
 def is_argument(field: FieldInfo) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -27,12 +27,9 @@ def published(path: Path) -> Iterator[Path]:
     When the block fails the temporary file is removed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=f".tmp{path.suffix}", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = path.parent / f".{path.stem[:40]}-{secrets.token_hex(4)}.tmp{path.suffix}"
+    temporary.open("xb").close()
     try:
-        mode = 0o666 & ~_umask()  # mkstemp makes private files; results are ordinary ones
-        temporary.chmod(mode)
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
@@ -58,9 +55,3 @@ def sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -1,0 +1,300 @@
+"""The only writer of stdout and stderr: results to stdout, messages and progress to stderr."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+import time
+import unicodedata
+from typing import IO, TYPE_CHECKING, Any
+
+from deepscem_tui.engine.errors import EngineError
+from deepscem_tui.engine.reporting import Reporter
+from deepscem_tui.engine.results import Result, Table
+
+if TYPE_CHECKING:
+    from rich.console import Console as RichConsole
+    from rich.progress import Progress, TaskID
+
+_SILENT_SECONDS = 2.0  # what is over sooner needs no progress
+_LINE_SECONDS = 10.0  # between two progress lines in a log file
+
+
+def safe(text: object) -> str:
+    """Text that cannot move the cursor or change colours: control characters are shown as escapes."""
+    return "".join(
+        character
+        if character == "\n" or unicodedata.category(character) not in ("Cc", "Cf", "Cs")
+        else _escaped(character)
+        for character in str(text)
+    )
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")
+
+
+class Console(Reporter):
+    """Shows what an action says, and its result, in the way that was asked for.
+
+    Args:
+        as_json: One JSON document on stdout in place of tables.
+        quiet: Neither messages nor progress.
+    """
+
+    def __init__(self, as_json: bool = False, quiet: bool = False) -> None:
+        self.as_json = as_json
+        self.quiet = quiet
+        self._warnings: list[str] = []
+        # Duplicates, since the engine points the descriptors themselves elsewhere while TensorFlow runs.
+        self._out = _duplicate(sys.stdout)
+        self._err = _duplicate(sys.stderr)
+        self._bars = _Bars(self._err_console) if _is_terminal(self._err) else _Lines(self._say)
+
+    # -------------------------------------------------------------------------------------------- while it runs
+
+    def message(self, text: str) -> None:
+        if not self.quiet:
+            self._say(text)
+
+    def warning(self, text: str) -> None:
+        self._warnings.append(text)
+        self._say(f"Warning: {text}", style="yellow")
+
+    def progress(self, task: str, done: float, total: float, unit: str = "", note: str = "") -> None:
+        if not self.quiet:
+            self._bars.update(task, done, total, unit, note)
+
+    def close(self) -> None:
+        """End what is being drawn."""
+        self._bars.close()
+
+    # -------------------------------------------------------------------------------------------- at the end
+
+    def result(self, result: Result) -> None:
+        self.close()
+        if self.as_json:
+            document = result.as_json()
+            if self._warnings:
+                document["warnings"] = self._warnings
+            self._write_json(document)
+            return
+        for table in result.tables:
+            self.table(table)
+        if result.picture is not None:
+            self._picture(result.picture)
+        if result.text:
+            self.text(result.text)
+        if not self.quiet:
+            for key, value in result.facts.items():
+                if isinstance(value, (str, int, float)) and not isinstance(value, bool):
+                    self.text(f"{key.replace('_', ' ')}: {_cell(value)}")
+            self.text(result.summary)
+
+    def table(self, table: Table) -> None:
+        from rich.table import Table as RichTable
+        from rich.text import Text
+
+        grid = RichTable(box=None, pad_edge=False, header_style="bold")
+        for index, column in enumerate(table.columns):
+            numbers = all(isinstance(row[index], (int, float)) or row[index] is None for row in table.rows)
+            grid.add_column(safe(column), justify="right" if numbers and table.rows else "left", overflow="fold")
+        for row in table.rows:
+            grid.add_row(*(Text(safe(_cell(value))) for value in row))
+        console = self._out_console()
+        console.print(grid)
+        console.print()
+
+    def text(self, text: str) -> None:
+        self._print(self._out, safe(text) + "\n")
+
+    def error(self, error: EngineError) -> None:
+        self.close()
+        self._say(f"Error: {error.what}", style="bold red")
+        if error.hint:
+            self._say(error.hint)
+        if self.as_json:
+            self._write_json({"error": error.what, "hint": error.hint, "exit_status": error.exit_code})
+
+    def document(self, document: Any) -> None:
+        """Print facts as JSON."""
+        self._write_json(document)
+
+    # -------------------------------------------------------------------------------------------- drawing
+
+    def _picture(self, picture: Any) -> None:
+        raise AssertionError(picture)
+
+    def _write_json(self, document: Any) -> None:
+        text = json.dumps(_finite(document), ensure_ascii=False, indent=2, default=str)
+        self._print(self._out, text.encode("utf-8", "backslashreplace").decode() + "\n")
+
+    def _say(self, text: str, style: str = "") -> None:
+        if style and _is_terminal(self._err):
+            from rich.text import Text
+
+            self._err_console().print(Text(safe(text), style=style))
+        elif isinstance(self._bars, _Bars) and self._bars.drawing:
+            from rich.text import Text
+
+            self._err_console().print(Text(safe(text)))
+        else:
+            self._print(self._err, safe(text) + "\n")
+
+    @staticmethod
+    def _print(stream: IO[str], text: str) -> None:
+        stream.write(text)
+        stream.flush()
+
+    def _out_console(self) -> RichConsole:
+        from rich.console import Console as RichConsole
+
+        # A pipe has no width: never fold or cut what a script reads.
+        return RichConsole(file=self._out, width=None if _is_terminal(self._out) else 1000, highlight=False)
+
+    def _err_console(self) -> RichConsole:
+        from rich.console import Console as RichConsole
+
+        if not hasattr(self, "_rich_err"):
+            self._rich_err = RichConsole(file=self._err, highlight=False)
+        return self._rich_err
+
+
+class _Bars:
+    """Progress bars on a terminal."""
+
+    def __init__(self, console: Any) -> None:
+        self._console = console
+        self._progress: Progress | None = None
+        self._tasks: dict[str, TaskID] = {}
+        self._began: dict[str, float] = {}
+
+    @property
+    def drawing(self) -> bool:
+        return self._progress is not None
+
+    def update(self, task: str, done: float, total: float, unit: str, note: str) -> None:
+        began = self._began.setdefault(task, time.monotonic())
+        if task not in self._tasks:
+            if time.monotonic() - began < 0.3:  # most tasks are over at once
+                return
+            if self._progress is None:
+                self._progress = self._start()
+            self._tasks[task] = self._progress.add_task(safe(task), total=total, unit="", note="")
+        assert self._progress is not None
+        seconds = time.monotonic() - began
+        rate = f"{_amount(done / seconds, unit)}/s" if seconds > 0 else ""
+        self._progress.update(self._tasks[task], completed=done, total=total, unit=rate, note=safe(note))
+        if done >= total:
+            self._began.pop(task)
+            self._progress.stop_task(self._tasks.pop(task))
+
+    def _start(self) -> Progress:
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+        text = {"markup": False}
+        progress = Progress(
+            TextColumn("{task.description}", **text),  # type: ignore[arg-type]
+            BarColumn(bar_width=None),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[unit]}", **text),  # type: ignore[arg-type]
+            TimeRemainingColumn(elapsed_when_finished=True),
+            TextColumn("{task.fields[note]}", **text),  # type: ignore[arg-type]
+            console=self._console(),
+            refresh_per_second=5,
+        )
+        progress.start()
+        return progress
+
+    def close(self) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+        self._tasks.clear()
+        self._began.clear()
+
+
+class _Lines:
+    """A plain line now and then, for a log file."""
+
+    def __init__(self, say: Any) -> None:
+        self._say = say
+        self._began: dict[str, float] = {}
+        self._said: dict[str, float] = {}
+
+    def update(self, task: str, done: float, total: float, unit: str, note: str) -> None:
+        now = time.monotonic()
+        began = self._began.setdefault(task, now)
+        ended = done >= total
+        due = now - self._said.get(task, began - _LINE_SECONDS + _SILENT_SECONDS) >= _LINE_SECONDS
+        if due or (ended and task in self._said):
+            self._said[task] = now
+            rate = done / (now - began) if now > began else 0.0
+            parts = [f"{_amount(done, unit)} of {_amount(total, unit)}"]
+            if rate > 0:
+                parts.append(f"{_amount(rate, unit)}/s")
+                parts.append(
+                    f"{_duration(now - began)} in all" if ended else f"{_duration((total - done) / rate)} left"
+                )
+            if note:
+                parts.append(note)
+            self._say(f"{task}: {100 * done / total if total else 100:.0f} % ({', '.join(parts)})")
+        if ended:
+            self._began.pop(task, None)
+            self._said.pop(task, None)
+
+    def close(self) -> None:
+        """Nothing is being drawn."""
+
+
+def _duplicate(stream: IO[str]) -> IO[str]:
+    """A stream of our own on the same file; the stream itself where it has no descriptor."""
+    try:
+        stream.flush()
+        descriptor = os.dup(stream.fileno())
+    except (OSError, ValueError, AttributeError):
+        return stream
+    return os.fdopen(
+        descriptor, "w", encoding=getattr(stream, "encoding", None) or "utf-8", errors="backslashreplace", buffering=-1
+    )
+
+
+def _is_terminal(stream: IO[str]) -> bool:
+    return stream.isatty()
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}" if abs(value) < 1 else f"{value:,.4g}" if abs(value) < 1e4 else f"{value:,.0f}"
+    return str(value)
+
+
+def _amount(value: float, unit: str) -> str:
+    if unit == "B":
+        power = min(4, int(math.log(max(value, 1), 1024)))
+        return f"{value / 1024**power:.{0 if power == 0 else 1}f} {('B', 'KiB', 'MiB', 'GiB', 'TiB')[power]}"
+    number = f"{value:,.0f}" if value >= 100 or float(value).is_integer() else f"{value:.3g}"
+    return f"{number} {unit}".rstrip()
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN: None in its place."""
+    if isinstance(value, dict):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,413 @@
+"""The run folder: where a long action keeps its parameters, events, log and checkpoints, and how others read it.
+
+::
+
+    run.json       action, parameters, versions, host, process, input files
+    events.jsonl   one JSON object a line: {"t": seconds since the epoch, "type": ...}
+    metrics.csv    one row an epoch
+    log.txt        what libraries print
+    heartbeat      touched every few seconds while the run lives
+    stop           made by whoever asks the run to stop
+
+The folder is the only channel between a run and whoever watches it, in this process or on another node.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import platform
+import socket
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from deepscem_tui import __version__
+from deepscem_tui.engine import actions, native_output
+from deepscem_tui.engine.context import Context
+from deepscem_tui.engine.errors import RunError, Stopped
+from deepscem_tui.engine.files import write_text
+from deepscem_tui.engine.parameters import Parameters
+from deepscem_tui.engine.reporting import Reporter
+from deepscem_tui.engine.results import Result
+from deepscem_tui.engine.stop import Stop
+
+HEARTBEAT_SECONDS = 5.0
+DEAD_AFTER_SECONDS = 60.0  # on another node, where its process cannot be looked up; several heartbeats and a slow NFS
+ENDED = ("finished", "stopped", "failed")
+_PROGRESS_SECONDS = 0.5
+
+
+def default_folder() -> Path:
+    """Where runs are kept: ``DEEPSCEM_TUI_RUNS``, else ``runs`` in the current folder."""
+    return Path(os.environ.get("DEEPSCEM_TUI_RUNS") or "runs")
+
+
+# ------------------------------------------------------------------------------------------------ carrying out
+
+
+def perform(
+    action: actions.Action, parameters: Parameters, report: Reporter, stop: Stop, runs_folder: Path | None = None
+) -> Result:
+    """Carry out an action, in a run folder of its own if it is one that keeps one.
+
+    A run that fails before it reports ``started``, while its parameters and files are checked, leaves no folder.
+
+    Raises:
+        EngineError: as the action says.
+    """
+    if not action.run or getattr(parameters, "dry_run", False):
+        if not action.tensorflow:
+            return action.carry_out(parameters, Context(report, stop))
+        with native_output.kept_off_the_terminal():
+            return action.carry_out(parameters, Context(report, stop))
+    folder = _new_folder(runs_folder or default_folder(), action.name, _title(parameters))
+    return _carry_out_in(folder, action, parameters, report, stop)
+
+
+def resume(folder: Path, report: Reporter, stop: Stop) -> Result:
+    """Go on with a run that was stopped, failed or killed.
+
+    Raises:
+        RunError: if the run is alive, has finished, or its folder cannot be read.
+        EngineError: as the action says.
+    """
+    run = read(folder)
+    if run.state in ("running", "finished"):
+        raise RunError(f"{folder} is {run.state}", "Only a run that was stopped, failed or died can be resumed.")
+    action = actions.ACTIONS.get(run.action)
+    if action is None:
+        raise RunError(f"{folder} was made by an action {run.action!r} that this version does not have")
+    parameters = actions.build(action, run.parameters)
+    paths = {name: run.working_folder / value for name, value in parameters if isinstance(value, Path)}
+    return _carry_out_in(folder, action, parameters.model_copy(update=paths), report, stop)
+
+
+def _carry_out_in(folder: Path, action: actions.Action, parameters: Parameters, report: Reporter, stop: Stop) -> Result:
+    resumed = (folder / "run.json").exists()
+    (folder / "stop").unlink(missing_ok=True)
+    write_text(folder / "run.json", json.dumps(_description(action, parameters), indent=2, ensure_ascii=False) + "\n")
+    recorder = Recorder(folder, report)
+    if resumed:
+        recorder.event("resumed")
+    with native_output.kept_in(folder / "log.txt"), _heartbeat(folder, stop):
+        try:
+            result = action.carry_out(parameters, Context(recorder, stop, folder))
+        except BaseException as error:
+            if not recorder.started and not resumed:
+                recorder.close()
+                _remove(folder)
+            else:
+                kind = "stopped" if isinstance(error, Stopped) else "failed"
+                recorder.event(kind, error=str(error) or type(error).__name__)
+                recorder.close()
+            raise
+        recorder.event("finished", result=result.as_json())
+        recorder.close()
+    return replace(result, facts={**result.facts, "run": str(folder)})
+
+
+class Recorder(Reporter):
+    """Writes what an action says to its run folder, and passes it on."""
+
+    def __init__(self, folder: Path, inner: Reporter) -> None:
+        self._folder = folder
+        self._inner = inner
+        self._events = (folder / "events.jsonl").open("a", encoding="utf-8")
+        self._last_progress = 0.0
+        self.started = False
+
+    def message(self, text: str) -> None:
+        self._append("message", {"text": text})
+        self._inner.message(text)
+
+    def warning(self, text: str) -> None:
+        self._append("warning", {"text": text})
+        self._inner.warning(text)
+
+    def progress(self, task: str, done: float, total: float, unit: str = "", note: str = "") -> None:
+        now = time.monotonic()
+        if done >= total or now - self._last_progress >= _PROGRESS_SECONDS:
+            self._last_progress = now
+            self._append("progress", {"task": task, "done": done, "total": total, "unit": unit, "note": note})
+        self._inner.progress(task, done, total, unit, note)
+
+    def event(self, kind: str, **facts: Any) -> None:
+        self.started = self.started or kind == "started"
+        self._append(kind, facts)
+        if kind == "epoch":
+            self._append_metrics(facts)
+        self._inner.event(kind, **facts)
+
+    def close(self) -> None:
+        self._events.close()
+
+    def _append(self, kind: str, facts: Mapping[str, Any]) -> None:
+        line = json.dumps({"t": round(time.time(), 3), "type": kind, **facts}, ensure_ascii=False, default=str)
+        self._events.write(line + "\n")
+        self._events.flush()
+
+    def _append_metrics(self, facts: Mapping[str, Any]) -> None:
+        path = self._folder / "metrics.csv"
+        new = not path.exists()
+        with path.open("a", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            if new:
+                writer.writerow(facts)
+            writer.writerow(["" if value is None else value for value in facts.values()])
+
+
+@contextmanager
+def _heartbeat(folder: Path, stop: Stop) -> Iterator[None]:
+    """Touch the heartbeat file, and look every second whether somebody asks for a stop."""
+    ended = threading.Event()
+
+    def beat() -> None:
+        last = float("-inf")
+        while not ended.wait(0.0 if last < 0 else 1.0):
+            with suppress(OSError):  # a full disk or a lost server must not end the run
+                if time.monotonic() - last >= HEARTBEAT_SECONDS:
+                    (folder / "heartbeat").touch()
+                    last = time.monotonic()
+                if (folder / "stop").exists():
+                    stop.request("asked through the run folder")
+
+    thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _new_folder(runs_folder: Path, action: str, title: str) -> Path:
+    stem = f"{time.strftime('%Y%m%d-%H%M%S')}-{action}-{title}"
+    try:
+        runs_folder.mkdir(parents=True, exist_ok=True)
+        for number in range(1, 1000):
+            folder = runs_folder / (stem if number == 1 else f"{stem}-{number}")
+            with suppress(FileExistsError):
+                folder.mkdir()
+                return folder
+    except OSError as error:
+        raise RunError(
+            f"The folder for runs, {runs_folder}, cannot be written: {error.strerror}",
+            "Choose another with --runs-dir.",
+        ) from None
+    raise RunError(f"{runs_folder} holds a thousand runs named {stem}")
+
+
+def _title(parameters: Parameters) -> str:
+    """A few characters that are safe in a path, from the name of the result."""
+    out = getattr(parameters, "out", None)
+    stem = out.stem if isinstance(out, Path) else ""
+    return "".join(c if c.isascii() and (c.isalnum() or c in "_.") else "_" for c in stem)[:40] or "run"
+
+
+def _description(action: actions.Action, parameters: Parameters) -> dict[str, Any]:
+    inputs = []
+    for name in action.parameters.model_fields:
+        value = getattr(parameters, name)
+        if isinstance(value, Path) and name != "out" and value.is_file():
+            status = value.stat()
+            inputs.append({"path": str(value.absolute()), "size": status.st_size, "mtime": status.st_mtime})
+    versions = {"deepscem-tui": __version__, "python": platform.python_version()}
+    for package in ("tensorflow", "keras", "numpy", "h5py"):
+        with suppress(PackageNotFoundError):
+            versions[package] = version(package)
+    return {
+        "action": action.name,
+        "parameters": parameters.model_dump(mode="json"),
+        "command": actions.command_line(action, parameters),
+        "working_folder": str(Path.cwd()),
+        "versions": versions,
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "pid_started": psutil.Process().create_time(),
+        "seed": getattr(parameters, "seed", None),
+        "inputs": inputs,
+    }
+
+
+def _remove(folder: Path) -> None:
+    for name in ("run.json", "events.jsonl", "log.txt", "heartbeat", "stop"):
+        (folder / name).unlink(missing_ok=True)
+    with suppress(OSError):  # something else is in it: leave it
+        folder.rmdir()
+    with suppress(OSError):  # the folder of runs, if it was made for this one
+        folder.parent.rmdir()
+
+
+# ------------------------------------------------------------------------------------------------ reading
+
+
+@dataclass(frozen=True)
+class RunState:
+    """What a run folder says at one moment.
+
+    Args:
+        state: ``running``, ``finished``, ``stopped``, ``failed`` or ``dead`` (its process is gone without a word).
+        began: When its first event was written, seconds since the epoch.
+        latest: When its last one was.
+        progress: The last ``progress`` event, or None.
+        epoch: The last ``epoch`` event, or None.
+        end: The event that ended it, or None.
+    """
+
+    folder: Path
+    action: str
+    parameters: dict[str, Any]
+    command: str
+    working_folder: Path
+    host: str
+    pid: int
+    state: str
+    began: float
+    latest: float
+    progress: dict[str, Any] | None
+    epoch: dict[str, Any] | None
+    end: dict[str, Any] | None
+
+
+def read(folder: Path) -> RunState:
+    """Read a run folder.
+
+    Raises:
+        RunError: if it is none, or cannot be read.
+    """
+    try:
+        description = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        facts = {key: description[key] for key in ("action", "parameters", "command", "host", "pid")}
+        facts["working_folder"] = Path(description["working_folder"])
+        pid_started = float(description["pid_started"])
+    except FileNotFoundError:
+        raise RunError(f"{folder} is not a run folder: it has no run.json", "See: deepscem-tui runs list") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{folder / 'run.json'} cannot be read: {error}") from None
+    last: dict[str, dict[str, Any]] = {}
+    began = latest = (folder / "run.json").stat().st_mtime
+    first = True
+    for event in events(folder):
+        kind, latest = str(event.get("type")), float(event.get("t", latest))
+        if first:
+            began, first = latest, False
+        if kind in ("started", "resumed"):
+            for end in ENDED:  # a resumed run is no longer what it was
+                last.pop(end, None)
+        last[kind] = event
+    end_event = next((last[kind] for kind in ENDED if kind in last), None)
+    if end_event is not None:
+        state = str(end_event["type"])
+    else:
+        alive = _alive(folder, str(facts["host"]), int(facts["pid"]), pid_started)
+        state = "running" if alive else "dead"
+    return RunState(
+        folder, **facts, state=state, began=began, latest=latest,
+        progress=last.get("progress"), epoch=last.get("epoch"), end=end_event,
+    )  # fmt: skip
+
+
+def find(runs_folder: Path) -> list[RunState]:
+    """Every run in a folder, the oldest first; what is not a readable run is left out."""
+    found = []
+    if runs_folder.is_dir():
+        for folder in sorted(runs_folder.iterdir()):
+            with suppress(RunError):
+                found.append(read(folder))
+    return found
+
+
+def locate(name: str, runs_folder: Path) -> Path:
+    """The run that a user means: a path, a name, ``latest``, or a part of a name that only one run has.
+
+    Raises:
+        RunError: if there is none, or more than one.
+    """
+    if (Path(name) / "run.json").is_file():
+        return Path(name)
+    if (runs_folder / name / "run.json").is_file():
+        return runs_folder / name
+    folders = [run.folder for run in find(runs_folder)]
+    if name == "latest" and folders:
+        return folders[-1]
+    matches = [folder for folder in folders if name in folder.name]
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        raise RunError(f"{name!r} may be any of {', '.join(m.name for m in matches)}", "Give more of the name.")
+    raise RunError(f"There is no run {name!r} in {runs_folder}", "See: deepscem-tui runs list")
+
+
+def ask_to_stop(folder: Path) -> RunState:
+    """Ask a run to save its state and end.
+
+    Raises:
+        RunError: if it is not running.
+    """
+    run = read(folder)
+    if run.state != "running":
+        raise RunError(f"{folder} is not running: it is {run.state}")
+    (folder / "stop").touch()
+    return run
+
+
+def events(folder: Path, start: int = 0) -> Iterator[dict[str, Any]]:
+    """The events of a run so far; a line that is still being written is left out."""
+    path = folder / "events.jsonl"
+    if not path.is_file():
+        return
+    with path.open("rb") as file:
+        file.seek(start)
+        for line in file:
+            with suppress(ValueError):
+                event = json.loads(line)
+                if isinstance(event, dict) and line.endswith(b"\n"):
+                    yield event
+
+
+def follow(folder: Path, stop: Stop, seconds: float = 0.3) -> Iterator[dict[str, Any]]:
+    """The events of a run, and further ones as they are written, until it has ended or died.
+
+    Raises:
+        Stopped: when ``stop`` is requested.
+    """
+    position, checked = 0, time.monotonic()
+    path = folder / "events.jsonl"
+    while True:
+        chunk = b""
+        if path.is_file():
+            with path.open("rb") as file:
+                file.seek(position)
+                chunk = file.read()
+        chunk = chunk[: chunk.rfind(b"\n") + 1]
+        position += len(chunk)
+        for line in chunk.splitlines():
+            with suppress(ValueError):
+                yield json.loads(line)
+        if not chunk and time.monotonic() - checked > 1.0:
+            checked = time.monotonic()
+            if read(folder).state != "running" and path.stat().st_size <= position:
+                return
+        stop.check()
+        time.sleep(seconds)
+
+
+def _alive(folder: Path, host: str, pid: int, pid_started: float) -> bool:
+    if host == socket.gethostname():
+        try:
+            return bool(abs(psutil.Process(pid).create_time() - pid_started) < 2.0)
+        except psutil.Error:
+            return False
+    try:
+        return time.time() - (folder / "heartbeat").stat().st_mtime < DEAD_AFTER_SECONDS
+    except OSError:
+        return False
