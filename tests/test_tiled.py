@@ -1,0 +1,162 @@
+"""Joined tiles equal the whole, whatever computes them: here a network of numpy, so that many shapes can be tried."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from deepscem_tui.engine import tiled
+from deepscem_tui.engine.errors import Stopped
+from deepscem_tui.engine.stop import Stop
+from deepscem_tui.engine.tiled import Source, predict_sample
+from deepscem_tui.engine.tiling import TilePlan, plan_tiles
+
+Array = npt.NDArray[Any]
+DIVISOR = 4
+BLUR = 2
+RADIUS = BLUR + DIVISOR - 1 + BLUR
+
+
+def blur(images: Array, axis: int) -> Array:
+    """A running mean, with zeros beyond the border as a convolution has them."""
+    padded = np.pad(images, [(BLUR, BLUR) if k == axis else (0, 0) for k in range(images.ndim)])
+    size = images.shape[axis]
+    return np.asarray(sum(np.take(padded, range(k, k + size), axis) for k in range(2 * BLUR + 1)) / (2 * BLUR + 1))
+
+
+def pool(images: Array, axis: int) -> Array:
+    """The greatest of each group on the grid, repeated: what makes a network see a grid."""
+    shape = images.shape
+    groups = images.reshape(*shape[:axis], shape[axis] // DIVISOR, DIVISOR, *shape[axis + 1 :])
+    return np.repeat(groups.max(axis + 1), DIVISOR, axis)
+
+
+def network(dimension: int, calls: list[int] | None = None) -> tiled.Network:
+    """Two labels and a background, from a blurred, pooled and blurred image."""
+
+    def compute(images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        if calls is not None:
+            calls.append(len(images))
+        values: Array = images.astype(np.float64)
+        for step in (blur, pool, blur):
+            for axis in range(4 - dimension, 4):
+                values = step(values, axis)
+        return np.stack([values, 1 - values, np.zeros_like(values)], -1).astype(np.float32)
+
+    return compute
+
+
+def predict(image: Array, plan: TilePlan, threshold: float | None = None, batch: int = 3, **scale: float) -> Array:
+    result = np.full((2, *image.shape), 99, np.float32 if threshold is None else np.uint8)
+
+    def sink(first: int, labels: Array, voxels: Array) -> None:
+        assert labels.dtype == result.dtype
+        assert np.array_equal(voxels, image[first : first + labels.shape[1]], equal_nan=True)
+        result[:, first : first + labels.shape[1]] = labels
+
+    source = Source("a", plan.shape, lambda z0, z1: image[z0:z1], **scale)
+    predict_sample(
+        network(plan.dimension), source, plan, sink,
+        n_labels=2, batch=batch, threshold=threshold, before_batch=lambda _: None,
+    )  # fmt: skip
+    return result
+
+
+def untiled(image: Array, plan: TilePlan) -> Array:
+    whole = np.pad(image, [(0, p - s) for p, s in zip(plan.padded, plan.shape, strict=True)], mode="reflect")
+    z, y, x = plan.shape
+    values = network(plan.dimension)(np.stack([whole]))[0, :z, :y, :x, :2]
+    return np.moveaxis(values, -1, 0)
+
+
+SIZES = st.integers(1, 40)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.tuples(SIZES, SIZES, SIZES),
+    st.sampled_from([2, 3]),
+    st.none() | st.integers(4, 48),
+    st.integers(1, 5),
+    st.integers(0, 2**32 - 1),
+)
+def test_joined_tiles_equal_the_whole(
+    shape: tuple[int, int, int], dimension: int, patch: int | None, batch: int, seed: int
+) -> None:
+    image = np.random.default_rng(seed).random(shape, np.float32)
+    plan = plan_tiles(shape, dimension, DIVISOR, RADIUS, None if patch is None else (patch,) * dimension)
+    joined = predict(image, plan, batch=batch)
+    if plan.exact:
+        np.testing.assert_allclose(joined, untiled(image, plan), atol=1e-5)
+    else:
+        assert joined.max() <= 1  # every voxel was written
+
+
+def test_plans_of_several_tiles_are_exact_on_every_axis() -> None:
+    """The property above is not satisfied by single tiles alone."""
+    for dimension in (2, 3):
+        plan = plan_tiles((45, 61, 50), dimension, DIVISOR, RADIUS, (32,) * dimension)
+        assert plan.exact
+        assert min(len(axis.starts) for axis in plan.axes) > 1
+        image = np.random.default_rng(3).random(plan.shape, np.float32)
+        np.testing.assert_allclose(predict(image, plan), untiled(image, plan), atol=1e-5)
+
+
+def test_tiles_off_the_margin_differ_which_shows_that_the_margin_matters() -> None:
+    image = np.random.default_rng(5).random((1, 64, 64), np.float32)
+    plan = plan_tiles((1, 64, 64), 2, DIVISOR, RADIUS, (32, 32), "none")
+    assert np.abs(predict(image, plan) - untiled(image, plan)).max() > 1e-3
+
+
+def test_a_slab_of_several_slices_gives_what_single_slices_give(monkeypatch: pytest.MonkeyPatch) -> None:
+    image = np.random.default_rng(2).random((7, 20, 20), np.float32)
+    plan = plan_tiles(image.shape, 2, DIVISOR, RADIUS, (16, 16))
+    together = predict(image, plan)
+    monkeypatch.setattr(tiled, "SLAB_VOXELS", 3 * 400)
+    assert len(list(plan.layers(tiled.SLAB_VOXELS))) == 3
+    assert np.array_equal(predict(image, plan), together)
+
+
+def test_a_threshold_gives_masks_and_equal_is_background() -> None:
+    image = np.random.default_rng(2).random((4, 20, 20), np.float32)
+    plan = plan_tiles(image.shape, 3, DIVISOR, RADIUS)
+    values = predict(image, plan)
+    level = float(np.median(values[0]))
+    assert np.array_equal(predict(image, plan, threshold=level), values > np.float32(level))
+    assert not predict(image, plan, threshold=float(values.max())).any()
+
+
+def test_stored_values_are_normalised_as_the_network_sees_them() -> None:
+    image = np.array([[[-100, 0, 100, 300]]], np.int16)
+    source = Source("a", (1, 1, 4), lambda z0, z1: image[z0:z1], low=-100, high=300)
+    assert source.normalised(image).tolist() == [[[0, 0.25, 0.5, 1]]]
+    constant = Source("a", (1, 1, 4), lambda z0, z1: image[z0:z1], low=7, high=7)
+    assert not constant.normalised(image).any()
+    broken = np.array([[[np.nan, np.inf, -np.inf, 0.5]]], np.float32)
+    plain = Source("a", (1, 1, 4), lambda z0, z1: broken[z0:z1])
+    assert plain.normalised(broken).tolist() == [[[0, 1, 0, 0.5]]]
+
+
+def test_a_stop_ends_it_before_the_next_batch() -> None:
+    stop, calls, written = Stop(), [], []
+    plan = plan_tiles((8, 20, 20), 2, DIVISOR, RADIUS)
+    image = np.zeros(plan.shape, np.float32)
+
+    def look(done: int) -> None:
+        if done >= 3:
+            stop.request("test")
+        stop.check()
+
+    with pytest.raises(Stopped):
+        predict_sample(
+            network(2, calls), Source("a", plan.shape, lambda z0, z1: image[z0:z1]), plan,
+            lambda first, *_: written.append(first),
+            n_labels=2, batch=2, threshold=None, before_batch=look,
+        )  # fmt: skip
+    assert calls == [2, 2]
+    assert written == []
