@@ -1,0 +1,213 @@
+"""Image files out: written a slab at a time, and there whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+from xml.sax.saxutils import quoteattr
+
+import numpy as np
+import numpy.typing as npt
+import tifffile
+
+from deepscem_tui import __version__
+from deepscem_tui.engine.errors import ParameterError, ResourceError, VolumeError
+from deepscem_tui.engine.files import published, refuse_existing
+
+Shape = tuple[int, int, int]
+Size = tuple[float, float, float]
+
+BIG = 2**32 - 2**25  # what classic TIFF can address, less room for directories
+IMAGEJ_TYPES = ("uint8", "uint16", "int16", "float32")
+OME_TYPES = {"float32": "float", "float64": "double"}
+
+
+class VolumeWriter:
+    """Takes the slices of a volume in order.
+
+    Attributes:
+        shape: (Z, Y, X).
+        dtype: Of the slabs to be given.
+        written: Slices written so far.
+    """
+
+    def __init__(self, path: Path, shape: Shape, dtype: np.dtype[Any]) -> None:
+        self.path, self.shape, self.dtype = path, shape, dtype
+        self.written = 0
+
+    def write(self, slab: npt.NDArray[Any]) -> None:
+        """Append slices (n, Y, X) of the type that was announced.
+
+        Raises:
+            ResourceError: if the disk is full.
+            VolumeError: if the file cannot be written.
+        """
+        if slab.dtype != self.dtype or slab.ndim != 3 or slab.shape[1:] != self.shape[1:]:
+            raise ValueError(f"{slab.dtype} {slab.shape} does not belong to {self.dtype} {self.shape}")
+        if self.written + len(slab) > self.shape[0]:
+            raise ValueError(f"{self.written + len(slab)} slices are more than {self.shape[0]}")
+        with writing(self.path):
+            self._write(slab)
+        self.written += len(slab)
+
+    def _write(self, slab: npt.NDArray[Any]) -> None:
+        raise NotImplementedError
+
+
+class NpyWriter(VolumeWriter):
+    """A NumPy file."""
+
+    def __init__(self, path: Path, file: Any, shape: Shape, dtype: np.dtype[Any]) -> None:
+        super().__init__(path, shape, dtype)
+        self._file = file
+        about = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, about)
+
+    def _write(self, slab: npt.NDArray[Any]) -> None:
+        self._file.write(np.ascontiguousarray(slab).data)
+
+
+class TiffWriter(VolumeWriter):
+    """A TIFF file, one page a slice.
+
+    The description is ImageJ's, which Fiji opens as a Z stack with its voxel size; for types that ImageJ does not
+    know, and for BigTIFF, which Fiji opens through Bio-Formats, it is OME-XML.
+    """
+
+    def __init__(
+        self, path: Path, temporary: Path, shape: Shape, dtype: np.dtype[Any], voxel_size: Size | None, unit: str
+    ) -> None:
+        super().__init__(path, shape, dtype)
+        self._stored = stored_type(dtype)
+        big = shape[0] * shape[1] * shape[2] * self._stored.itemsize > BIG
+        self.tiff = tifffile.TiffWriter(temporary, bigtiff=big)
+        imagej = self._stored.name in IMAGEJ_TYPES and not big
+        describe = imagej_description if imagej else ome_description
+        self._description: str | bytes | None = describe(shape, self._stored, voxel_size, unit).encode()
+        y, x = voxel_size[1:] if voxel_size is not None else (1.0, 1.0)
+        self._options = {
+            "photometric": "minisblack",
+            "compression": "zlib" if self._stored == np.uint8 else None,
+            "resolution": (1 / x, 1 / y),
+            "resolutionunit": "NONE",
+            "software": False,
+            "metadata": None,
+            "contiguous": self._stored != np.uint8,  # ImageJ looks for the slices in one piece, unless compressed
+        }
+
+    def _write(self, slab: npt.NDArray[Any]) -> None:
+        for plane in slab:
+            page = plane.astype(self._stored)
+            if self.dtype == np.bool_:
+                page *= 255
+            self.tiff.write(page, description=self._description, **self._options)
+            self._description = None  # stands in the first page only
+
+
+def stored_type(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The type that a TIFF file keeps: what no reader of microscopy images knows is widened."""
+    wider: dict[str, type[Any]] = {"bool": np.uint8, "float16": np.float32}
+    return np.dtype(wider.get(dtype.name, dtype))
+
+
+def imagej_description(shape: Shape, _: np.dtype[Any], voxel_size: Size | None, unit: str) -> str:
+    """The lines that ImageJ writes into the first page."""
+    lines = ["ImageJ=1.54f", f"images={shape[0]}"]
+    if shape[0] > 1:
+        lines.append(f"slices={shape[0]}")
+    if voxel_size is not None:
+        lines += [f"unit={unit.replace('µ', 'u')}", f"spacing={voxel_size[0]!r}"]
+    return "\n".join([*lines, "loop=false", ""])
+
+
+def ome_description(shape: Shape, stored: np.dtype[Any], voxel_size: Size | None, unit: str) -> str:
+    """OME-XML of an image with one channel.
+
+    Source: OME-TIFF specification, https://ome-model.readthedocs.io/en/stable/ome-tiff/specification.html
+    """
+    kind = OME_TYPES.get(stored.name, stored.name)
+    sizes = " ".join(f'Size{axis}="{size}"' for axis, size in zip("ZYX", shape, strict=True))
+    physical = ""
+    for axis, size in zip("ZYX", voxel_size or (), strict=False):
+        physical += f' PhysicalSize{axis}="{size!r}" PhysicalSize{axis}Unit={quoteattr(unit)}'
+    return (
+        '<?xml version="1.0" encoding="UTF-8"?>'
+        '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" '
+        f'Creator="deepscem-tui {__version__}"><Image ID="Image:0" Name="Image0"><Pixels ID="Pixels:0" '
+        f'DimensionOrder="XYZCT" Type="{kind}" {sizes} SizeC="1" SizeT="1"{physical}>'
+        '<Channel ID="Channel:0:0" SamplesPerPixel="1"/>'
+        f'<TiffData IFD="0" PlaneCount="{shape[0]}"/></Pixels></Image></OME>'
+    )
+
+
+@contextmanager
+def create_volume(
+    path: Path,
+    shape: Shape,
+    dtype: npt.DTypeLike,
+    *,
+    voxel_size: Size | None = None,
+    voxel_unit: str = "",
+    overwrite: bool = False,
+) -> Iterator[VolumeWriter]:
+    """Make a .tif, .tiff or .npy file from slabs; it appears when the block ends well.
+
+    In a TIFF file bool becomes uint8 0 and 255, float16 becomes float32, and uint8 is compressed (deflate).
+
+    Args:
+        path: File to make.
+        shape: (Z, Y, X).
+        dtype: Of the slabs.
+        voxel_size: Size of a voxel (Z, Y, X), kept in TIFF files only.
+        voxel_unit: Its unit, such as "nm" or "µm".
+        overwrite: Replace the file if it exists.
+
+    Raises:
+        ParameterError: if the file exists already, or its name says no format that can be written.
+        ResourceError: if the disk is full.
+        VolumeError: if the file cannot be written.
+    """
+    path, kind = Path(path), np.dtype(dtype).newbyteorder("=")
+    if path.suffix.lower() not in (".tif", ".tiff", ".npy"):
+        raise ParameterError(f"{path} is no image file by its name", "It must end in .tif, .tiff or .npy.")
+    refuse_existing(path, overwrite)
+    with ExitStack() as stack:
+        with writing(path):
+            temporary = stack.enter_context(published(path))
+            writer = _writer(stack, path, temporary, shape, kind, voxel_size if voxel_unit else None, voxel_unit)
+        yield writer
+        if writer.written != shape[0]:
+            raise ValueError(f"{path}: {writer.written} of {shape[0]} slices were written")
+        with writing(path):
+            stack.close()
+
+
+def _writer(
+    stack: ExitStack,
+    path: Path,
+    temporary: Path,
+    shape: Shape,
+    dtype: np.dtype[Any],
+    voxel_size: Size | None,
+    voxel_unit: str,
+) -> VolumeWriter:
+    if path.suffix.lower() == ".npy":
+        return NpyWriter(path, stack.enter_context(temporary.open("wb")), shape, dtype)
+    writer = TiffWriter(path, temporary, shape, dtype, voxel_size, voxel_unit)
+    stack.enter_context(writer.tiff)
+    return writer
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Say in plain words why a file cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
+            hint = "Free some space, or choose a folder on another disk."
+            raise ResourceError(f"The disk is full: {path} was not written", hint) from error
+        raise VolumeError(f"{path} cannot be written: {error.strerror or error}") from error
