@@ -15,7 +15,7 @@ _BLOCK = 1 << 15  # voxels whose comparison stays in the processor's cache
 class Confusion:
     """Voxel counts of one label; counts of further slabs and samples are added with ``+``.
 
-    The scores are floats from 0 to 1, or None where the reference has no voxel of the label: nothing can be found there,
+    The scores are floats from 0 to 1, or None where the reference has no voxel of the label: nothing can be found,
     so nothing can be scored. Where the label is present but nothing was segmented, precision, strictly 0 / 0, is 0.
 
     Args:
