@@ -10,7 +10,7 @@ import time
 import unicodedata
 from typing import IO, TYPE_CHECKING, Any
 
-from deepscem_tui.engine.errors import EngineError
+from deepscem_tui.engine.errors import EngineError, Stopped
 from deepscem_tui.engine.reporting import Reporter
 from deepscem_tui.engine.results import Result, Table
 
@@ -102,7 +102,7 @@ class Console(Reporter):
             numbers = all(isinstance(row[index], (int, float)) or row[index] is None for row in table.rows)
             grid.add_column(safe(column), justify="right" if numbers and table.rows else "left", overflow="fold")
         for row in table.rows:
-            grid.add_row(*(Text(safe(_cell(value))) for value in row))
+            grid.add_row(*(Text(safe(_cell(value, table.missing))) for value in row))
         console = self._out_console()
         console.print(grid)
         console.print()
@@ -112,7 +112,10 @@ class Console(Reporter):
 
     def error(self, error: EngineError) -> None:
         self.close()
-        self._say(f"Error: {error.what}", style="bold red")
+        if isinstance(error, Stopped):  # as asked: no error
+            self._say(error.what)
+        else:
+            self._say(f"Error: {error.what}", style="bold red")
         if error.hint:
             self._say(error.hint)
         if self.as_json:
@@ -232,7 +235,7 @@ class _Lines:
         if due or (ended and task in self._said):
             self._said[task] = now
             rate = done / (now - began) if now > began else 0.0
-            parts = [f"{_amount(done, unit)} of {_amount(total, unit)}"]
+            parts = [f"{_amount(done, unit if unit == 'B' else '')} of {_amount(total, unit)}"]
             if rate > 0:
                 parts.append(f"{_amount(rate, unit)}/s")
                 parts.append(
@@ -265,9 +268,9 @@ def _is_terminal(stream: IO[str]) -> bool:
     return stream.isatty()
 
 
-def _cell(value: Any) -> str:
+def _cell(value: Any, missing: str = "-") -> str:
     if value is None:
-        return "-"
+        return missing
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):

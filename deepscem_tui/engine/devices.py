@@ -1,0 +1,72 @@
+"""What this process may use: cores, memory, GPUs; and TensorFlow set up accordingly.
+
+What counts is not what the machine has but what control groups, CPU affinity and SLURM grant.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+def available_cores() -> int:
+    """Cores that this process may use, at least 1."""
+    try:
+        cores = len(os.sched_getaffinity(0))
+    except AttributeError:  # not Linux
+        cores = os.cpu_count() or 1
+    with suppress(OSError, ValueError, IndexError):
+        quota, period = (_cgroup_file("cpu.max")).split()
+        cores = min(cores, max(1, int(quota) // int(period)))  # "max" is no number: no limit
+    with suppress(KeyError, ValueError):
+        cores = min(cores, int(os.environ["SLURM_CPUS_PER_TASK"]))
+    return max(1, cores)
+
+
+def available_memory() -> int:
+    """Bytes that this process may still take."""
+    free = int(psutil.virtual_memory().available)
+    with suppress(OSError, ValueError):
+        free = min(free, int(_cgroup_file("memory.max")) - int(_cgroup_file("memory.current")))
+    with suppress(KeyError, ValueError):
+        granted = int(os.environ["SLURM_MEM_PER_NODE"]) << 20  # MiB
+        free = min(free, granted - int(psutil.Process().memory_info().rss))
+    return max(0, free)
+
+
+def _cgroup_file(name: str) -> str:
+    """A limit of this process's control group (version 2), or of the container's root."""
+    with suppress(OSError, IndexError):
+        group = Path("/proc/self/cgroup").read_text().split("::", 1)[1].strip().lstrip("/")
+        return (_CGROUP / group / name).read_text()
+    return (_CGROUP / name).read_text()
+
+
+@cache
+def tensorflow() -> Any:
+    """Import TensorFlow and set it up: GPU memory taken as needed, threads as granted."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
+    import tensorflow as tf
+
+    with suppress(RuntimeError):  # somebody has used TensorFlow in this process already
+        for gpu in tf.config.list_physical_devices("GPU"):
+            tf.config.experimental.set_memory_growth(gpu, True)
+        tf.config.threading.set_intra_op_parallelism_threads(available_cores())
+        tf.config.threading.set_inter_op_parallelism_threads(available_cores())
+    return tf
+
+
+def device_summary() -> str:
+    """The device that TensorFlow computes on, in words."""
+    gpus = tensorflow().config.list_physical_devices("GPU")
+    if gpus:
+        details = [tensorflow().config.experimental.get_device_details(gpu).get("device_name", "GPU") for gpu in gpus]
+        return ", ".join(map(str, details))
+    return f"CPU, {available_cores()} cores"

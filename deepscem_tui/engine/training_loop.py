@@ -1,0 +1,174 @@
+"""The training loop: steps, validation, learning rate, best model, checkpoints."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deepscem_tui.engine.context import Context
+from deepscem_tui.engine.errors import EngineError, Stopped
+from deepscem_tui.engine.metrics import Confusion
+from deepscem_tui.engine.patches import Batch, PatchSampler, prefetched
+from deepscem_tui.engine.trainer import Scores, State, Trainer
+
+PLATEAU_EPOCHS = 3
+_SMALLEST_RATE = 1e-6
+_CHECKPOINT_SECONDS = 600.0
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long to train, and what to do on the way."""
+
+    steps_per_epoch: int
+    epochs: int
+    early_stopping: bool
+    workers: int
+
+    @property
+    def patience(self) -> int:
+        """Epochs without improvement after which early stopping ends the training."""
+        return max(5, self.epochs // 20)
+
+
+@dataclass
+class TrainingLoop:
+    """Trains until the epochs are over, or nothing improves any more.
+
+    Args:
+        validation: Batches to validate on after each epoch, always the same; may be none.
+        checkpoint: File that the training is resumed from if it exists, and saved to.
+        on_epoch: Called after each epoch with the state, its validation, and whether this is the best so far.
+    """
+
+    trainer: Trainer
+    sampler: PatchSampler
+    validation: Sequence[Callable[[], Batch]]
+    schedule: Schedule
+    checkpoint: Path
+    label_names: Sequence[str]
+    context: Context
+    on_epoch: Callable[[State, Scores | None, bool], None]
+
+    def run(self) -> State:
+        """Train, from the checkpoint if there is one.
+
+        Raises:
+            Stopped: on request, after the checkpoint is written.
+            EngineError: when the loss is no longer a number.
+        """
+        state = State()
+        if self.checkpoint.exists():
+            state = self.trainer.restore(self.checkpoint)
+            self.context.report.message(f"Going on after epoch {state.epoch}, step {state.step}")
+        while state.epoch < self.schedule.epochs and not state.ended_early:
+            try:
+                speed = self._steps(state)
+                scores = self._validate()
+            except Stopped:
+                self.trainer.save(self.checkpoint, state)
+                raise Stopped(self._where(state)) from None
+            self._end_epoch(state, scores, speed)
+            self.trainer.save(self.checkpoint, state)
+            self.context.report.event("checkpoint", epoch=state.epoch)
+        return state
+
+    def _steps(self, state: State) -> dict[str, float]:
+        """The steps of an epoch that are still to do; gives their speed."""
+        began = saved = time.monotonic()
+        waited, first = 0.0, state.step
+        batches = prefetched(self._makers(state), self.schedule.workers)
+        try:
+            while state.step < self.schedule.steps_per_epoch:
+                self.context.stop.check()
+                asked = time.monotonic()
+                batch = next(batches)
+                waited += time.monotonic() - asked
+                self._step(state, batch)
+                if time.monotonic() - saved > _CHECKPOINT_SECONDS:
+                    self.trainer.save(self.checkpoint, state)
+                    saved = time.monotonic()
+        finally:
+            batches.close()
+        seconds = time.monotonic() - began
+        patches = (state.step - first) * self.sampler.batch_size
+        return {"patches_per_second": patches / seconds, "waiting_for_data": waited / seconds} if patches else {}
+
+    def _makers(self, state: State) -> Iterator[Callable[[], Batch]]:
+        first = state.epoch * self.schedule.steps_per_epoch
+        return (partial(self.sampler.batch, first + step) for step in range(state.step, self.schedule.steps_per_epoch))
+
+    def _step(self, state: State, batch: Batch) -> None:
+        loss, counts = self.trainer.step(batch)
+        if not math.isfinite(loss):
+            where = f"epoch {state.epoch + 1}, step {state.step + 1}"
+            raise EngineError(f"The loss is {loss} in {where}", "Use a lower --learning-rate.")
+        state.step += 1
+        state.loss_sum += loss
+        state.counts = (counts + (np.array(state.counts) if state.counts else 0)).tolist()
+        done = state.epoch * self.schedule.steps_per_epoch + state.step
+        total = self.schedule.epochs * self.schedule.steps_per_epoch
+        note = f"epoch {state.epoch + 1}/{self.schedule.epochs}, loss {state.loss_sum / state.step:.4f}"
+        self.context.report.progress("Training", done, total, "steps", note)
+
+    def _validate(self) -> Scores | None:
+        if not self.validation:
+            return None
+        batches = prefetched(iter(self.validation), self.schedule.workers)
+        try:
+            return self.trainer.validate(batches, self.context.stop.check)
+        finally:
+            batches.close()
+
+    def _end_epoch(self, state: State, scores: Scores | None, speed: dict[str, float]) -> None:
+        """Choose the best, adapt the learning rate, and report."""
+        learned = Scores(state.loss_sum / state.step, [Confusion(*row) for row in state.counts])
+        judged = scores or learned
+        improved = state.best is None or judged.rank > state.best
+        state.epoch += 1
+        state.step, state.loss_sum, state.counts = 0, 0.0, []
+        if improved:
+            state.best, state.best_epoch = judged.rank, state.epoch
+        if self.schedule.early_stopping and state.epoch - state.best_epoch >= self.schedule.patience:
+            state.ended_early = True
+            self.context.report.message(f"Nothing has improved since epoch {state.best_epoch}: ending early")
+        self._report(state, learned, scores, speed, improved)
+        self.on_epoch(state, scores, improved)
+        self._follow_plateau(state, judged.loss)
+
+    def _follow_plateau(self, state: State, loss: float) -> None:
+        """Halve the rate when the loss has not fallen for a few epochs."""
+        if loss < state.plateau_loss - 1e-4:
+            state.plateau_loss, state.plateau_epochs = loss, 0
+            return
+        state.plateau_epochs += 1
+        if state.plateau_epochs >= PLATEAU_EPOCHS:
+            state.plateau_epochs = 0
+            self.trainer.learning_rate = max(_SMALLEST_RATE, self.trainer.learning_rate / 2)
+
+    def _report(
+        self, state: State, learned: Scores, scores: Scores | None, speed: dict[str, float], improved: bool
+    ) -> None:
+        facts: dict[str, Any] = {"epoch": state.epoch, "learning_rate": self.trainer.learning_rate}
+        text = f"Epoch {state.epoch}/{self.schedule.epochs}: loss {learned.loss:.4f}, F1 {learned.mean_f1:.3f}"
+        for prefix, some in (("", learned), ("validation_", scores)):
+            if some is not None:
+                facts[f"{prefix}loss"] = some.loss
+                for name, label in zip(self.label_names, some.labels, strict=True):
+                    facts[f"{prefix}f1_{name}"], facts[f"{prefix}iou_{name}"] = label.f1, label.iou
+        if scores is not None:
+            text += f"; validation loss {scores.loss:.4f}, F1 {scores.mean_f1:.3f}{' (best)' if improved else ''}"
+        self.context.report.event("epoch", **facts, **speed, best=improved)
+        self.context.report.message(text)
+
+    def _where(self, state: State) -> str:
+        run = self.context.folder.name if self.context.folder else "RUN"
+        where = f"Training stopped after {state.epoch} epochs and {state.step} steps ({self.context.stop.reason})"
+        return f"{where}; go on with: deepscem-tui runs resume {run}"

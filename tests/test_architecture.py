@@ -1,0 +1,67 @@
+"""The rules of the layout: which way imports point, and who imports TensorFlow."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "deepscem_tui"
+HEAVY = {"tensorflow", "keras"}
+
+
+def _imports(path: Path) -> set[str]:
+    """Every module that a file imports, at any depth of its code."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} imports relatively"
+            found |= {str(node.module)} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def _files(folder: str) -> list[Path]:
+    return sorted((PACKAGE / folder).rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", _files("engine"), ids=lambda path: path.stem)
+def test_the_engine_imports_nothing_above_it(path: Path) -> None:
+    allowed = ("deepscem_tui.engine", "deepscem_tui.__version__")
+    ours = {name for name in _imports(path) if name.startswith("deepscem_tui.")}
+    assert not {name for name in ours if not name.startswith(allowed)}
+    assert not {name for name in _imports(path) if name.split(".")[0] in ("rich", "textual", "typer")}
+
+
+@pytest.mark.parametrize("path", _files("render"), ids=lambda path: path.stem)
+def test_render_imports_only_itself_numpy_and_rich(path: Path) -> None:
+    ours = {name for name in _imports(path) if name.startswith("deepscem_tui.")}
+    assert not {name for name in ours if not name.startswith("deepscem_tui.render")}
+    assert not {name for name in _imports(path) if name.split(".")[0] in (*HEAVY, "textual", "typer", "h5py")}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["--help"], ["--version"], ["run", "--help"], ["run", "train", "--help"], ["runs", "list"], ["runs", "--help"]],
+    ids=" ".join,
+)
+def test_no_tensorflow_without_need(words: list[str], tmp_path: Path) -> None:
+    code = (
+        "import sys; from deepscem_tui.cli import main; status = main(sys.argv[1:]);"
+        "print('HEAVY', sorted({'tensorflow', 'keras', 'textual'} & set(sys.modules)), status)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words], capture_output=True, text=True, cwd=tmp_path, check=True, timeout=60
+    )
+    assert done.stdout.splitlines()[-1] == "HEAVY [] 0"
+
+
+@pytest.mark.parametrize(
+    "module", ["actions", "dataset_actions", "datasets", "evaluation", "info", "patches", "preview", "runs", "volumes"]
+)
+def test_what_does_not_compute_does_not_import_tensorflow(module: str) -> None:
+    code = f"import sys, deepscem_tui.engine.{module}; print({{'tensorflow', 'keras'}} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.strip() == "set()"

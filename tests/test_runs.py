@@ -1,0 +1,213 @@
+"""The run folder: what is written, what a reader makes of it, stopping and resuming."""
+
+import csv
+import json
+import os
+import socket
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from pydantic import Field
+
+from deepscem_tui.engine import actions, native_output, runs
+from deepscem_tui.engine import parameters as p
+from deepscem_tui.engine.context import Context
+from deepscem_tui.engine.errors import DataError, RunError, Stopped
+from deepscem_tui.engine.reporting import Reporter
+from deepscem_tui.engine.results import Result
+from deepscem_tui.engine.stop import Stop
+
+
+class Work(p.Changing):
+    """Pretend to work."""
+
+    out: Path = p.argument("Result.")
+    what: str = Field("finish")
+
+
+def work(parameters: Work, context: Context) -> Result:
+    if parameters.what == "refuse":
+        raise DataError("cannot work on that")
+    context.report.event("started", steps=2)
+    context.report.message("half way")
+    context.report.progress("Working", 1, 2, "steps")
+    os.write(2, b"native words\n")
+    if parameters.what == "fail":
+        raise DataError("broke half way")
+    if parameters.what == "wait":
+        while not context.stop.requested:
+            threading.Event().wait(0.01)
+        raise Stopped("saved")
+    context.report.event("epoch", epoch=1, loss=0.5, f1=None)
+    context.report.event("epoch", epoch=2, loss=0.25, f1=0.5)
+    return Result("worked", {"n": 2})
+
+
+@pytest.fixture(autouse=True)
+def pretended_action(monkeypatch: pytest.MonkeyPatch) -> actions.Action:
+    action = actions.Action("work", Work, "work:work", "Test", run=True)
+    monkeypatch.setitem(actions.ACTIONS, "work", action)
+    monkeypatch.setattr(actions.Action, "carry_out", lambda self, parameters, context: work(parameters, context))
+    return action
+
+
+def perform(folder: Path, what: str = "finish", stop: Stop | None = None) -> Result:
+    return runs.perform(
+        actions.ACTIONS["work"], Work(out=Path("a b.keras"), what=what), Reporter(), stop or Stop(), folder
+    )
+
+
+def only_run(folder: Path) -> Path:
+    (run,) = folder.iterdir()
+    return run
+
+
+def test_what_a_finished_run_leaves(tmp_path: Path) -> None:
+    result = perform(tmp_path / "runs")
+    folder = only_run(tmp_path / "runs")
+    assert result.facts == {"n": 2, "run": str(folder)}
+    assert folder.name.endswith("-work-a_b")
+    description = json.loads((folder / "run.json").read_text())
+    assert description["parameters"] == {"dry_run": False, "out": "a b.keras", "what": "finish"}
+    assert (description["pid"], description["host"]) == (os.getpid(), socket.gethostname())
+    assert description["command"].startswith("deepscem-tui run work 'a b.keras'")
+    kinds = [event["type"] for event in runs.events(folder)]
+    assert kinds == ["started", "message", "progress", "epoch", "epoch", "finished"]
+    with (folder / "metrics.csv").open(newline="") as file:
+        assert list(csv.reader(file)) == [["epoch", "loss", "f1"], ["1", "0.5", ""], ["2", "0.25", "0.5"]]
+    assert "native words" in (folder / "log.txt").read_text()
+    state = runs.read(folder)
+    assert state.state == "finished"
+    assert state.epoch is not None
+    assert state.epoch["loss"] == 0.25
+
+
+def test_a_run_that_is_refused_before_it_starts_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="cannot work"):
+        perform(tmp_path / "runs", "refuse")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_failed_run_says_why(tmp_path: Path) -> None:
+    with pytest.raises(DataError):
+        perform(tmp_path, "fail")
+    state = runs.read(only_run(tmp_path))
+    assert state.state == "failed"
+    assert state.end is not None
+    assert state.end["error"] == "broke half way"
+
+
+def test_a_dry_run_has_no_folder(tmp_path: Path) -> None:
+    parameters = Work(out=Path("x"), dry_run=True)
+    runs.perform(actions.ACTIONS["work"], parameters, Reporter(), Stop(), tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_stopping_through_the_folder_and_resuming(tmp_path: Path) -> None:
+    caught: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            perform(tmp_path, "wait")
+        except Stopped as error:
+            caught.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    while not list(tmp_path.glob("*/events.jsonl")) or runs.read(only_run(tmp_path)).progress is None:
+        threading.Event().wait(0.01)
+    folder = only_run(tmp_path)
+    with pytest.raises(RunError, match="running"):
+        runs.resume(folder, Reporter(), Stop())
+    assert runs.ask_to_stop(folder).state == "running"
+    thread.join(timeout=20)
+    assert [str(error) for error in caught] == ["saved"]
+    assert runs.read(folder).state == "stopped"
+    with pytest.raises(RunError, match="not running"):
+        runs.ask_to_stop(folder)
+
+    description = json.loads((folder / "run.json").read_text())
+    description["parameters"]["what"] = "finish"
+    (folder / "run.json").write_text(json.dumps(description))
+    result = runs.resume(folder, Reporter(), Stop())
+    assert result.summary == "worked"
+    assert runs.read(folder).state == "finished"
+    with pytest.raises(RunError, match="finished"):
+        runs.resume(folder, Reporter(), Stop())
+
+
+def forge(folder: Path, **changes: object) -> Path:
+    """A run folder whose process is not this one."""
+    folder.mkdir()
+    description = {
+        "action": "work", "parameters": {}, "command": "", "working_folder": ".", "host": socket.gethostname(),
+        "pid": os.getpid(), "pid_started": 1.0,
+    }  # fmt: skip
+    (folder / "run.json").write_text(json.dumps(description | changes))
+    return folder
+
+
+def test_a_run_whose_process_is_gone_is_dead(tmp_path: Path) -> None:
+    assert runs.read(forge(tmp_path / "a")).state == "dead"  # the process number was given to another
+    elsewhere = forge(tmp_path / "b", host="another-node")
+    assert runs.read(elsewhere).state == "dead"
+    (elsewhere / "heartbeat").touch()
+    assert runs.read(elsewhere).state == "running"
+    os.utime(elsewhere / "heartbeat", (1, 1))
+    assert runs.read(elsewhere).state == "dead"
+
+
+def test_a_torn_or_foreign_line_is_left_out(tmp_path: Path) -> None:
+    folder = forge(tmp_path / "a")
+    (folder / "events.jsonl").write_text('{"t": 1, "type": "started"}\nrubbish\n[1]\n{"t": 2, "type": "epo')
+    assert [event["type"] for event in runs.events(folder)] == ["started"]
+    assert runs.read(folder).latest == 1
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[1]", "not json", '{"action": 1}'])
+def test_what_is_no_run_is_refused(tmp_path: Path, content: str) -> None:
+    (tmp_path / "run.json").write_text(content)
+    with pytest.raises(RunError):
+        runs.read(tmp_path)
+    with pytest.raises(RunError):
+        runs.read(tmp_path / "nowhere")
+
+
+def test_a_run_is_found_by_path_name_part_and_age(tmp_path: Path) -> None:
+    one, two = forge(tmp_path / "20260101-train-mito"), forge(tmp_path / "20260102-train-nuclei")
+    (tmp_path / "stray").mkdir()
+    assert [run.folder for run in runs.find(tmp_path)] == [one, two]
+    assert runs.locate(str(one), Path("nowhere")) == one
+    assert runs.locate("20260101-train-mito", tmp_path) == one
+    assert runs.locate("nuclei", tmp_path) == two
+    assert runs.locate("latest", tmp_path) == two
+    with pytest.raises(RunError, match="may be any of"):
+        runs.locate("train", tmp_path)
+    with pytest.raises(RunError, match="There is no run"):
+        runs.locate("axon", tmp_path)
+
+
+def test_following_ends_when_the_run_has(tmp_path: Path) -> None:
+    perform(tmp_path)
+    kinds = [event["type"] for event in runs.follow(only_run(tmp_path), Stop(), seconds=0.01)]
+    assert kinds[-1] == "finished"
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match="--runs-dir"):
+        perform(tmp_path / "file")
+
+
+def test_native_output_is_kept_and_then_restored(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    os.write(1, b"before\n")
+    with native_output.kept_in(tmp_path / "log.txt"):
+        os.write(1, b"one\n")
+        with native_output.kept_off_the_terminal():
+            os.write(2, b"dropped\n")
+        print("two", file=sys.__stderr__)
+    os.write(1, b"after\n")
+    assert (tmp_path / "log.txt").read_bytes().startswith(b"one\n")
+    assert capfd.readouterr().out == "before\nafter\n"
