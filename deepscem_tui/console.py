@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from rich.console import Console as RichConsole
     from rich.progress import Progress, TaskID
 
+    from deepscem_tui.engine.preview import SlicePicture
+
 _SILENT_SECONDS = 2.0  # what is over sooner needs no progress
 _LINE_SECONDS = 10.0  # between two progress lines in a log file
 
@@ -127,8 +129,30 @@ class Console(Reporter):
 
     # -------------------------------------------------------------------------------------------- drawing
 
-    def _picture(self, picture: Any) -> None:
-        raise AssertionError(picture)
+    def _picture(self, picture: SlicePicture) -> None:
+        from rich.console import Console as RichConsole
+
+        from deepscem_tui.render.slices import choose_style, compared, draw, labelled
+
+        terminal = _is_terminal(self._out)
+        colour = terminal and self._out_console().color_system is not None and not os.environ.get("NO_COLOR")
+        style = choose_style(picture.style, terminal=terminal, colour=colour, encoding=self._out.encoding)
+        if picture.reference is None:
+            scene = labelled(picture.image, picture.masks, picture.names, picture.aspect)
+        else:
+            scene = compared(picture.image, picture.masks, picture.reference, picture.aspect)
+        width = picture.width or (self._out_console().width if terminal else 80)
+        # Blocks that were asked for keep their colours in a pipe too (to `less -R`).
+        forced = picture.style == "blocks" or None
+        console = RichConsole(
+            file=self._out,
+            width=max(width, 20),
+            force_terminal=forced,
+            color_system="truecolor" if forced else "auto",
+            highlight=False,
+        )
+        console.print(draw(scene, style, width), crop=False, soft_wrap=True)
+        console.print()
 
     def _write_json(self, document: Any) -> None:
         text = json.dumps(_finite(document), ensure_ascii=False, indent=2, default=str)
