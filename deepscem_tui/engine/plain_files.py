@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from math import prod
@@ -110,10 +111,14 @@ def _npy_header(path: Path, file: BinaryIO) -> tuple[tuple[int, ...], bool, np.d
         reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         if version > (2, 0):  # (3, 0) is for field names, which a plain array has not
             raise ValueError(f"version {version} of the format is for arrays with named fields")
-        shape, fortran, stored = reader(file)
+        with warnings.catch_warnings():  # that the file is of Python 2
+            warnings.simplefilter("ignore")
+            shape, fortran, stored = reader(file)
         if any(length < 0 for length in shape):
             raise ValueError(f"impossible shape {shape}")
-    except (ValueError, TypeError, SyntaxError, OverflowError, RecursionError, EOFError) as error:
+    except OSError:
+        raise
+    except Exception as error:  # the header is a Python literal: a damaged one raises nearly anything
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         hint = "Save it with numpy.save, or convert it to TIFF."
         raise VolumeError(f"{path} is no NumPy file, or a damaged one ({reason[:120]})", hint) from error

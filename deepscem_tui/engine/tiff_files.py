@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import struct
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from math import ceil, prod
+from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -15,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import tifffile
 
+from deepscem_tui.engine.devices import available_cores
 from deepscem_tui.engine.errors import ResourceError, VolumeError
 from deepscem_tui.engine.plain_files import COPY_AGAIN, PlainSource, check_dtype
 from deepscem_tui.engine.tiff_metadata import OmeImage, ome_image, voxel_size
@@ -30,6 +32,7 @@ EXPANSION = {1: 1, 5: 4096, 8: 1100, 32773: 64, 32946: 1100}
 ANY_EXPANSION = 2**17
 SMALL = 64 * 2**20
 LARGEST_BLOCK = 2**30
+IMAGEJ_CHANNELS = 7
 
 
 class PagesSource:
@@ -51,20 +54,34 @@ class PagesSource:
         self._kept: tuple[int, npt.NDArray[Any]] | None = None
 
     def read_into(self, z0: int, out: npt.NDArray[Any]) -> None:
-        """Fill ``out`` (n, Y, X) with the slices from ``z0`` on."""
-        for i in range(len(out)):
-            page, slice_of_page = divmod(z0 + i, self._per_page)
-            if self._kept is None or self._kept[0] != page:
-                self._kept = None  # before the next one is decoded, so that one at most is held
-                self._kept = page, self._decode(page)
-            out[i] = self._kept[1][slice_of_page]
-            if self._per_page == 1:
-                self._kept = None
+        """Fill ``out`` (n, Y, X) with the slices from ``z0`` on, several at a time."""
+        if self._per_page > 1:
+            for i in range(len(out)):
+                page, inside = divmod(z0 + i, self._per_page)
+                out[i] = self._block(page)[inside]
+            return
 
-    def _decode(self, index: int) -> npt.NDArray[Any]:
-        where = f"{self.path}, slice {index * self._per_page}"
-        with _explained(where):
-            decoded: npt.NDArray[Any] = self.pages[index].asarray()
+        def decode_into(i: int) -> None:
+            out[i] = self._decode(z0 + i, None if workers == 1 else 1)[0]
+
+        workers = min(available_cores(), len(out))
+        if workers <= 1:
+            for i in range(len(out)):
+                decode_into(i)
+            return
+        with ThreadPoolExecutor(workers) as pool:
+            deque(pool.map(decode_into, range(len(out))), maxlen=0)  # raises what the first failure raised
+
+    def _block(self, page: int) -> npt.NDArray[Any]:
+        """The slices of a page that has several; the last one decoded is kept."""
+        if self._kept is None or self._kept[0] != page:
+            self._kept = None  # before the next one is decoded, so that one at most is held
+            self._kept = page, self._decode(page, None)
+        return self._kept[1]
+
+    def _decode(self, page: int, threads: int | None) -> npt.NDArray[Any]:
+        with _explained(f"{self.path}, slice {page * self._per_page}"):
+            decoded: npt.NDArray[Any] = self.pages[page].asarray(maxworkers=threads)
             return decoded.reshape(self._per_page, *self.shape[1:])
 
 
@@ -81,6 +98,7 @@ def open_tiff(path: Path) -> Iterator[PlainSource | PagesSource]:
         with _explained(str(path)):
             check_directories(path, file, path.stat().st_size)
             tiff = stack.enter_context(tifffile.TiffFile(path, _multifile=False))
+            tiff.filehandle.set_lock(True)  # its pages are decoded by several threads
             source = _source(path, file, tiff)
         yield source
 
@@ -177,16 +195,19 @@ def _image(
     forms = [_form(path, series) for series in found]
     axes, sizes = forms[0]
     if len(found) == 1:
-        notes = ["its time points are taken as slices"] if axes[0] == "T" else []
+        names = {"T": "time points", "C": "channels"}
+        notes = [f"its {sizes[0]} {names[axes[0]]} are taken as slices"] if axes[0] in names else []
         depth, height, width = (1,) * (3 - len(sizes)) + sizes
         pages = list(found[0]) if found[0].dataoffset is None else [found[0].keyframe]
         return pages, (depth, height, width), found[0].dtype, found[0].dataoffset, notes
-    kinds = Counter((" x ".join(map(str, one[1])), str(series.dtype)) for one, series in zip(forms, found, strict=True))
-    if len(kinds) > 1 or len(axes) != 2:
-        text = ", ".join(f"{number} of {sizes} {dtype}" for (sizes, dtype), number in kinds.most_common(4))
+    planes = {(one[1][-2:], series.dtype) for one, series in zip(forms, found, strict=True)}
+    if len(planes) > 1 or any(one[0] not in ("YX", "IYX") for one in forms):
+        kinds = Counter(" x ".join(map(str, one[1])) + f" {s.dtype}" for one, s in zip(forms, found, strict=True))
+        text = ", ".join(f"{number} of {kind}" for kind, number in kinds.most_common(4))
         raise VolumeError(f"{path} holds several images: {text}", "Save each as a file of its own.")
+    # Pages that are series of their own only because each has its own description or compression.
     pages = sorted((page for series in found for page in series), key=lambda page: page.index)
-    return pages, (len(pages), *sizes), found[0].dtype, None, []  # type: ignore[return-value]
+    return pages, (len(pages), sizes[-2], sizes[-1]), found[0].dtype, None, []
 
 
 def _form(path: Path, series: Any) -> tuple[str, tuple[int, ...]]:
@@ -197,7 +218,9 @@ def _form(path: Path, series: Any) -> tuple[str, tuple[int, ...]]:
         (axis, size) for axis, size in zip(series.axes, series.shape, strict=True) if size > 1 or axis in ("Y", "X")
     ]
     axes, sizes = "".join(axis for axis, _ in kept), tuple(size for _, size in kept)
-    _refuse_axes(path, {axis: size for axis, size in kept if axis not in "ZTIQYX"})
+    # ImageJ shows 7 channels at most: more, and nothing else, are a stack that was saved without saying what it is.
+    stack = len(kept) == 3 and axes[0] == "C" and sizes[0] > IMAGEJ_CHANNELS
+    _refuse_axes(path, {axis: size for axis, size in reversed(kept) if axis not in "ZTIQYX" and not stack})
     if len(kept) > 3:
         text = ", ".join(f"{axis} {size}" for axis, size in kept)
         raise VolumeError(f"{path} has {len(kept)} dimensions: {text}", ONE_CHANNEL)
@@ -245,17 +268,22 @@ def _check_pages(path: Path, pages: list[Any], shape: tuple[int, int, int]) -> N
         raise VolumeError(f"{path} does not store its slices one by one", RESAVE)
     if shape[0] > len(pages) and first.nbytes > LARGEST_BLOCK:
         raise VolumeError(f"{path} stores {shape[0]} slices as one block", RESAVE)
-    size = path.stat().st_size
-    segments = prod(first.chunked)
-    bits = first.size * first.bitspersample
-    possible = EXPANSION.get(int(first.compression), ANY_EXPANSION)
+    size, per_page = path.stat().st_size, shape[0] // len(pages)
     for index, page in enumerate(pages):
-        offsets, counts = page.dataoffsets, page.databytecounts
-        beyond = any(start + count > size for start, count in zip(offsets, counts, strict=False))
-        too_few = len(offsets) != len(counts) or (len(offsets) < segments and not page.is_contiguous)
-        too_small = bits > 8 * SMALL and ceil(bits / 8) > possible * sum(counts)
-        if first.compression == 1 and sum(counts) < bits // 8:
-            too_small = True
-        if beyond or too_few or too_small:
-            where = f"the data of slice {index * (shape[0] // len(pages))}"
+        if not _is_there(page, size):
+            where = f"the data of slice {index * per_page}"
             raise VolumeError(f"{path} is cut off or damaged: {where} are not all there", COPY_AGAIN)
+
+
+def _is_there(page: Any, file_size: int) -> bool:
+    """Whether a page's data lie within the file and suffice for what the page claims to be."""
+    first, offsets, counts = page.keyframe, page.dataoffsets, page.databytecounts
+    if any(start + count > file_size for start, count in zip(offsets, counts, strict=False)):
+        return False
+    if len(offsets) != len(counts) or (len(offsets) < prod(first.chunked) and not page.is_contiguous):
+        return False
+    needed = first.size * first.bitspersample // 8
+    if first.compression == 1:
+        return bool(sum(counts) >= needed)
+    most = EXPANSION.get(int(first.compression), ANY_EXPANSION) * sum(counts)
+    return bool(needed <= max(most, SMALL))

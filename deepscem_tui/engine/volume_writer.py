@@ -22,7 +22,8 @@ Size = tuple[float, float, float]
 
 BIG = 2**32 - 2**25  # what classic TIFF can address, less room for directories
 IMAGEJ_TYPES = ("uint8", "uint16", "int16", "float32")
-OME_TYPES = {"float32": "float", "float64": "double"}
+OME_TYPES = {name: name for name in ("uint8", "int8", "uint16", "int16", "uint32", "int32")}
+OME_TYPES |= {"float32": "float", "float64": "double"}
 
 
 class VolumeWriter:
@@ -85,8 +86,11 @@ class TiffWriter(VolumeWriter):
         big = shape[0] * shape[1] * shape[2] * self._stored.itemsize > BIG
         self.tiff = tifffile.TiffWriter(temporary, bigtiff=big)
         imagej = self._stored.name in IMAGEJ_TYPES and not big
-        describe = imagej_description if imagej else ome_description
-        self._description: str | bytes | None = describe(shape, self._stored, voxel_size, unit).encode()
+        self._description: bytes | None = None
+        if imagej:
+            self._description = imagej_description(shape, voxel_size, unit).encode()
+        elif self._stored.name in OME_TYPES:
+            self._description = ome_description(shape, self._stored, voxel_size, unit).encode()
         y, x = voxel_size[1:] if voxel_size is not None else (1.0, 1.0)
         self._options = {
             "photometric": "minisblack",
@@ -113,7 +117,7 @@ def stored_type(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return np.dtype(wider.get(dtype.name, dtype))
 
 
-def imagej_description(shape: Shape, _: np.dtype[Any], voxel_size: Size | None, unit: str) -> str:
+def imagej_description(shape: Shape, voxel_size: Size | None, unit: str) -> str:
     """The lines that ImageJ writes into the first page."""
     lines = ["ImageJ=1.54f", f"images={shape[0]}"]
     if shape[0] > 1:
@@ -128,7 +132,7 @@ def ome_description(shape: Shape, stored: np.dtype[Any], voxel_size: Size | None
 
     Source: OME-TIFF specification, https://ome-model.readthedocs.io/en/stable/ome-tiff/specification.html
     """
-    kind = OME_TYPES.get(stored.name, stored.name)
+    kind = OME_TYPES[stored.name]
     sizes = " ".join(f'Size{axis}="{size}"' for axis, size in zip("ZYX", shape, strict=True))
     physical = ""
     for axis, size in zip("ZYX", voxel_size or (), strict=False):

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from deepscem_tui.engine.devices import available_memory
 from deepscem_tui.engine.errors import ResourceError, VolumeError
 from deepscem_tui.engine.plain_files import open_npy
 from deepscem_tui.engine.reporting import Reporter
@@ -36,6 +37,7 @@ __all__ = [
 
 SUFFIXES = (".tif", ".tiff", ".npy")
 SLAB_BYTES = 64 * 2**20
+LARGE_BYTES = 2**28
 LISTED_VALUES = 16
 CHUNK = 2**20  # voxels looked at together: what is made of them stays in the processor's cache
 
@@ -88,13 +90,21 @@ class Volume:
         """
         if not 0 <= z0 <= z1 <= self.shape[0]:
             raise IndexError(f"slices {z0}:{z1} of {self.shape[0]}")
-        try:
-            out = np.empty((z1 - z0, *self.shape[1:]), self.dtype)
-        except MemoryError as error:
-            what = f"Memory does not suffice for {z1 - z0} slices of {self.path}"
-            raise ResourceError(what, "Use a machine with more memory, or split the image.") from error
+        shape = (z1 - z0, *self.shape[1:])
+        if prod(shape) * self.dtype.itemsize > LARGE_BYTES:
+            self._refuse_too_large(shape)
+        out = np.empty(shape, self.dtype)
         self._source.read_into(z0, out)
         return out
+
+    def _refuse_too_large(self, shape: tuple[int, int, int]) -> None:
+        """Raise rather than have the system kill the process: a single slice may be larger than the memory."""
+        needed, free = prod(shape) * self.dtype.itemsize, available_memory()
+        if needed > free:
+            what = (
+                f"{shape[0]} slices of {self.path} need {needed / 2**30:.1f} GiB of memory, {free / 2**30:.1f} are free"
+            )
+            raise ResourceError(what, "Use a machine with more memory, or split the image.")
 
     def slabs(self, max_bytes: int = SLAB_BYTES) -> Iterator[tuple[int, int, npt.NDArray[Any]]]:
         """Read everything once, as (z0, z1, slices) of at most ``max_bytes``, but at least one slice."""
