@@ -4,6 +4,13 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+from deepscem_tui.engine.networks.geometry import activation_bytes, count_parameters, divisor, receptive_radius
+
+__all__ = [
+    "NetworkSettings", "activation_bytes", "build_network", "count_parameters", "divisor", "n_outputs",
+    "receptive_radius",
+]  # fmt: skip
+
 
 class NetworkSettings(Protocol):
     """What a network is built by; :class:`deepscem_tui.engine.parameters.CreateModel` has these."""

@@ -90,11 +90,10 @@ class Graph:
     def _parameters(self, layer: Layer) -> int:
         settings, channels = layer.settings, self.channels
         if "filters" in settings:
-            taken = channels[layer.inputs[0]] // settings.get("groups", 1)
-            filters: int = settings["filters"]
-            return taken * filters * prod(settings["kernel_size"]) + (filters if settings["use_bias"] else 0)
+            kernel = prod(settings["kernel_size"]) * channels[layer.inputs[0]] // settings["groups"]
+            return int(settings["filters"] * (kernel + settings["use_bias"]))
         if layer.kind == "BatchNormalization":
-            return channels[layer.name] * (2 + settings["center"] + settings["scale"])
+            return int(channels[layer.name] * (2 + settings["center"] + settings["scale"]))
         return 0
 
 
@@ -247,7 +246,7 @@ _FIXED = {
 }
 
 
-# ------------------------------------------------------------------------------------------------ parts of a description
+# ------------------------------------------------------------------------------------------------ description parts
 
 
 def _part(where: Any, key: str, kind: type) -> Any:

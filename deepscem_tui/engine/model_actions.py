@@ -1,0 +1,93 @@
+"""The actions `create-model` and `convert-model`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from deepscem_tui.engine import parameters as p
+from deepscem_tui.engine.context import Context
+from deepscem_tui.engine.datasets import open_dataset
+from deepscem_tui.engine.errors import ParameterError
+from deepscem_tui.engine.files import refuse_existing
+from deepscem_tui.engine.model_files import ModelInfo, check_suffix, load_model, save_model
+from deepscem_tui.engine.results import Result
+
+_SETTINGS = (
+    "dimension", "architecture", "block", "kernel_size", "filters", "blocks_per_level", "normalization", "depth",
+    "activation", "seed",
+)  # fmt: skip
+
+
+def create_model(parameters: p.CreateModel, context: Context) -> Result:
+    """Make a new, untrained network.
+
+    Raises:
+        ParameterError: for a name that a model cannot have, or a data set without labels.
+        DatasetError: for a data set that cannot be read.
+    """
+    check_suffix(parameters.out)
+    refuse_existing(parameters.out, parameters.overwrite)
+    n_labels, names = _labels(parameters)
+    from deepscem_tui.engine.model_info import describe
+    from deepscem_tui.engine.networks import build_network
+    from deepscem_tui.engine.networks.geometry import graph_of
+
+    context.report.message("Building the network")
+    model = build_network(parameters, n_labels)
+    settings = parameters.model_dump(mode="json", include=set(_SETTINGS))
+    info = describe(graph_of(model), names, parameters.activation == "softmax", settings)
+    if parameters.dry_run:
+        return Result(f"Would make {parameters.out}: {_words(info)}", _facts(parameters.out, info))
+    context.stop.check()
+    save_model(model, info, parameters.out, parameters.overwrite)
+    return Result(f"Made {parameters.out}: {_words(info)}", _facts(parameters.out, info))
+
+
+def convert_model(parameters: p.ConvertModel, context: Context) -> Result:
+    """Write a model in the other file format.
+
+    Raises:
+        ParameterError: for a name that a model cannot have.
+        ModelError: for a model that cannot be read or written.
+    """
+    check_suffix(parameters.out)
+    refuse_existing(parameters.out, parameters.overwrite)
+    if parameters.out.exists() and parameters.model.exists() and parameters.out.samefile(parameters.model):
+        raise ParameterError(f"{parameters.out} is the model itself", "Give the result another name.")
+    model, info = load_model(parameters.model)
+    if parameters.dry_run:
+        return Result(f"Would write {parameters.model} as {parameters.out}", _facts(parameters.out, info))
+    context.stop.check()
+    save_model(model, info, parameters.out, parameters.overwrite)
+    return Result(f"Wrote {parameters.model} as {parameters.out}: {_words(info)}", _facts(parameters.out, info))
+
+
+def _labels(parameters: p.CreateModel) -> tuple[int, tuple[str, ...] | None]:
+    """Number of labels, and their names if they have any."""
+    if parameters.like is None:
+        assert parameters.labels is not None
+        return parameters.labels, None
+    with open_dataset(parameters.like) as dataset:
+        if dataset.n_labels < 1:
+            raise ParameterError(f"{parameters.like} has no labels to segment", "Choose another, or give --labels N.")
+        return dataset.n_labels, tuple(dataset.label_names) if dataset.aliases else None
+
+
+def _words(info: ModelInfo) -> str:
+    labels = f"{info.n_labels} label{'s' * (info.n_labels > 1)} ({', '.join(info.label_names)})"
+    return f"{info.dimension}D, {labels}, {info.n_parameters:,} parameters"
+
+
+def _facts(path: Path, info: ModelInfo) -> dict[str, Any]:
+    return {
+        "model": str(path),
+        "dimension": info.dimension,
+        "labels": list(info.label_names),
+        "background": info.background,
+        "activation": info.activation,
+        "parameters": info.n_parameters,
+        "receptive_radius": info.receptive_radius,
+        "divisor": info.divisor,
+        "bytes": path.stat().st_size if path.exists() else None,
+    }

@@ -1,0 +1,60 @@
+"""A network's layers in the words of Keras 2.10, which DeepSCEM reads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from deepscem_tui.engine.networks.graph import Graph, Layer
+
+VERSION = "2.10.0"
+
+_NONE = dict.fromkeys(
+    ["kernel_regularizer", "bias_regularizer", "activity_regularizer", "kernel_constraint", "bias_constraint"]
+)
+_CONVOLUTION = {
+    "kernel_initializer": {"class_name": "HeNormal", "config": {"seed": None}},
+    "bias_initializer": {"class_name": "Zeros", "config": {}},
+    **_NONE,
+}
+_NORMALIZATION = {
+    "beta_initializer": {"class_name": "Zeros", "config": {}},
+    "gamma_initializer": {"class_name": "Ones", "config": {}},
+    "moving_mean_initializer": {"class_name": "Zeros", "config": {}},
+    "moving_variance_initializer": {"class_name": "Ones", "config": {}},
+    **dict.fromkeys(["beta_regularizer", "gamma_regularizer", "beta_constraint", "gamma_constraint"]),
+}
+
+
+def describe(graph: Graph) -> dict[str, Any]:
+    """What Keras 2.10 would write of the network in an HDF5 file's ``model_config``."""
+    return {
+        "class_name": "Functional",
+        "config": {
+            "name": graph.name,
+            "layers": [_entry(layer, graph) for layer in graph.layers],
+            "input_layers": [[graph.layers[0].name, 0, 0]],
+            "output_layers": [[graph.output, 0, 0]],
+        },
+    }
+
+
+def _entry(layer: Layer, graph: Graph) -> dict[str, Any]:
+    nodes = [[[name, 0, 0, {}] for name in layer.inputs]] if layer.inputs else []
+    return {"class_name": layer.kind, "config": _config(layer, graph), "name": layer.name, "inbound_nodes": nodes}
+
+
+def _config(layer: Layer, graph: Graph) -> dict[str, Any]:
+    if layer.kind == "InputLayer":
+        shape = [None] * (graph.dimension + 1) + [1]
+        return {"batch_input_shape": shape, "dtype": "float32", "sparse": False, "ragged": False, "name": layer.name}
+    settings = {key: list(value) if isinstance(value, tuple) else value for key, value in layer.settings.items()}
+    config: dict[str, Any] = {"name": layer.name, "trainable": True, "dtype": "float32", **settings}
+    if "filters" in settings:
+        config |= _CONVOLUTION
+    if layer.kind.endswith("Transpose"):
+        config["output_padding"] = None
+    if layer.kind == "Conv3DTranspose":
+        del config["dilation_rate"]  # 1, and no argument there
+    if layer.kind == "BatchNormalization":
+        config |= _NORMALIZATION | {"axis": [graph.dimension + 1]}
+    return config
