@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 Field = npt.NDArray[np.float32]
+Points = npt.NDArray[np.float64]  # (n, 3) as Z, Y, X
 Mask = npt.NDArray[np.bool_]
 Shape = tuple[int, int, int]
 Generator = np.random.Generator
@@ -23,7 +24,7 @@ CYTOPLASM, MEMBRANE, MATRIX, CRISTA, LUMEN = 168.0, 62.0, 134.0, 78.0, 188.0
 CELL = 100.0  # typical distance between the centres of cells
 MITOCHONDRIA = 0.12  # share of the volume that is aimed at
 DENSE_BODIES = 0.03
-TRIES = 500
+TRIES = 1000
 
 
 @dataclass(frozen=True)
@@ -51,10 +52,10 @@ def make_phantom(shape: Shape, seed: int) -> Phantom:
     edge, image = _cells(rng, shape, scale)
     image += 11 * _texture(rng, shape)
     _reticulum(rng, image, edge, scale)
-    taken = np.zeros(shape, bool)
-    mitochondria = _mitochondria(rng, image, edge, taken, scale)
-    _dense_bodies(rng, image, edge, taken, scale)
-    _vesicles(rng, image, edge, taken, scale)
+    room = _Room(image, edge, np.zeros(shape, bool), scale, 0.8 * float(edge.max()))
+    mitochondria = _mitochondria(rng, room)
+    _dense_bodies(rng, room)
+    _vesicles(rng, room)
     image += (MEMBRANE - image) * np.exp(-((np.abs(edge) - 1.3) ** 2) / 1.1)
     return Phantom(_microscope(rng, image), {"mitochondria": mitochondria, "membranes": edge < 2.2})
 
@@ -104,96 +105,118 @@ def _reticulum(rng: Generator, image: Field, edge: Field, scale: float) -> None:
 # ------------------------------------------------------------------------------------------------ organelles
 
 
-def _mitochondria(rng: Generator, image: Field, edge: Field, taken: Mask, scale: float) -> Mask:
+@dataclass(frozen=True)
+class _Room:
+    """The volume that organelles are put into.
+
+    Attributes:
+        image: float32 (Z, Y, X), drawn into.
+        edge: Distance to the nearest cell membrane.
+        taken: Where there is an organelle already.
+        scale: Factor of all lengths.
+        deepest: The most distance from the membranes that can be asked for in cells as small as these.
+    """
+
+    image: Field
+    edge: Field
+    taken: Mask
+    scale: float
+    deepest: float
+
+    def fits(self, path: Points, margin: float) -> bool:
+        """Whether a path keeps its distance from the membranes, as far as it lies in the volume."""
+        points = np.floor(path).astype(int)
+        points = points[((points >= 0) & (points < self.edge.shape)).all(axis=1)]
+        return len(points) > 0 and bool((self.edge[tuple(points.T)] > min(margin, self.deepest)).all())
+
+    def free(self, box: Box, inside: Mask) -> bool:
+        """Whether there is something to draw in a box, and nothing there yet."""
+        return bool(inside.any()) and not (self.taken[box] & inside).any()
+
+    def draw(self, box: Box, inside: Mask, grey: Field) -> int:
+        """Draw something; returns how many voxels it has."""
+        self.image[box][inside] = grey[inside]
+        self.taken[box][inside] = True
+        return int(np.count_nonzero(inside))
+
+
+def _mitochondria(rng: Generator, room: _Room) -> Mask:
     """Draw bent tubes with a double membrane, a dark matrix and cristae across them; return where they are."""
-    mask = np.zeros(image.shape, bool)
+    shape = room.edge.shape
+    mask = np.zeros(shape, bool)
     target, found = MITOCHONDRIA * mask.size, 0
     for smaller in np.linspace(1, 0.5, TRIES):
         if found >= target:
             break
-        radius = max(2.0, rng.uniform(10, 16) * scale * smaller)
+        radius = max(2.0, rng.uniform(10, 16) * room.scale * smaller)
         length = rng.uniform(1.5, 8) * radius
-        path, axis = _path(rng, image.shape, length)
-        if not _fits(path, edge, radius + 2 * scale):
+        path, axis = _path(rng, shape, length)
+        if not room.fits(path, radius + 2 * room.scale):
             continue
         waist = 1 + 0.12 * np.sin(np.linspace(0, length / radius, len(path)) + rng.uniform(0, 6))
-        box, depth = _tube(path, radius * waist, image.shape)
+        box, depth = _tube(path, radius * waist, shape)
         inside = depth > 0
-        if not inside.any() or (taken[box] & (depth > -3 * scale)).any():
+        too_much = found > 0 and found + np.count_nonzero(inside) > 1.25 * target
+        if too_much or not room.free(box, depth > -3 * room.scale):
             continue
-        if found and found + np.count_nonzero(inside) > 1.25 * target:
-            continue
-        _draw_mitochondrion(rng, image[box], depth, axis, scale)
+        found += room.draw(box, inside, _mitochondrion(rng, depth, axis, room.scale))
         mask[box] |= inside
-        taken[box] |= inside
-        found += int(np.count_nonzero(inside))
     return mask
 
 
-def _draw_mitochondrion(
-    rng: Generator, image: Field, depth: Field, axis: npt.NDArray[np.float64], scale: float
-) -> None:
-    """Draw one into a part of the image; ``depth`` is the distance to its surface, positive inside."""
+def _mitochondrion(rng: Generator, depth: Field, axis: Points, scale: float) -> Field:
+    """The grey values of one; ``depth`` is the distance to its surface, positive inside."""
     period = rng.uniform(5.0, 6.8) * max(scale, 0.6)
     across = axis + rng.normal(0, 0.25, 3)
     across /= np.linalg.norm(across)
-    grids = np.ogrid[tuple(slice(0, size) for size in image.shape)]
+    grids = np.ogrid[tuple(slice(0, size) for size in depth.shape)]
     along = sum(grid * part for grid, part in zip(grids, across, strict=True))
-    phase = along + 2.2 * smooth_noise(rng, image.shape, 14 * scale)
+    phase = along + 2.2 * smooth_noise(rng, depth.shape, 14 * scale)
     stripes = np.cos(phase * (2 * np.pi / period)).astype(np.float32)
-    strength = np.clip(0.85 + 0.3 * smooth_noise(rng, image.shape, 12 * scale), 0.2, 1)
+    strength = np.clip(0.85 + 0.3 * smooth_noise(rng, depth.shape, 12 * scale), 0.2, 1)
     grey = MATRIX + rng.normal(0, 6) + (CRISTA - MATRIX) * strength * np.clip(1.6 * stripes - 0.3, -0.35, 1)
     grey = np.where(depth < 3.6 * scale, MATRIX + 22, grey)  # the space between the two membranes
     for position in (0.9, 3.6 * scale):
         grey += (MEMBRANE - grey) * 0.9 * np.exp(-((depth - position) ** 2) / 0.9)
-    inside = depth > 0
-    image[inside] = grey[inside]
+    return grey.astype(np.float32)
 
 
-def _dense_bodies(rng: Generator, image: Field, edge: Field, taken: Mask, scale: float) -> None:
+def _dense_bodies(rng: Generator, room: _Room) -> None:
     """Draw lysosomes: as dark and as large as mitochondria in cross-section, but granular, with one membrane."""
-    target, found = DENSE_BODIES * image.size, 0
+    scale, shape = room.scale, room.edge.shape
+    target, found = DENSE_BODIES * room.edge.size, 0
     for _ in range(TRIES):
         if found >= target:
             break
         radius = max(1.5, rng.uniform(6, 12) * scale)
-        path, _axis = _path(rng, image.shape, rng.uniform(0.1, 1.2) * radius)
-        if not _fits(path, edge, radius + 2):
+        path, _axis = _path(rng, shape, rng.uniform(0.1, 1.2) * radius)
+        if not room.fits(path, radius + 2):
             continue
-        box, depth = _tube(path, np.full(len(path), radius), image.shape)
-        inside = depth > 0
-        if not inside.any() or (taken[box] & (depth > -3 * scale)).any():
+        box, depth = _tube(path, np.full(len(path), radius), shape)
+        if not room.free(box, depth > -3 * scale):
             continue
         grains = 9 * smooth_noise(rng, depth.shape, 3.0) + 8 * smooth_noise(rng, depth.shape, 9 * scale)
         grey = rng.uniform(95, 130) + grains
         grey += (MEMBRANE - grey) * 0.8 * np.exp(-((depth - 0.9) ** 2) / 0.9)
-        image[box][inside] = grey[inside]
-        taken[box] |= inside
-        found += int(np.count_nonzero(inside))
+        found += room.draw(box, depth > 0, grey)
 
 
-def _vesicles(rng: Generator, image: Field, edge: Field, taken: Mask, scale: float) -> None:
+def _vesicles(rng: Generator, room: _Room) -> None:
     """Draw clusters of small balls with a dark rim and a light lumen."""
-    clusters = max(2, round(image.size / (60 * scale) ** 3))
-    for _ in range(clusters):
-        middle = rng.uniform(0, image.shape)
+    scale, shape = room.scale, room.edge.shape
+    for _ in range(max(2, round(room.edge.size / (60 * scale) ** 3))):
+        middle = rng.uniform(0, shape)
         spread = rng.uniform(9, 16) * scale
         for point in middle + rng.normal(0, spread, (int(rng.integers(20, 60)), 3)):
             radius = max(1.4, rng.uniform(2.4, 3.8) * scale)
-            path = point[None]
-            if not _fits(path, edge, radius + 1):
+            if not room.fits(point[None], radius + 1):
                 continue
-            box, depth = _tube(path, np.array([radius]), image.shape)
-            inside = depth > 0
-            if taken[box][inside].any():
-                continue
-            rim = np.exp(-((depth - 0.9) ** 2) / 0.7)
-            grey = LUMEN + (MEMBRANE + 25 - LUMEN) * rim
-            image[box][inside] = grey[inside]
-            taken[box] |= inside
+            box, depth = _tube(point[None], np.array([radius]), shape)
+            if room.free(box, depth > 0):
+                room.draw(box, depth > 0, LUMEN + (MEMBRANE + 25 - LUMEN) * np.exp(-((depth - 0.9) ** 2) / 0.7))
 
 
-def _path(rng: Generator, shape: Shape, length: float) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+def _path(rng: Generator, shape: Shape, length: float) -> tuple[Points, Points]:
     """Points along a bent line through a random place, and the direction of the line."""
     axis = rng.normal(0, (0.6, 1, 1))
     axis /= np.linalg.norm(axis)
@@ -204,15 +227,7 @@ def _path(rng: Generator, shape: Shape, length: float) -> tuple[npt.NDArray[np.f
     return rng.uniform(0, shape) + length * bent, axis
 
 
-def _fits(path: npt.NDArray[np.float64], edge: Field, margin: float) -> bool:
-    """Whether a path keeps its distance from the membranes, as far as it lies in the volume."""
-    size = np.array(edge.shape)
-    points = np.floor(path).astype(int)
-    points = points[((points >= 0) & (points < size)).all(axis=1)]
-    return len(points) > 0 and bool((edge[tuple(points.T)] > min(margin, 0.8 * float(edge.max()))).all())
-
-
-def _tube(path: npt.NDArray[np.float64], radii: npt.NDArray[np.float64], shape: Shape) -> tuple[Box, Field]:
+def _tube(path: Points, radii: Points, shape: Shape) -> tuple[Box, Field]:
     """The part of the volume around a path, and the distance there to the surface of the balls along the path.
 
     Positive inside; beyond 4 voxels outside it is only known to be there.
