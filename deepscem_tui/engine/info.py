@@ -1,0 +1,170 @@
+"""The action `info`: what a data set, a model, an image file or a run folder holds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import tifffile
+
+from deepscem_tui.engine import parameters as p
+from deepscem_tui.engine import runs
+from deepscem_tui.engine.context import Context
+from deepscem_tui.engine.datasets import Sample, open_dataset
+from deepscem_tui.engine.errors import DataError
+from deepscem_tui.engine.model_files import read_info
+from deepscem_tui.engine.results import Result, Table
+from deepscem_tui.engine.sources import is_image_file
+from deepscem_tui.engine.volumes import open_volume
+
+__all__ = ["info"]
+
+
+def info(parameters: p.Info, context: Context) -> Result:
+    """Say what a path holds, told by its content.
+
+    Raises:
+        DataError: it does not exist, or is nothing of ours.
+    """
+    path = parameters.path
+    if path.is_dir():
+        return _run(path)
+    if is_image_file(path):
+        return _image(path, context)
+    if path.suffix.lower() == ".keras" or _is_model(path):
+        return _model(path)
+    if path.suffix.lower() in (".hdf5", ".h5", ".hdf") or (path.is_file() and h5py.is_hdf5(path)):
+        return _dataset(path)
+    if not path.exists():
+        raise DataError(f"There is no file {path}", "Check its name and folder.")
+    raise DataError(
+        f"{path} is no data set, model, image file or run folder",
+        "These are .hdf5, .keras or .h5, .tif, .tiff or .npy, and folders with a run.json.",
+    )
+
+
+def _is_model(path: Path) -> bool:
+    """Whether an HDF5 file holds a Keras model."""
+    if not path.is_file() or not h5py.is_hdf5(path):
+        return False
+    try:
+        with h5py.File(path, "r") as file:
+            return "model_config" in file.attrs or "model_weights" in file
+    except OSError:  # a damaged file: whoever opens it next says so
+        return False
+
+
+def _image(path: Path, context: Context) -> Result:
+    with open_volume(path) as volume:
+        for text in volume.warnings:
+            context.report.warning(f"{path}: {text}")
+        facts: dict[str, Any] = {
+            "kind": "image",
+            "shape": list(volume.shape),
+            "type": volume.dtype.name,
+            "voxel_size": list(volume.voxel_size) if volume.voxel_size else None,
+            "voxel_unit": volume.voxel_unit or None,
+            "bytes": path.stat().st_size,
+            "bytes_uncompressed": math.prod(volume.shape) * volume.dtype.itemsize,
+        }
+    if path.suffix.lower() != ".npy":
+        with tifffile.TiffFile(path) as tiff:
+            page = tiff.pages.first
+            facts |= {
+                "pages": len(tiff.pages),
+                "compression": page.compression.name.lower(),
+                "bigtiff": tiff.is_bigtiff,
+            }
+    size = f", voxels of {_text(facts['voxel_size'])} {facts['voxel_unit']}" if facts["voxel_size"] else ""
+    return Result(f"Image {path}: {_text(facts['shape'])} (Z, Y, X), {facts['type']}{size}", facts)
+
+
+def _dataset(path: Path) -> Result:
+    with open_dataset(path) as dataset:
+        rows = [row for sample in dataset.samples.values() for row in _members(sample)]
+        facts = {
+            "kind": "data set",
+            "name": dataset.name,
+            "labels": dataset.n_labels,
+            "aliases": list(dataset.aliases),
+            "n_samples": len(dataset.samples),
+            "bytes": path.stat().st_size,
+        }
+        samples = [
+            (
+                sample.name,
+                _text(sample.shape),
+                len(sample.labels),
+                len(sample.predictions),
+                f"{_text(sample.voxel_size)} {sample.voxel_unit}".strip() if sample.voxel_size else None,
+            )
+            for sample in dataset.samples.values()
+        ]
+    tables = (
+        Table("samples", ("sample", "shape", "labels", "predictions", "voxel_size"), samples),
+        Table("members", ("sample", "member", "type", "bytes", "compression", "chunks"), rows),
+    )
+    named = f" ({', '.join(facts['aliases'])})" if facts["aliases"] else ""
+    summary = f"Data set {path}, {facts['name']!r}: {len(samples)} samples, {facts['labels']} labels{named}"
+    return Result(summary, facts, tables)
+
+
+def _members(sample: Sample) -> list[tuple[Any, ...]]:
+    """What a sample holds, as stored."""
+    rows = []
+    for name, member in sample.members.items():
+        chunks = _text(member.chunks) if member.chunks else "contiguous"
+        rows.append((sample.name, name, member.dtype.name, member.id.get_storage_size(), member.compression, chunks))
+    return rows
+
+
+def _model(path: Path) -> Result:
+    about = read_info(path)
+    facts: dict[str, Any] = {
+        "kind": "model",
+        "dimension": about.dimension,
+        "activation": about.activation,
+        "labels": list(about.label_names),
+        "background": about.background,
+        "parameters": about.n_parameters,
+        "divisor": about.divisor,
+        "receptive_radius": about.receptive_radius,
+        "patch_size": list(about.patch_size) if about.patch_size else None,
+        "voxel_size": list(about.voxel_size) if about.voxel_size else None,
+        "voxel_unit": about.voxel_unit or None,
+        "settings": dict(about.settings) if about.settings is not None else None,
+        "training": dict(about.training) if about.training is not None else None,
+        "bytes": path.stat().st_size,
+    }
+    groups = (("settings", about.settings), ("training", about.training))
+    rows = [(group, key, _value(value)) for group, values in groups for key, value in (values or {}).items()]
+    architecture = (about.settings or {}).get("architecture", "network")
+    labels = f"{about.n_labels} labels ({', '.join(about.label_names)})"
+    trained = "trained" if about.training else "not known to be trained"
+    summary = f"Model {path}: {about.dimension}D {architecture}, {about.n_parameters:,} parameters, {labels}, {trained}"
+    return Result(summary, facts, (Table("details", ("about", "what", "value"), rows),) if rows else ())
+
+
+def _run(folder: Path) -> Result:
+    state = runs.read(folder)
+    facts = {
+        "kind": "run",
+        "action": state.action,
+        "state": state.state,
+        "began": state.began,
+        "latest": state.latest,
+        "command": state.command,
+        "parameters": state.parameters,
+    }
+    return Result(f"Run {folder}: {state.action}, {state.state}", facts)
+
+
+def _value(value: Any) -> Any:
+    return value if isinstance(value, str | int | float | bool) or value is None else str(value)
+
+
+def _text(sizes: Sequence[Any]) -> str:
+    return " x ".join(f"{size:g}" if isinstance(size, float) else str(size) for size in sizes)

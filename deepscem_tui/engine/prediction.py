@@ -1,0 +1,287 @@
+"""The action `predict`: checks, one plan a sample, the network on every tile, the result."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from deepscem_tui.engine import parameters as p
+from deepscem_tui.engine.context import Context
+from deepscem_tui.engine.devices import device_summary, tensorflow
+from deepscem_tui.engine.errors import ParameterError, ResourceError
+from deepscem_tui.engine.files import published
+from deepscem_tui.engine.model_files import ModelInfo, load_model, read_info
+from deepscem_tui.engine.prediction_output import Output, check_output, file_name, open_output
+from deepscem_tui.engine.results import Result, Table
+from deepscem_tui.engine.sources import InputImage, open_images, same_file
+from deepscem_tui.engine.tiled import Network, Sink, predict_sample
+from deepscem_tui.engine.tiling import TilePlan, plan_tiles
+
+__all__ = ["default_batch", "network_function", "predict", "predict_sample"]
+
+# Voxels in a call of the network where --batch-size is not given: larger tiles come one at a time.
+_BATCH_VOXELS = 2**20
+_MOST_TILES = 32
+_EVENT_SECONDS = 0.5
+
+
+def predict(parameters: p.Predict, context: Context) -> Result:
+    """Predict the labels of a data set's samples, or of an image file.
+
+    Raises:
+        ParameterError: for parameters that do not fit each other, the model or the input.
+        DataError: for a model or an input that cannot be used.
+        ResourceError: for tiles that do not fit the memory.
+        Stopped: on request; nothing is left of the output.
+    """
+    info = read_info(parameters.model)
+    _check_paths(parameters)
+    with ExitStack() as files:
+        images = files.enter_context(open_images(parameters.input, parameters.sample, context))
+        check_output(parameters, [image.source.name for image in images], info.label_names)
+        works = [_Work(image, _plan(parameters, image, info)) for image in images]
+        _say_plan(works, info, context)
+        if parameters.dry_run:
+            return _planned(parameters, works)
+        model, info = load_model(parameters.model)
+        context.report.event("started", device=device_summary(), plans=[work.facts() for work in works])
+        for work in works:
+            work.image = work.image.measured(context)
+        network = network_function(model)
+        output = files.enter_context(open_output(parameters, info, images))
+        _predict_all(parameters, context, info, network, works, output)
+    return _result(parameters, info, works)
+
+
+def network_function(model: Any) -> Network:
+    """A Keras model as a function of batches of tiles, traced once for every size of batch and tile.
+
+    Raises (when called):
+        ResourceError: a batch does not fit the memory.
+    """
+    tf = tensorflow()
+    rank = len(model.inputs[0].shape) - 1  # without the channel
+    any_size = tf.TensorSpec([None] * rank, tf.float32)
+
+    forward = tf.function(
+        lambda images: tf.cast(model(images[..., None], training=False), tf.float32), input_signature=[any_size]
+    )
+
+    def compute(images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        try:
+            values = forward(tf.constant(images[:, 0] if rank == 3 else images)).numpy()
+        except (tf.errors.ResourceExhaustedError, MemoryError):
+            raise ResourceError(
+                f"The memory does not suffice for {len(images)} tiles of {_text(images.shape[1:])} voxels",
+                "Use a smaller --patch-size, or --batch-size 1.",
+            ) from None
+        result: npt.NDArray[np.float32] = values[:, None] if rank == 3 else values
+        return result
+
+    return compute
+
+
+def default_batch(plan: TilePlan) -> int:
+    """Tiles in a call of the network where none is asked for."""
+    return max(1, min(_MOST_TILES, _BATCH_VOXELS // plan.tile_voxels, plan.n_tiles))
+
+
+# ------------------------------------------------------------------------------------------------ checks and plan
+
+
+@dataclass
+class _Work:
+    """A sample, how it is predicted, and what came of it."""
+
+    image: InputImage
+    plan: TilePlan
+    seconds: float = 0.0
+    foreground: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+
+    @property
+    def name(self) -> str:
+        return self.image.source.name
+
+    @property
+    def voxels(self) -> int:
+        return prod(self.plan.shape)
+
+    def facts(self) -> dict[str, Any]:
+        return {"sample": self.name, **self.plan.as_json()}
+
+
+def _check_paths(parameters: p.Predict) -> None:
+    for name, path in (("INPUT", parameters.input), ("MODEL", parameters.model)):
+        if same_file(parameters.out, path):
+            raise ParameterError(f"OUT is {name} itself, {parameters.out}", "Give the result a file of its own.")
+
+
+def _plan(parameters: p.Predict, image: InputImage, info: ModelInfo) -> TilePlan:
+    return plan_tiles(
+        image.source.shape,
+        info.dimension,
+        info.divisor,
+        info.receptive_radius,
+        parameters.patch_size,
+        parameters.join,
+    )
+
+
+def _say_plan(works: Sequence[_Work], info: ModelInfo, context: Context) -> None:
+    """What is unusual about the plans, each thing once."""
+    for note in dict.fromkeys(note for work in works for note in work.plan.notes):
+        context.report.message(note)
+    for shortfall in dict.fromkeys(work.plan.shortfall for work in works):
+        if shortfall:
+            context.report.warning(shortfall)
+    flat = [work.name for work in works if work.plan.shape[0] == 1]
+    if info.dimension == 3 and flat:
+        context.report.warning(f"A 3D network was made for volumes, but {', '.join(map(repr, flat))} is a single slice")
+
+
+def _planned(parameters: p.Predict, works: Sequence[_Work]) -> Result:
+    """What `--dry-run` says."""
+    columns = ("sample", "shape", "tile", "margin", "batch", "tiles", "wasted")
+    rows = [
+        (
+            work.name, _text(work.plan.shape), _text(work.plan.tile), _text(work.plan.margin),
+            parameters.batch_size or default_batch(work.plan), work.plan.n_tiles, round(work.plan.wasted, 4),
+        )
+        for work in works
+    ]  # fmt: skip
+    n_tiles = sum(work.plan.n_tiles for work in works)
+    facts = {"plans": [work.facts() for work in works]}
+    summary = f"Would predict {_count(works)}, {n_tiles} tiles, into {parameters.out}; nothing was written"
+    return Result(summary, facts, (Table("samples", columns, rows),))
+
+
+# ------------------------------------------------------------------------------------------------ the work
+
+
+def _predict_all(
+    parameters: p.Predict, context: Context, info: ModelInfo, network: Network, works: Sequence[_Work], output: Output
+) -> None:
+    total = sum(work.plan.n_tiles for work in works)
+    before = 0
+    for index, work in enumerate(works):
+        began = time.monotonic()
+        sink = output.sink(work.image)
+        predict_sample(
+            network,
+            work.image.source,
+            work.plan,
+            _counting(work, info.n_labels, parameters.threshold, sink, _Preview(context, index, work)),
+            n_labels=info.n_labels,
+            batch=parameters.batch_size or default_batch(work.plan),
+            threshold=None if parameters.probabilities else parameters.threshold,
+            before_batch=_Progress(context, work, before, total),
+        )
+        work.seconds = time.monotonic() - began
+        before += work.plan.n_tiles
+
+
+class _Progress:
+    """Says how far a sample is, and ends it on request; called before each batch."""
+
+    def __init__(self, context: Context, work: _Work, before: int, total: int) -> None:
+        self._context = context
+        self._work = work
+        self._before, self._total = before, total
+        self._began = time.monotonic()
+        self._last_event = 0.0
+
+    def __call__(self, done: int) -> None:
+        self._context.stop.check()
+        work, now = self._work, time.monotonic()
+        rate = work.voxels * done / work.plan.n_tiles / (now - self._began) if done else 0.0
+        note = f"{work.name}, {_rate(rate)}" if done else work.name
+        self._context.report.progress("Predicting", self._before + done, self._total, "tiles", note)
+        if done == work.plan.n_tiles or now - self._last_event >= _EVENT_SECONDS:
+            self._last_event = now
+            facts = {"done": done, "total": work.plan.n_tiles, "voxels_per_second": round(rate)}
+            self._context.report.event("tiles", sample=work.name, **facts)
+
+
+def _counting(work: _Work, n_labels: int, threshold: float, sink: Sink, preview: Sink) -> Sink:
+    """A sink that counts foreground on the way."""
+    work.foreground = np.zeros(n_labels, np.int64)
+
+    def take(first: int, labels: npt.NDArray[Any], voxels: npt.NDArray[Any]) -> None:
+        level = threshold if labels.dtype.kind == "f" else 0
+        work.foreground += [np.count_nonzero(label > level) for label in labels]
+        sink(first, labels, voxels)
+        preview(first, labels, voxels)
+
+    return take
+
+
+class _Preview:
+    """Keeps the middle slice of a sample in the run folder, for whoever watches.
+
+    ``preview/NNN-SAMPLE.npz``: ``image`` uint8 (Y, X), ``prediction`` uint8 (labels, Y, X) from 0 to 255, ``z``.
+    """
+
+    def __init__(self, context: Context, index: int, work: _Work) -> None:
+        self._context = context
+        self._path = Path("preview") / f"{index:03d}-{file_name(work.name)}.npz"
+        self._work = work
+
+    def __call__(self, first: int, labels: npt.NDArray[Any], voxels: npt.NDArray[Any]) -> None:
+        z = self._work.plan.shape[0] // 2
+        if self._context.folder is None or not first <= z < first + len(voxels):
+            return
+        image = self._work.image.source.normalised(voxels[z - first])
+        prediction = labels[:, z - first].astype(np.float32)
+        with published(self._context.folder / self._path) as temporary, temporary.open("wb") as file:
+            np.savez_compressed(file, image=_grey(image), prediction=_grey(prediction), z=z)
+        self._context.report.event("preview", sample=self._work.name, z=z, file=self._path.as_posix())
+
+
+# ------------------------------------------------------------------------------------------------ the result
+
+
+def _result(parameters: p.Predict, info: ModelInfo, works: Sequence[_Work]) -> Result:
+    samples = Table(
+        "samples",
+        ("sample", "shape", "tiles", "voxels_per_second"),
+        [
+            (work.name, _text(work.plan.shape), work.plan.n_tiles, round(work.voxels / max(work.seconds, 1e-9)))
+            for work in works
+        ],
+    )
+    labels = Table(
+        "labels",
+        ("sample", "label", "foreground"),
+        [
+            (work.name, name, round(int(count) / work.voxels, 6))
+            for work in works
+            for name, count in zip(info.label_names, work.foreground, strict=True)
+        ],
+    )
+    kind = "probabilities" if parameters.probabilities else "masks"
+    facts = {"plans": [work.facts() for work in works]}
+    return Result(f"Predicted {_count(works)} into {parameters.out} ({kind})", facts, (samples, labels))
+
+
+def _count(works: Sequence[_Work]) -> str:
+    return f"{len(works)} sample{'s' if len(works) != 1 else ''}"
+
+
+def _grey(values: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
+    return np.rint(np.clip(np.nan_to_num(values), 0, 1) * 255).astype(np.uint8)
+
+
+def _rate(rate: float) -> str:
+    return f"{rate / 1e6:.2f} Mvoxel/s" if rate >= 1e6 else f"{rate / 1e3:.1f} kvoxel/s"
+
+
+def _text(sizes: Sequence[int]) -> str:
+    return " x ".join(map(str, sizes))

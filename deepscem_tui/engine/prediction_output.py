@@ -1,0 +1,148 @@
+"""Where predictions go: a data set as DeepSCEM's, or TIFF files."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from deepscem_tui.engine import parameters as p
+from deepscem_tui.engine.datasets import NewDataset, new_dataset
+from deepscem_tui.engine.errors import ParameterError
+from deepscem_tui.engine.files import refuse_existing
+from deepscem_tui.engine.model_files import ModelInfo
+from deepscem_tui.engine.sources import InputImage
+from deepscem_tui.engine.tiled import Sink
+from deepscem_tui.engine.volumes import create_volume
+
+__all__ = ["Output", "check_output", "file_name", "open_output", "tiff_files"]
+
+_DATASETS, _IMAGES = (".hdf5",), (".tif", ".tiff")
+
+
+class Output(Protocol):
+    """A result that is being made."""
+
+    def sink(self, image: InputImage) -> Sink:
+        """Begin a sample: what takes its slabs. The samples come one after the other."""
+
+
+def check_output(parameters: p.Predict, samples: Sequence[str], label_names: Sequence[str]) -> None:
+    """Raise :class:`ParameterError` if OUT cannot be made, or cannot hold these samples and labels."""
+    out = parameters.out
+    suffix = out.suffix.lower()
+    if suffix not in _DATASETS + _IMAGES:
+        raise ParameterError(f"{out} is neither a data set nor a TIFF file by its name", "Use .hdf5, .tif or .tiff.")
+    if suffix in _DATASETS:
+        refuse_existing(out, parameters.overwrite)
+        return
+    if len(samples) > 1:
+        raise ParameterError(
+            f"{out} holds one sample, and {parameters.input} has {len(samples)}: {', '.join(map(repr, samples))}",
+            "Choose one with --sample, or write a data set (.hdf5).",
+        )
+    for file in tiff_files(out, label_names):
+        refuse_existing(file, parameters.overwrite)
+
+
+@contextmanager
+def open_output(parameters: p.Predict, info: ModelInfo, images: Sequence[InputImage]) -> Iterator[Output]:
+    """Make the result; it appears when the block ends well, and nothing is left of it otherwise.
+
+    Raises:
+        DataError, ResourceError: it cannot be written.
+    """
+    if parameters.out.suffix.lower() in _DATASETS:
+        aliases = tuple(info.label_names) if info.named else ()
+        with new_dataset(
+            parameters.out, parameters.out.stem, info.n_labels, aliases=aliases, overwrite=parameters.overwrite
+        ) as dataset:
+            yield _DatasetOutput(parameters, info, dataset)
+        return
+    kind = np.float32 if parameters.probabilities else np.bool_  # bool becomes 0 and 255
+    image = images[0]
+    with ExitStack() as files:
+        writers = [
+            files.enter_context(
+                create_volume(
+                    path, image.source.shape, kind,
+                    voxel_size=image.voxel_size, voxel_unit=image.voxel_unit, overwrite=parameters.overwrite,
+                )
+            )
+            for path in tiff_files(parameters.out, info.label_names)
+        ]  # fmt: skip
+        yield _TiffOutput(writers, np.dtype(kind))
+
+
+def tiff_files(out: Path, label_names: Sequence[str]) -> list[Path]:
+    """The file of each label: OUT itself for one, OUT_<label>.tif for several."""
+    if len(label_names) == 1:
+        return [out]
+    names = [file_name(name) for name in label_names]
+    if len({name.casefold() for name in names}) < len(names):
+        names = [f"{index}_{name}" for index, name in enumerate(names)]
+    return [out.with_name(f"{out.stem}_{name}{out.suffix}") for name in names]
+
+
+def file_name(name: str) -> str:
+    """A name as a part of a file's name: letters, digits, ``-``, ``.`` and ``_``, at most 60 of them."""
+    return re.sub(r"[^\w.-]+", "_", name).strip("._")[:60] or "label"
+
+
+class _DatasetOutput:
+    """A prediction data set."""
+
+    def __init__(self, parameters: p.Predict, info: ModelInfo, dataset: NewDataset) -> None:
+        self._parameters = parameters
+        self._dataset = dataset
+        self._names = [f"prediction_{index:04d}" for index in range(info.n_labels)]
+
+    def sink(self, image: InputImage) -> Sink:
+        source = image.source
+        kind = np.float32 if self._parameters.probabilities else np.uint8
+        members: dict[str, Any] = dict.fromkeys(self._names, kind)
+        if self._parameters.image:
+            members["image"] = image.stored
+        sample = self._dataset.add_sample(source.name, source.shape, members, attributes=self._provenance(image))
+
+        def take(first: int, labels: npt.NDArray[Any], voxels: npt.NDArray[Any]) -> None:
+            last = first + len(voxels)
+            for name, label in zip(self._names, labels, strict=True):
+                sample[name][first:last] = label
+            if self._parameters.image:
+                sample["image"][first:last] = source.normalised(voxels).astype(image.stored)
+
+        return take
+
+    def _provenance(self, image: InputImage) -> dict[str, Any]:
+        parameters = self._parameters
+        facts: dict[str, Any] = {
+            "predicted_from": str(parameters.input),
+            "predicted_by": str(parameters.model),
+        }
+        if not parameters.probabilities:
+            facts["threshold"] = parameters.threshold
+        if image.voxel_size is not None:
+            facts["voxel_size"] = image.voxel_size
+            facts["voxel_unit"] = image.voxel_unit
+        return facts
+
+
+class _TiffOutput:
+    """A TIFF file for each label."""
+
+    def __init__(self, writers: Sequence[Any], kind: np.dtype[Any]) -> None:
+        self._writers = writers
+        self._kind = kind
+
+    def sink(self, _: InputImage) -> Sink:
+        def take(__: int, labels: npt.NDArray[Any], ___: npt.NDArray[Any]) -> None:
+            for writer, label in zip(self._writers, labels, strict=True):
+                writer.write(label.astype(self._kind, copy=False))
+
+        return take

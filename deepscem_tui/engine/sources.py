@@ -1,0 +1,176 @@
+"""Images and labels to read slab by slab, whether they lie in a data set or in an image file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from deepscem_tui.engine.context import Context
+from deepscem_tui.engine.datasets import Dataset, Sample, open_dataset
+from deepscem_tui.engine.errors import DatasetError, ParameterError
+from deepscem_tui.engine.tiled import Source
+from deepscem_tui.engine.tiling import Shape
+from deepscem_tui.engine.volumes import SUFFIXES, Volume, open_volume, value_range
+
+__all__ = ["InputImage", "Labelled", "LabelledSample", "is_image_file", "open_images", "open_labelled", "same_file"]
+
+
+@dataclass(frozen=True)
+class InputImage:
+    """An image to predict, and what its copy needs.
+
+    Args:
+        source: The image.
+        stored: Type of a normalised copy.
+        voxel_size: Z, Y, X in ``voxel_unit``, if known.
+        voxel_unit: Such as "nm"; empty if not known.
+        file: The image file whose range is still to be found, if it is one.
+    """
+
+    source: Source
+    stored: np.dtype[Any]
+    voxel_size: tuple[float, float, float] | None
+    voxel_unit: str
+    file: Volume | None = None
+
+    def measured(self, context: Context) -> InputImage:
+        """The same with its range known: an image file is read through, a data set's image is normalised already.
+
+        Raises:
+            VolumeError: the file is damaged.
+            Stopped: on request.
+        """
+        if self.file is None:
+            return self
+        path = self.file.path
+        context.report.message(f"{path} is read twice: for its range of grey values, then for its data")
+        found = value_range(self.file, context.report, context.stop)
+        if found.constant:
+            context.report.warning(f"{path} has the same value, {found.low:g}, everywhere: it becomes 0")
+        if found.non_finite:
+            context.report.warning(f"{path} has {found.non_finite} voxels that are NaN or infinite: they become 0 or 1")
+        return replace(self, source=replace(self.source, low=float(found.low), high=float(found.high)), file=None)
+
+
+@dataclass(frozen=True)
+class LabelledSample:
+    """A sample's masks or probabilities: arrays (Z, Y, X) that are read by slicing along Z."""
+
+    name: str
+    shape: Shape
+    labels: Sequence[Any]
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Samples with their labels by name; ``single`` if this is an image file, whose name means nothing."""
+
+    path: Path
+    label_names: Sequence[str]
+    samples: Mapping[str, LabelledSample]
+    single: bool
+
+
+def is_image_file(path: Path) -> bool:
+    """Whether a path names an image file rather than a data set."""
+    return path.suffix.lower() in SUFFIXES
+
+
+def same_file(one: Path, other: Path) -> bool:
+    """Whether two paths are one file, or would be once it is made."""
+    if one.exists() and other.exists():
+        return one.samefile(other)
+    return one.resolve() == other.resolve()
+
+
+@contextmanager
+def open_images(path: Path, names: Sequence[str], context: Context) -> Iterator[list[InputImage]]:
+    """Open a data set's samples, or an image file, for prediction.
+
+    An image file is to be normalised to 0-1 as a data set's images are: see :meth:`InputImage.measured`.
+
+    Args:
+        names: Samples of the data set; all of them if empty.
+
+    Raises:
+        ParameterError: names are given for an image file.
+        DataError: the file cannot be used, or lacks a sample.
+    """
+    if is_image_file(path):
+        if names:
+            raise ParameterError(f"--sample is for data sets, and {path} is an image file", "Leave --sample out.")
+        with open_volume(path) as volume:
+            for text in volume.warnings:
+                context.report.warning(f"{path}: {text}")
+            yield [_from_file(volume)]
+        return
+    with open_dataset(path) as dataset:
+        yield [_from_sample(sample) for sample in _chosen(dataset, names)]
+
+
+@contextmanager
+def open_labelled(path: Path, wanted: Literal["labels", "predictions"]) -> Iterator[Labelled]:
+    """Open the labels of a data set's samples, or an image file that holds one label.
+
+    Args:
+        wanted: What to take where a sample has both; where it has none of the wanted ones, predictions are never taken
+            for labels, but labels for predictions are: two people's labels can be compared.
+
+    Raises:
+        DataError: the file cannot be used, or a sample has nothing to compare.
+    """
+    if is_image_file(path):
+        with open_volume(path) as volume:
+            only = LabelledSample(path.stem, volume.shape, (_Slices(volume),))
+            yield Labelled(path, (path.stem,), {only.name: only}, single=True)
+        return
+    with open_dataset(path) as dataset:
+        samples = {}
+        for name, sample in dataset.samples.items():
+            labels = sample.labels if wanted == "labels" else sample.predictions or sample.labels
+            if not labels:
+                raise DatasetError(
+                    f"Sample {name!r} of {path} has no {wanted}",
+                    "The reference is a data set with labels, the segmentation one with predictions.",
+                )
+            samples[name] = LabelledSample(name, sample.shape, tuple(labels))
+        yield Labelled(path, dataset.label_names, samples, single=False)
+
+
+class _Slices:
+    """An image file sliced as an array is, along Z."""
+
+    def __init__(self, volume: Volume) -> None:
+        self._volume = volume
+
+    def __getitem__(self, z: slice) -> Any:
+        return self._volume.read(*z.indices(self._volume.shape[0])[:2])
+
+
+def _from_file(volume: Volume) -> InputImage:
+    source = Source(volume.path.stem, volume.shape, volume.read)
+    stored = np.dtype(np.float16 if volume.dtype.itemsize == 1 else np.float32)
+    return InputImage(source, stored, volume.voxel_size, volume.voxel_unit, volume)
+
+
+def _from_sample(sample: Sample) -> InputImage:
+    image = sample.image
+    source = Source(sample.name, sample.shape, lambda z0, z1: image[z0:z1])
+    return InputImage(source, np.dtype(image.dtype), sample.voxel_size, sample.voxel_unit)
+
+
+def _chosen(dataset: Dataset, names: Sequence[str]) -> list[Sample]:
+    missing = [name for name in names if name not in dataset.samples]
+    if missing:
+        raise DatasetError(
+            f"{dataset.path} has no sample {', '.join(map(repr, missing))}",
+            f"It has {', '.join(map(repr, dataset.samples)) or 'none'}.",
+        )
+    if not dataset.samples:
+        raise DatasetError(f"{dataset.path} has no samples", "Add some with: deepscem-tui run add-sample")
+    return [dataset.samples[name] for name in dict.fromkeys(names or dataset.samples)]

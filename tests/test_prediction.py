@@ -1,0 +1,386 @@
+"""The action `predict`: tiled equals untiled, every way in and out, and what is refused before anything is written."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+import pytest
+import tifffile
+
+from deepscem_tui.engine import parameters as p
+from deepscem_tui.engine.actions import ACTIONS, build
+from deepscem_tui.engine.context import Context
+from deepscem_tui.engine.datasets import new_dataset, open_dataset
+from deepscem_tui.engine.errors import DataError, EngineError, ParameterError, Stopped
+from deepscem_tui.engine.model_files import load_model
+from deepscem_tui.engine.prediction import network_function, predict
+from deepscem_tui.engine.prediction_output import tiff_files
+from deepscem_tui.engine.reporting import Reporter
+from deepscem_tui.engine.results import Result
+from deepscem_tui.engine.stop import Stop
+from deepscem_tui.engine.tiling import plan_tiles
+
+Array = npt.NDArray[Any]
+MODELS = {
+    "2d": {"dimension": 2, "depth": 3, "labels": 1},
+    "2d-two": {"dimension": 2, "depth": 2, "labels": 2, "block": "vgg"},
+    "2d-softmax": {"dimension": 2, "depth": 2, "labels": 2, "activation": "softmax", "architecture": "fcn"},
+    "3d": {"dimension": 3, "depth": 2, "labels": 1},
+    "3d-softmax": {"dimension": 3, "depth": 2, "labels": 2, "activation": "softmax"},
+}
+
+
+class Listener(Reporter):
+    """Keeps what is said."""
+
+    def __init__(self) -> None:
+        self.messages: list[str] = []
+        self.warnings: list[str] = []
+        self.events: list[tuple[str, dict[str, Any]]] = []
+        self.progressed: list[tuple[str, float, float]] = []
+
+    def message(self, text: str) -> None:
+        self.messages.append(text)
+
+    def warning(self, text: str) -> None:
+        self.warnings.append(text)
+
+    def progress(self, task: str, done: float, total: float, unit: str = "", note: str = "") -> None:
+        self.progressed.append((task, done, total))
+
+    def event(self, kind: str, **facts: Any) -> None:
+        self.events.append((kind, json.loads(json.dumps(facts))))
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Small networks, untrained: what they say means nothing but depends on every voxel in reach."""
+    folder = tmp_path_factory.mktemp("models")
+    made = {}
+    for name, settings in MODELS.items():
+        path = folder / f"{name}.keras"
+        action = ACTIONS["create-model"]
+        values = {"out": path, "filters": 3, "blocks_per_level": 1, **settings}
+        action.carry_out(build(action, values), Context())
+        made[name] = path
+    return made
+
+
+def image(shape: tuple[int, ...], seed: int = 0) -> npt.NDArray[np.uint8]:
+    """Noise of the full range, so that normalising it is dividing by 255."""
+    voxels = np.random.default_rng(seed).integers(0, 256, shape).astype(np.uint8)
+    voxels.flat[:2] = 0, 255
+    return voxels
+
+
+def run(model: Path, source: Path, out: Path, context: Context | None = None, **options: Any) -> Result:
+    return predict(p.Predict(model=model, input=source, out=out, **options), context or Context())
+
+
+def untiled(model: Path, voxels: Array, n_labels: int) -> Array:
+    """The extended image in one call: (labels, Z, Y, X)."""
+    keras_model, info = load_model(model)
+    step = 2 ** (MODELS[model.stem]["depth"] - 1)  # type: ignore[operator]
+    steps = (1 if info.dimension == 2 else step, step, step)
+    padding = [(0, -size % step) for size, step in zip(voxels.shape, steps, strict=True)]
+    whole = np.pad(voxels.astype(np.float32) / 255, padding, mode="reflect")
+    network = network_function(keras_model)
+    values = network(whole[:, None])[:, 0] if info.dimension == 2 else network(whole[None])[0]
+    z, y, x = voxels.shape
+    return np.moveaxis(values[:z, :y, :x, :n_labels], -1, 0)
+
+
+def predictions(path: Path, sample: str, n_labels: int) -> Array:
+    with h5py.File(path) as file:
+        return np.stack([file[sample][f"prediction_{index:04d}"][()] for index in range(n_labels)])
+
+
+# ------------------------------------------------------------------------------------------------ numbers
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "patch"),
+    [
+        ("2d", (2, 90, 61), (64, 64)),
+        ("2d", (1, 5, 3), None),  # smaller than anything
+        ("2d-two", (3, 50, 1), (32, 32)),
+        ("2d-softmax", (2, 41, 50), (36, 36)),
+        ("3d", (29, 21, 40), (20, 20, 20)),
+        ("3d", (1, 1, 1), None),
+        ("3d-softmax", (17, 30, 9), (20, 20, 20)),
+    ],
+)
+def test_tiled_equals_untiled(
+    models: dict[str, Path], tmp_path: Path, name: str, shape: tuple[int, int, int], patch: tuple[int, ...] | None
+) -> None:
+    voxels = image(shape)
+    np.save(tmp_path / "image.npy", voxels)
+    out = tmp_path / "out.hdf5"
+    result = run(models[name], tmp_path / "image.npy", out, patch_size=patch, probabilities=True, batch_size=3)
+    (plan,) = result.facts["plans"]
+    assert plan["exact"]
+    n_labels = int(MODELS[name]["labels"])  # type: ignore[call-overload]
+    expected = untiled(models[name], voxels, n_labels)
+    if patch is not None and min(shape) > 1:
+        assert plan["tiles"] > shape[0] if name.startswith("2d") else plan["tiles"] > 1
+        assert expected.std() > 1e-3  # there is something to differ
+    found = predictions(out, "image", n_labels)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_masks_are_probabilities_above_the_threshold(models: dict[str, Path], tmp_path: Path) -> None:
+    np.save(tmp_path / "image.npy", image((2, 20, 24)))
+    run(models["2d-two"], tmp_path / "image.npy", tmp_path / "p.hdf5", probabilities=True)
+    values = predictions(tmp_path / "p.hdf5", "image", 2)
+    level = float(np.median(values))
+    result = run(models["2d-two"], tmp_path / "image.npy", tmp_path / "m.hdf5", threshold=level)
+    masks = predictions(tmp_path / "m.hdf5", "image", 2)
+    assert masks.dtype == np.uint8
+    assert np.array_equal(masks, values > np.float32(level))
+    shares = [row["foreground"] for row in result.tables[1].as_dicts()]
+    assert shares == pytest.approx(masks.mean(axis=(1, 2, 3)), abs=1e-6)
+
+
+def test_a_plain_image_gives_what_its_data_set_gives(models: dict[str, Path], tmp_path: Path) -> None:
+    voxels = image((3, 18, 22)).astype(np.uint16) * 7 + 1000
+    np.save(tmp_path / "image.npy", voxels)
+    normalised = ((voxels - 1000) / (255 * 7)).astype(np.float32)
+    with new_dataset(tmp_path / "set.hdf5", "set", 0) as made:
+        sample = made.add_sample("s", voxels.shape, {"image": np.float32})
+        sample["image"][0:3] = normalised
+    for source in ("image.npy", "set.hdf5"):
+        run(models["2d"], tmp_path / source, tmp_path / f"{source}.hdf5", probabilities=True)
+    one, other = predictions(tmp_path / "image.npy.hdf5", "image", 1), predictions(tmp_path / "set.hdf5.hdf5", "s", 1)
+    np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+def test_a_network_is_traced_once_for_every_size(models: dict[str, Path]) -> None:
+    model, _ = load_model(models["2d"])
+    calls = []
+    real = model.call
+    model.call = lambda *args, **kwargs: (calls.append(1), real(*args, **kwargs))[1]
+    network = network_function(model)
+    for shape in ((1, 1, 8, 8), (3, 1, 8, 8), (2, 1, 16, 12)):
+        assert network(np.zeros(shape, np.float32)).shape == (*shape, 1)
+    assert len(calls) == 1
+
+
+# ------------------------------------------------------------------------------------------------ in and out
+
+
+@pytest.fixture
+def samples(tmp_path: Path) -> Path:
+    """A data set of two samples."""
+    path = tmp_path / "set.hdf5"
+    with new_dataset(path, "set", 0) as made:
+        for seed, (name, shape) in enumerate({"a": (2, 16, 20), "β 2": (3, 9, 9)}.items()):
+            sample = made.add_sample(name, shape, {"image": np.float32})
+            sample["image"][0 : shape[0]] = image(shape, seed) / np.float32(255)
+    return path
+
+
+def test_a_data_set_of_predictions_is_as_deepscem_reads_it(
+    models: dict[str, Path], samples: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.hdf5"
+    result = run(models["2d-two"], samples, out)
+    with h5py.File(out) as file, h5py.File(samples) as before:
+        assert set(file) == {"a", "β 2"}
+        assert file.attrs["labels"] == 2
+        for name in file:
+            assert set(file[name]) == {"image", "prediction_0000", "prediction_0001"}
+            assert list(file[name].attrs["shape"]) == list(file[name]["image"].shape)
+            assert np.array_equal(file[name]["image"], before[name]["image"])
+            assert file[name]["prediction_0000"].dtype == np.uint8
+            assert str(models["2d-two"]) in str(dict(file[name].attrs))
+    with open_dataset(out) as made:
+        assert [len(sample.predictions) for sample in made.samples.values()] == [2, 2]
+    assert [row["sample"] for row in result.tables[0].as_dicts()] == ["a", "β 2"]
+
+
+def test_chosen_samples_without_their_image(models: dict[str, Path], samples: Path, tmp_path: Path) -> None:
+    run(models["2d"], samples, tmp_path / "out.hdf5", sample=("β 2",), image=False)
+    with h5py.File(tmp_path / "out.hdf5") as file:
+        assert set(file) == {"β 2"}
+        assert set(file["β 2"]) == {"prediction_0000"}
+
+
+def test_label_names_of_the_model_become_aliases(samples: Path, tmp_path: Path) -> None:
+    with new_dataset(tmp_path / "like.hdf5", "like", 2, aliases=("mito", "ER / Golgi?".replace("/", "and"))):
+        pass
+    action = ACTIONS["create-model"]
+    values = {"out": tmp_path / "named.keras", "like": tmp_path / "like.hdf5", "filters": 2, "depth": 2}
+    action.carry_out(build(action, values), Context())
+    run(tmp_path / "named.keras", samples, tmp_path / "out.hdf5")
+    with open_dataset(tmp_path / "out.hdf5") as made:
+        assert tuple(made.aliases) == ("mito", "ER and Golgi?")
+    run(tmp_path / "named.keras", samples, tmp_path / "out.tif", sample=("a",))
+    assert {path.name for path in tmp_path.glob("*.tif")} == {"out_mito.tif", "out_ER_and_Golgi.tif"}
+
+
+def test_a_tiff_out_of_a_tiff(models: dict[str, Path], tmp_path: Path) -> None:
+    tifffile.imwrite(
+        tmp_path / "image.tif", image((4, 15, 12)), imagej=True, resolution=(0.25, 0.25),
+        metadata={"axes": "ZYX", "spacing": 8.0, "unit": "nm"},
+    )  # fmt: skip
+    run(models["3d"], tmp_path / "image.tif", tmp_path / "mask.tif")
+    run(models["3d"], tmp_path / "image.tif", tmp_path / "p.tiff", probabilities=True)
+    mask, values = tifffile.imread(tmp_path / "mask.tif"), tifffile.imread(tmp_path / "p.tiff")
+    assert mask.dtype == np.uint8
+    assert set(np.unique(mask)) <= {0, 255}
+    assert np.array_equal(mask > 0, values > 0.5)
+    assert values.dtype == np.float32
+    with tifffile.TiffFile(tmp_path / "mask.tif") as tiff:
+        assert tiff.imagej_metadata is not None
+        assert tiff.imagej_metadata["spacing"] == 8.0
+
+
+def test_a_2d_image(models: dict[str, Path], tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "image.tif", image((13, 17)))
+    run(models["2d"], tmp_path / "image.tif", tmp_path / "mask.tif")
+    assert tifffile.imread(tmp_path / "mask.tif").shape == (13, 17)
+
+
+@pytest.mark.parametrize(
+    ("voxels", "words"),
+    [
+        (np.full((2, 8, 8), 7, np.uint8), "same value, 7"),
+        (np.where(np.eye(8)[None] > 0, np.nan, np.arange(64.0).reshape(1, 8, 8)).astype(np.float32), "8 voxels"),
+    ],
+    ids=["constant", "nan"],
+)
+def test_odd_images_are_predicted_with_a_warning(
+    models: dict[str, Path], tmp_path: Path, voxels: Array, words: str
+) -> None:
+    np.save(tmp_path / "image.npy", voxels)
+    report = Listener()
+    run(models["2d"], tmp_path / "image.npy", tmp_path / "o.hdf5", Context(report), probabilities=True)
+    assert any(words in warning for warning in report.warnings)
+    assert np.isfinite(predictions(tmp_path / "o.hdf5", "image", 1)).all()
+    with h5py.File(tmp_path / "o.hdf5") as file:
+        assert np.isfinite(file["image"]["image"][()]).all()
+
+
+def test_names_of_tiff_files() -> None:
+    out = Path("d") / "seg.tif"
+    assert tiff_files(out, ["a/b"]) == [out]
+    assert [path.name for path in tiff_files(out, ["a/b", "ä c"])] == ["seg_a_b.tif", "seg_ä_c.tif"]
+    assert [path.name for path in tiff_files(out, ["a:b", "A?b"])] == ["seg_0_a_b.tif", "seg_1_A_b.tif"]
+
+
+# ------------------------------------------------------------------------------------------------ reports
+
+
+def test_progress_events_and_previews(models: dict[str, Path], samples: Path, tmp_path: Path) -> None:
+    report, folder = Listener(), tmp_path / "run"
+    folder.mkdir()
+    run(models["2d-two"], samples, tmp_path / "out.hdf5", Context(report, folder=folder))
+    tiles = [(done, total) for task, done, total in report.progressed if task == "Predicting"]
+    assert tiles[-1] == (5, 5)
+    kinds = [kind for kind, _ in report.events]
+    assert kinds[0] == "started"
+    assert "tiles" in kinds
+    previews = [facts for kind, facts in report.events if kind == "preview"]
+    assert [facts["sample"] for facts in previews] == ["a", "β 2"]
+    for facts in previews:
+        with np.load(folder / facts["file"], allow_pickle=False) as arrays:
+            assert arrays["image"].dtype == np.uint8
+            masks = predictions(tmp_path / "out.hdf5", facts["sample"], 2)[:, facts["z"]]
+            assert np.array_equal(arrays["prediction"], masks * 255)
+
+
+def test_a_dry_run_writes_nothing_and_tells_the_plan(models: dict[str, Path], samples: Path, tmp_path: Path) -> None:
+    before = set(tmp_path.iterdir())
+    result = run(models["2d"], samples, tmp_path / "out.hdf5", dry_run=True, patch_size=(16, 16))
+    assert set(tmp_path.iterdir()) == before
+    assert result.facts["plans"][0] == {
+        "sample": "a",
+        **plan_tiles((2, 16, 20), 2, 4, result.facts["plans"][0]["radius"], (16, 16)).as_json(),
+    }
+    json.dumps(result.as_json())
+
+
+def test_a_margin_below_the_reach_is_warned_of(models: dict[str, Path], tmp_path: Path) -> None:
+    np.save(tmp_path / "image.npy", image((1, 64, 64)))
+    report = Listener()
+    run(models["2d"], tmp_path / "image.npy", tmp_path / "o.hdf5", Context(report), patch_size=(16, 17))
+    assert any("less than the network's reach" in warning for warning in report.warnings)
+    assert any("16,17 became 16,20" in message for message in report.messages)
+
+
+# ------------------------------------------------------------------------------------------------ refusals
+
+
+def refused(case: str, models: dict[str, Path], samples: Path, folder: Path) -> dict[str, Any]:
+    """Parameters that cannot be carried out."""
+    (folder / "there.hdf5").write_text("mine")
+    (folder / "there_label_0000.tif").write_text("mine")
+    np.save(folder / "image.npy", image((2, 8, 8)))
+    usual = {"model": models["2d"], "input": samples, "out": folder / "out.hdf5"}
+    return (
+        usual
+        | {
+            "exists": {"out": folder / "there.hdf5"},
+            "suffix": {"out": folder / "out.png"},
+            "input": {"out": samples, "overwrite": True},
+            "model": {"out": folder / "m.hdf5", "model": folder / "m.hdf5"},
+            "several": {"out": folder / "out.tif"},
+            "unknown": {"sample": ("a", "zz")},
+            "sample-of-image": {"input": folder / "image.npy", "sample": ("a",)},
+            "patch": {"patch_size": (4, 8, 8)},
+            "patch-3d": {"model": models["3d"], "patch_size": (8, 8)},
+            "no-input": {"input": folder / "nothing.tif"},
+            "no-model": {"model": folder / "nothing.keras"},
+        }[case]
+    )
+
+
+@pytest.mark.parametrize(
+    ("case", "error", "words"),
+    [
+        ("exists", ParameterError, ["there.hdf5", "exists already"]),
+        ("suffix", ParameterError, [".png", ".tif"]),
+        ("input", ParameterError, ["OUT is INPUT"]),
+        ("model", EngineError, ["m.hdf5"]),
+        ("several", ParameterError, ["--sample", "'a', 'β 2'"]),
+        ("unknown", DataError, ["'zz'", "'a', 'β 2'"]),
+        ("sample-of-image", ParameterError, ["image file"]),
+        ("patch", ParameterError, ["4,8,8", "2D", "Y,X"]),
+        ("patch-3d", ParameterError, ["8,8", "3D", "Z,Y,X"]),
+        ("no-input", DataError, ["nothing.tif"]),
+        ("no-model", DataError, ["nothing.keras"]),
+    ],
+)
+def test_what_cannot_be_done_is_refused_before_anything_is_written(
+    models: dict[str, Path], samples: Path, tmp_path: Path, case: str, error: type[EngineError], words: list[str]
+) -> None:
+    values = refused(case, models, samples, tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    report = Listener()
+    with pytest.raises(error) as raised:
+        predict(p.Predict(**values), Context(report))
+    assert all(word in str(raised.value) for word in words), str(raised.value)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert not any(kind == "started" for kind, _ in report.events)
+
+
+@pytest.mark.parametrize("out", ["out.hdf5", "out.tif"])
+def test_a_stop_leaves_nothing_behind(models: dict[str, Path], tmp_path: Path, out: str) -> None:
+    np.save(tmp_path / "image.npy", image((6, 32, 32)))
+    stop = Stop()
+
+    class Stopper(Listener):
+        def progress(self, task: str, done: float, total: float, unit: str = "", note: str = "") -> None:
+            if task == "Predicting" and done >= 2:
+                stop.request("test")
+
+    before = set(tmp_path.iterdir())
+    with pytest.raises(Stopped):
+        run(models["2d"], tmp_path / "image.npy", tmp_path / out, Context(Stopper(), stop), batch_size=1)
+    assert set(tmp_path.iterdir()) == before
