@@ -145,7 +145,7 @@ def _mitochondria(rng: Generator, room: _Room) -> Mask:
     shape = room.edge.shape
     mask = np.zeros(shape, bool)
     target, found = MITOCHONDRIA * mask.size, 0
-    for smaller in np.linspace(1, 0.5, TRIES):
+    for smaller in np.linspace(1, 0.65, TRIES):
         if found >= target:
             break
         radius = max(2.0, rng.uniform(10, 16) * room.scale * smaller)
@@ -173,7 +173,7 @@ def _mitochondrion(rng: Generator, depth: Field, axis: Points, scale: float) -> 
     along = sum(grid * part for grid, part in zip(grids, across, strict=True))
     phase = along + 2.2 * smooth_noise(rng, depth.shape, 14 * scale)
     stripes = np.cos(phase * (2 * np.pi / period)).astype(np.float32)
-    strength = np.clip(0.85 + 0.3 * smooth_noise(rng, depth.shape, 12 * scale), 0.2, 1)
+    strength = np.clip(0.85 + 0.3 * smooth_noise(rng, depth.shape, 12 * scale), 0.3, 1)
     grey = MATRIX + rng.normal(0, 6) + (CRISTA - MATRIX) * strength * np.clip(1.6 * stripes - 0.3, -0.35, 1)
     grey = np.where(depth < 3.6 * scale, MATRIX + 22, grey)  # the space between the two membranes
     for position in (0.9, 3.6 * scale):
@@ -196,7 +196,7 @@ def _dense_bodies(rng: Generator, room: _Room) -> None:
         if not room.free(box, depth > -3 * scale):
             continue
         grains = 9 * smooth_noise(rng, depth.shape, 3.0) + 8 * smooth_noise(rng, depth.shape, 9 * scale)
-        grey = rng.uniform(95, 130) + grains
+        grey = rng.uniform(88, 120) + grains
         grey += (MEMBRANE - grey) * 0.8 * np.exp(-((depth - 0.9) ** 2) / 0.9)
         found += room.draw(box, depth > 0, grey)
 
@@ -257,7 +257,7 @@ def _microscope(rng: Generator, image: Field) -> npt.NDArray[np.uint8]:
     image *= 1 + 0.07 * shade
     image += 2.5 * drift + 1.2 * curtains
     np.maximum(image, 0, out=image)
-    image += np.sqrt(0.45 * image + 20) * rng.standard_normal(image.shape, np.float32)
+    image += np.sqrt(0.35 * image + 20) * rng.standard_normal(image.shape, np.float32)
     return np.clip(np.rint(image), 0, 255).astype(np.uint8)
 
 

@@ -198,7 +198,7 @@ def _image(
         names = {"T": "time points", "C": "channels"}
         notes = [f"its {sizes[0]} {names[axes[0]]} are taken as slices"] if axes[0] in names else []
         depth, height, width = (1,) * (3 - len(sizes)) + sizes
-        pages = list(found[0]) if found[0].dataoffset is None else [found[0].keyframe]
+        pages = [found[0].keyframe] if found[0].dataoffset is not None else _pages(path, found[0])
         return pages, (depth, height, width), found[0].dtype, found[0].dataoffset, notes
     planes = {(one[1][-2:], series.dtype) for one, series in zip(forms, found, strict=True)}
     if len(planes) > 1 or any(one[0] not in ("YX", "IYX") for one in forms):
@@ -208,6 +208,14 @@ def _image(
     # Pages that are series of their own only because each has its own description or compression.
     pages = sorted((page for series in found for page in series), key=lambda page: page.index)
     return pages, (len(pages), sizes[-2], sizes[-1]), found[0].dtype, None, []
+
+
+def _pages(path: Path, series: Any) -> list[Any]:
+    try:
+        return list(series)
+    except IndexError:
+        there = f"it should have {len(series)} slices, but {len(series.parent.pages)} are in it"
+        raise VolumeError(f"{path} is incomplete: {there}", COPY_AGAIN) from None
 
 
 def _form(path: Path, series: Any) -> tuple[str, tuple[int, ...]]:
