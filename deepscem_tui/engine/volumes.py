@@ -39,7 +39,7 @@ SUFFIXES = (".tif", ".tiff", ".npy")
 SLAB_BYTES = 64 * 2**20
 LARGE_BYTES = 2**28
 LISTED_VALUES = 16
-CHUNK = 2**20  # voxels looked at together: what is made of them stays in the processor's cache
+CHUNK = 2**16  # voxels looked at together: what is made of them stays in the processor's cache
 
 
 class Source(Protocol):
@@ -238,13 +238,8 @@ class LabelValues:
         self.voxels += flat.size
         for start in range(0, flat.size, CHUNK):
             chunk = flat[start : start + CHUNK]
-            if chunk.dtype in (np.uint8, np.bool_):
-                counts = np.bincount(chunk.view(np.uint8), minlength=256)
-                self.foreground += int(chunk.size - counts[0])
-                self._add(np.flatnonzero(counts))
-            else:
-                self.foreground += int(np.count_nonzero(chunk > 0))
-                self._look(chunk)
+            self.foreground += int(np.count_nonzero(chunk > 0))
+            self._look(chunk)
 
     def _look(self, chunk: npt.NDArray[Any]) -> None:
         """Sort only what is not known yet, and nothing any more once the list is full."""
@@ -255,11 +250,11 @@ class LabelValues:
                 chunk = chunk[finite]
         if self.more:
             return
+        unknown = np.ones(chunk.shape, bool)
         for value in self._found:
-            if not chunk.size:
-                return
-            chunk = chunk[chunk != value]
-        self._add(np.unique(chunk))
+            unknown &= chunk != value
+        if unknown.any():
+            self._add(np.unique(chunk[unknown]))
 
     def _add(self, values: npt.NDArray[Any]) -> None:
         new = [value for value in values.tolist() if value not in self._found]
