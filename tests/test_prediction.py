@@ -13,10 +13,11 @@ import pytest
 import tifffile
 
 from deepscem_tui.engine import parameters as p
+from deepscem_tui.engine import prediction
 from deepscem_tui.engine.actions import ACTIONS, build
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.datasets import new_dataset, open_dataset
-from deepscem_tui.engine.errors import DataError, EngineError, ParameterError, Stopped
+from deepscem_tui.engine.errors import DataError, EngineError, ParameterError, ResourceError, Stopped
 from deepscem_tui.engine.model_files import load_model
 from deepscem_tui.engine.prediction import network_function, predict
 from deepscem_tui.engine.prediction_output import tiff_files
@@ -27,7 +28,8 @@ from deepscem_tui.engine.tiling import plan_tiles
 
 Array = npt.NDArray[Any]
 MODELS = {
-    "2d": {"dimension": 2, "depth": 3, "labels": 1},
+    "2d": {"dimension": 2, "depth": 2, "labels": 1, "block": "vgg", "normalization": "none"},
+    "2d-deep": {"dimension": 2, "depth": 3, "labels": 1},
     "2d-two": {"dimension": 2, "depth": 2, "labels": 2, "block": "vgg"},
     "2d-softmax": {"dimension": 2, "depth": 2, "labels": 2, "activation": "softmax", "architecture": "fcn"},
     "3d": {"dimension": 3, "depth": 2, "labels": 1},
@@ -106,7 +108,7 @@ def predictions(path: Path, sample: str, n_labels: int) -> Array:
 @pytest.mark.parametrize(
     ("name", "shape", "patch"),
     [
-        ("2d", (2, 90, 61), (64, 64)),
+        ("2d-deep", (2, 90, 61), (64, 64)),
         ("2d", (1, 5, 3), None),  # smaller than anything
         ("2d-two", (3, 50, 1), (32, 32)),
         ("2d-softmax", (2, 41, 50), (36, 36)),
@@ -301,7 +303,7 @@ def test_a_dry_run_writes_nothing_and_tells_the_plan(models: dict[str, Path], sa
     assert set(tmp_path.iterdir()) == before
     assert result.facts["plans"][0] == {
         "sample": "a",
-        **plan_tiles((2, 16, 20), 2, 4, result.facts["plans"][0]["radius"], (16, 16)).as_json(),
+        **plan_tiles((2, 16, 20), 2, 2, result.facts["plans"][0]["radius"], (16, 16)).as_json(),
     }
     json.dumps(result.as_json())
 
@@ -309,7 +311,7 @@ def test_a_dry_run_writes_nothing_and_tells_the_plan(models: dict[str, Path], sa
 def test_a_margin_below_the_reach_is_warned_of(models: dict[str, Path], tmp_path: Path) -> None:
     np.save(tmp_path / "image.npy", image((1, 64, 64)))
     report = Listener()
-    run(models["2d"], tmp_path / "image.npy", tmp_path / "o.hdf5", Context(report), patch_size=(16, 17))
+    run(models["2d-deep"], tmp_path / "image.npy", tmp_path / "o.hdf5", Context(report), patch_size=(16, 17))
     assert any("less than the network's reach" in warning for warning in report.warnings)
     assert any("16,17 became 16,20" in message for message in report.messages)
 
@@ -368,6 +370,15 @@ def test_what_cannot_be_done_is_refused_before_anything_is_written(
     assert all(word in str(raised.value) for word in words), str(raised.value)
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
     assert not any(kind == "started" for kind, _ in report.events)
+
+
+def test_tiles_that_do_not_fit_the_memory_are_refused(
+    models: dict[str, Path], samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prediction, "available_memory", lambda: 10_000)
+    with pytest.raises(ResourceError, match=r"GiB of memory.*--patch-size"):
+        run(models["2d"], samples, tmp_path / "out.hdf5")
+    assert not (tmp_path / "out.hdf5").exists()
 
 
 @pytest.mark.parametrize("out", ["out.hdf5", "out.tif"])

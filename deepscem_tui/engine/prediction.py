@@ -15,10 +15,11 @@ import numpy.typing as npt
 
 from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine.context import Context
-from deepscem_tui.engine.devices import device_summary, tensorflow
+from deepscem_tui.engine.devices import available_memory, device_summary, tensorflow
 from deepscem_tui.engine.errors import ParameterError, ResourceError
 from deepscem_tui.engine.files import published
 from deepscem_tui.engine.model_files import ModelInfo, load_model, read_info
+from deepscem_tui.engine.networks.geometry import activation_bytes
 from deepscem_tui.engine.prediction_output import Output, check_output, file_name, open_output
 from deepscem_tui.engine.results import Result, Table
 from deepscem_tui.engine.sources import InputImage, open_images, same_file
@@ -52,6 +53,7 @@ def predict(parameters: p.Predict, context: Context) -> Result:
         if parameters.dry_run:
             return _planned(parameters, works)
         model, info = load_model(parameters.model)
+        _check_memory(parameters, works, model)
         context.report.event("started", device=device_summary(), plans=[work.facts() for work in works])
         for work in works:
             work.image = work.image.measured(context)
@@ -72,7 +74,9 @@ def network_function(model: Any) -> Network:
     any_size = tf.TensorSpec([None] * rank, tf.float32)
 
     forward = tf.function(
-        lambda images: tf.cast(model(images[..., None], training=False), tf.float32), input_signature=[any_size]
+        lambda images: tf.cast(model(images[..., None], training=False), tf.float32),
+        input_signature=[any_size],
+        autograph=False,
     )
 
     def compute(images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -133,6 +137,22 @@ def _plan(parameters: p.Predict, image: InputImage, info: ModelInfo) -> TilePlan
         parameters.patch_size,
         parameters.join,
     )
+
+
+def _check_memory(parameters: p.Predict, works: Sequence[_Work], model: Any) -> None:
+    """Raise :class:`ResourceError` where a call of the network cannot fit, rather than be killed in the middle."""
+    if not device_summary().startswith("CPU"):
+        return
+    free = available_memory()
+    for work in works:
+        plan, batch = work.plan, parameters.batch_size or default_batch(work.plan)
+        needed = activation_bytes(model, plan.tile[3 - plan.dimension :], batch, training=False)
+        if needed > free:
+            raise ResourceError(
+                f"{batch} tiles of {_text(plan.tile)} voxels need about {needed / 2**30:.1f} GiB of memory, "
+                f"and {free / 2**30:.1f} GiB are free",
+                "Use a smaller --patch-size, or --batch-size 1.",
+            )
 
 
 def _say_plan(works: Sequence[_Work], info: ModelInfo, context: Context) -> None:
