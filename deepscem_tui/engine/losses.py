@@ -1,7 +1,8 @@
 """What a training minimises.
 
 Every loss is a function of targets (B, [Z,] Y, X, L), 0 or 1, of any number type, and of a network's outputs
-(B, [Z,] Y, X, C), float32, to a scalar, 0 for a perfect result. It may be traced by ``tf.function`` and compiled by XLA.
+(B, [Z,] Y, X, C), float32, to a scalar, the smaller the better. It may be traced by ``tf.function`` and compiled by
+XLA.
 
 A softmax network shares 1 between its outputs, so its targets do too: a voxel of several labels has an equal share of
 each. Where it has one output more than there are labels, that is the background, the target wherever no label is.

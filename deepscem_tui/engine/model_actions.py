@@ -8,7 +8,8 @@ from typing import Any
 from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.datasets import open_dataset
-from deepscem_tui.engine.errors import ParameterError
+from deepscem_tui.engine.devices import available_memory
+from deepscem_tui.engine.errors import ParameterError, ResourceError
 from deepscem_tui.engine.files import refuse_existing
 from deepscem_tui.engine.model_files import ModelInfo, check_suffix, load_model, save_model
 from deepscem_tui.engine.results import Result
@@ -25,6 +26,7 @@ def create_model(parameters: p.CreateModel, context: Context) -> Result:
     Raises:
         ParameterError: for a name that a model cannot have, or a data set without labels.
         DatasetError: for a data set that cannot be read.
+        ResourceError: for a network that does not fit the memory.
     """
     check_suffix(parameters.out)
     refuse_existing(parameters.out, parameters.overwrite)
@@ -33,12 +35,12 @@ def create_model(parameters: p.CreateModel, context: Context) -> Result:
     from deepscem_tui.engine.networks import build_network
     from deepscem_tui.engine.networks.geometry import graph_of
 
-    context.report.message("Building the network")
+    _check_size(parameters)
     model = build_network(parameters, n_labels)
     settings = parameters.model_dump(mode="json", include=set(_SETTINGS))
     info = describe(graph_of(model), names, parameters.activation == "softmax", settings)
     if parameters.dry_run:
-        return Result(f"Would make {parameters.out}: {_words(info)}", _facts(parameters.out, info))
+        return Result(f"Would make {parameters.out}: {_words(info)}", _facts(parameters.out, info, written=False))
     context.stop.check()
     save_model(model, info, parameters.out, parameters.overwrite)
     return Result(f"Made {parameters.out}: {_words(info)}", _facts(parameters.out, info))
@@ -57,7 +59,7 @@ def convert_model(parameters: p.ConvertModel, context: Context) -> Result:
         raise ParameterError(f"{parameters.out} is the model itself", "Give the result another name.")
     model, info = load_model(parameters.model)
     if parameters.dry_run:
-        return Result(f"Would write {parameters.model} as {parameters.out}", _facts(parameters.out, info))
+        return Result(f"Would write {parameters.model} as {parameters.out}", _facts(parameters.out, info, written=False))
     context.stop.check()
     save_model(model, info, parameters.out, parameters.overwrite)
     return Result(f"Wrote {parameters.model} as {parameters.out}: {_words(info)}", _facts(parameters.out, info))
@@ -79,7 +81,24 @@ def _words(info: ModelInfo) -> str:
     return f"{info.dimension}D, {labels}, {info.n_parameters:,} parameters"
 
 
-def _facts(path: Path, info: ModelInfo) -> dict[str, Any]:
+def _check_size(parameters: p.CreateModel) -> None:
+    """Refuse what cannot be built here, before it is tried.
+
+    Raises:
+        ResourceError: the deepest level's convolutions alone do not fit the memory.
+    """
+    filters = parameters.filters * 2 ** (parameters.depth - 1)
+    least = parameters.blocks_per_level * parameters.kernel_size**parameters.dimension * filters * filters // 2
+    free = available_memory()
+    if 4 * least > free:
+        raise ResourceError(
+            f"The network would have more than {least:,} parameters, {4 * least / 2**30:.1f} GiB, "
+            f"and {free / 2**30:.1f} GiB of memory are free",
+            "Use fewer --filters, a smaller --depth or a smaller --kernel-size.",
+        )
+
+
+def _facts(path: Path, info: ModelInfo, written: bool = True) -> dict[str, Any]:
     return {
         "model": str(path),
         "dimension": info.dimension,
@@ -89,5 +108,5 @@ def _facts(path: Path, info: ModelInfo) -> dict[str, Any]:
         "parameters": info.n_parameters,
         "receptive_radius": info.receptive_radius,
         "divisor": info.divisor,
-        "bytes": path.stat().st_size if path.exists() else None,
+        "bytes": path.stat().st_size if written else None,
     }

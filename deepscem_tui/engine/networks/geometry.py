@@ -16,6 +16,11 @@ from deepscem_tui.engine.errors import ModelError
 from deepscem_tui.engine.networks.graph import Graph, Layer, read_graph
 
 _LARGEST_DIVISOR = 1024
+# Kinds of layer whose gradient is computed from what they took, and from what they gave.
+_NEEDS_INPUT = (
+    "Conv2D", "Conv3D", "Conv2DTranspose", "Conv3DTranspose", "BatchNormalization", "MaxPooling2D", "MaxPooling3D",
+)  # fmt: skip
+_NEEDS_OUTPUT = ("Activation", "ReLU", "MaxPooling2D", "MaxPooling3D")
 _UP = ("Conv2DTranspose", "Conv3DTranspose", "UpSampling2D", "UpSampling3D")
 
 
@@ -69,7 +74,11 @@ def activation_bytes(model: Any, patch_shape: Sequence[int], batch: int, trainin
     """An estimate of the memory that a step takes beside the weights, with values of four bytes.
 
     Prediction: the most that lives at one time when each layer's result is kept until its last reader is done.
-    Training: every layer's result is kept for the way back, where two of the largest gradients live beside them.
+    Training: all results that a gradient is computed from (see :data:`_NEEDS_INPUT`); the others are overwritten.
+    To both is added what the layer with the most input and output has of these, since libraries reorder them and
+    gradients of that size live beside them.
+    On a CPU a process grew by 0.97 to 1.10 of it in training and by 0.69 to 0.83 in prediction, in ten cases measured:
+    2D and 3D, U-Net and FCN, 3 to 5 levels.
 
     Args:
         patch_shape: Y, X or Z, Y, X in voxels.
@@ -80,8 +89,11 @@ def activation_bytes(model: Any, patch_shape: Sequence[int], batch: int, trainin
         name: 4 * batch * graph.channels[name] * _voxels(patch_shape, spacing)
         for name, spacing in _spacings(graph).items()
     }
+    busiest = max(sizes[layer.name] + sum(sizes[name] for name in layer.inputs) for layer in graph.layers)
     if training:
-        return sum(sizes.values()) + 2 * max(sizes.values())
+        needed = {layer.name for layer in graph.layers if layer.kind in _NEEDS_OUTPUT}
+        needed |= {name for layer in graph.layers if layer.kind in _NEEDS_INPUT for name in layer.inputs}
+        return sum(sizes[name] for name in needed) + busiest
     last_reader = {name: index for index, layer in enumerate(graph.layers) for name in (layer.name, *layer.inputs)}
     alive = peak = 0
     for index, layer in enumerate(graph.layers):
@@ -89,7 +101,7 @@ def activation_bytes(model: Any, patch_shape: Sequence[int], batch: int, trainin
         peak = max(peak, alive)
         done = {name for name in (layer.name, *layer.inputs) if last_reader[name] == index and name != graph.output}
         alive -= sum(sizes[name] for name in done)
-    return peak
+    return peak + busiest
 
 
 def _voxels(shape: Sequence[int], spacing: Sequence[Fraction]) -> int:
