@@ -1,0 +1,195 @@
+"""How voxels lie in a data set: chunks, filters, and a writer that compresses each chunk once.
+
+Measured with ``benchmarks/dataset_layout.py``:
+
+- Chunks of about 8 x 64 x 64: patches of 2D and 3D networks and slices along any axis each touch few voxels that they
+  do not need. Flat chunks (1 x 256 x 256) read 2D patches and slices along Z four times as fast, but 3D patches and
+  slices across two to four times slower.
+- ``image`` has no filter. Grey values of electron microscopy hardly compress (to 54 % from 8 bits, 75 % from 16), and
+  decoding, which HDF5 does in one thread, makes reading 5 to 30 times slower: from a disk that gives 100 MB/s, the
+  whole takes as long either way. As float16 it is half of what DeepSCEM writes.
+- Everything else is gzip 1: masks shrink to a tenth (lzf: a sixth) and decode faster than with lzf, and every HDF5
+  reader knows it.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+from concurrent.futures import Executor
+from itertools import product
+from typing import Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from deepscem_tui.engine.errors import DatasetError
+
+__all__ = ["GROUP_BYTES", "MemberWriter", "chunk_shape", "create_member", "read_attributes", "write_attributes"]
+
+Shape = tuple[int, int, int]
+
+DEPTH, SIDE, FLAT_SIDE = 8, 64, 128
+GZIP_LEVEL = 1
+GROUP_BYTES = 128 * 2**20  # of a row of chunks, which is held while it is written
+ATTRIBUTE_BYTES = 64_000  # HDF5 keeps at most 64 KiB with its default format
+
+
+def chunk_shape(shape: Shape, itemsize: int) -> Shape:
+    """Chunks of a member: near 8 x 64 x 64, flatter and wider where a row of them would not fit in memory."""
+    depth = min(DEPTH, shape[0])
+    while depth > 1 and depth * shape[1] * shape[2] * itemsize > GROUP_BYTES:
+        depth //= 2
+    side = SIDE if depth == DEPTH else FLAT_SIDE
+    y, x = (_even(size, side) for size in shape[1:])
+    return depth, y, x
+
+
+def _even(size: int, wanted: int) -> int:
+    """The chunk's side, at most ``wanted``, with the least padding at the border."""
+    return -(-size // -(-size // wanted))
+
+
+def create_member(group: h5py.Group, name: str, shape: Shape, dtype: npt.DTypeLike) -> h5py.Dataset:
+    """An empty member of a sample: all 0, taking no space until it is written."""
+    kind = np.dtype(dtype)
+    options = {} if name == "image" else {"compression": "gzip", "compression_opts": GZIP_LEVEL}
+    return group.create_dataset(name, shape, kind, chunks=chunk_shape(shape, kind.itemsize), **options)
+
+
+class MemberWriter:
+    """Takes the slices of a new member in ascending order; slices never written are 0.
+
+    Chunks are compressed in threads and written as they are: HDF5's own way is one thread for all of it.
+    """
+
+    def __init__(self, dataset: h5py.Dataset, pool: Executor) -> None:
+        self.shape: Shape = dataset.shape
+        self.dtype: np.dtype[Any] = dataset.dtype
+        self._dataset = dataset
+        self._pool = pool
+        self._compressed = dataset.compression is not None
+        self._depth = dataset.chunks[0]
+        self._next = 0
+        self._row: npt.NDArray[Any] | None = None  # slices from the last multiple of the depth up to _next
+
+    @property
+    def depth(self) -> int:
+        """Slices in a chunk: slabs of a multiple of it are written without being copied first."""
+        return int(self._depth)
+
+    def __setitem__(self, z: slice, slab: npt.ArrayLike) -> None:
+        """Write the slices ``z`` (n, Y, X); values are converted to the member's type.
+
+        Raises:
+            ValueError: slices lie before those written already, or the slab has another shape.
+        """
+        start, stop, step = z.indices(self.shape[0])
+        given = np.asarray(slab)
+        if step != 1 or given.shape != (stop - start, *self.shape[1:]):
+            raise ValueError(f"slab {given.shape} for slices {z.start}:{z.stop} of {self.shape}")
+        if start < self._next:
+            raise ValueError(f"slices from {start} on after those up to {self._next}")
+        if start > self._next:
+            self._skip(start)
+        while start < stop:
+            end = min((start // self._depth + 1) * self._depth, stop)
+            part = given[len(given) - (stop - start) : len(given) - (stop - end)]
+            if self._row is None and (end - start == self._depth or end == self.shape[0]) and start % self._depth == 0:
+                self._write(start, part)
+            else:
+                self._gather(start, end, part)
+            self._next = start = end
+
+    def finish(self) -> None:
+        """Write what is still held."""
+        if self._row is not None:
+            first = (self._next - 1) // self._depth * self._depth
+            self._write(first, self._row[: min(self._depth, self.shape[0] - first)])
+            self._row = None
+
+    def _skip(self, z: int) -> None:
+        """Leave slices out."""
+        if z // self._depth != self._next // self._depth:
+            self.finish()
+        self._next = z
+
+    def _gather(self, start: int, end: int, part: npt.NDArray[Any]) -> None:
+        if self._row is None:
+            self._row = np.zeros((self._depth, *self.shape[1:]), self.dtype)
+        first = start // self._depth * self._depth
+        self._row[start - first : end - first] = part
+        if end - first == self._depth or end == self.shape[0]:
+            self._next = end
+            self.finish()
+
+    def _write(self, z: int, row: npt.NDArray[Any]) -> None:
+        """Write a row of chunks (n, Y, X) that begins at slice ``z``."""
+        row = row.astype(self.dtype, copy=False)
+        chunk = self._dataset.chunks
+        starts = list(product(range(0, self.shape[1], chunk[1]), range(0, self.shape[2], chunk[2])))
+
+        def encoded(start: tuple[int, int]) -> bytes | None:
+            y, x = start
+            part = row[:, y : y + chunk[1], x : x + chunk[2]]
+            if not part.any():
+                return None  # as it is without being written
+            if part.shape != chunk:
+                padded = np.zeros(chunk, self.dtype)
+                padded[tuple(map(slice, part.shape))] = part
+                part = padded
+            content = np.ascontiguousarray(part).data
+            return zlib.compress(content, GZIP_LEVEL) if self._compressed else content.tobytes()
+
+        coded = self._pool.map(encoded, starts) if self._compressed else map(encoded, starts)
+        for (y, x), content in zip(starts, coded, strict=True):
+            if content is not None:
+                self._dataset.id.write_direct_chunk((z, y, x), content)
+
+
+def write_attributes(attributes: Any, values: Mapping[str, Any], what: str) -> None:
+    """Store values as attributes; None is left out.
+
+    Args:
+        attributes: Of an h5py object.
+        values: Texts, numbers, or sequences of texts or of numbers.
+        what: Whose attributes they are, for messages.
+
+    Raises:
+        DatasetError: a value is too large for an attribute.
+    """
+    for name, value in values.items():
+        if value is None:
+            continue
+        texts = not isinstance(value, str) and np.ndim(value) == 1 and all(isinstance(item, str) for item in value)
+        size = sum(len(item.encode()) + 16 for item in value) if texts else np.asarray(value).nbytes
+        if isinstance(value, str):
+            size = len(value.encode("utf-8", "surrogateescape"))
+        if size > ATTRIBUTE_BYTES:
+            raise DatasetError(f"{what}: {name} takes {size} bytes, more than an attribute may have")
+        if texts:
+            attributes.create(name, list(value), dtype=h5py.string_dtype())
+        else:
+            attributes[name] = value
+
+
+def read_attributes(attributes: Any) -> dict[str, Any]:
+    """Attributes as plain values: texts, numbers, tuples of them; what cannot be read is left out."""
+    found = {}
+    for name in attributes:
+        try:
+            found[name] = _plain(attributes[name])
+        except Exception:  # h5py raises nearly anything on a damaged or unusual attribute
+            continue
+    return found
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    if isinstance(value, np.ndarray):
+        return tuple(_plain(item) for item in value.tolist()) if value.ndim else _plain(value.item())
+    if isinstance(value, (list, tuple)):
+        return tuple(map(_plain, value))
+    return value.item() if isinstance(value, np.generic) else value

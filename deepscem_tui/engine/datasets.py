@@ -1,0 +1,291 @@
+"""Data sets in DeepSCEM's HDF5 format: reading, making, and changing in place.
+
+A file holds what DeepSCEM reads and nothing else in the tree: a group for each sample with ``image``, ``label_0000``
+..., ``prediction_0000`` ...; what we add lies in attributes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from deepscem_tui.engine import dataset_tree as tree
+from deepscem_tui.engine.dataset_files import check_file, h5py_file, real_path, session, writing
+from deepscem_tui.engine.dataset_layout import MemberWriter, create_member, write_attributes
+from deepscem_tui.engine.dataset_samples import Dataset, Member, Sample
+from deepscem_tui.engine.errors import DatasetError, LockedError
+from deepscem_tui.engine.files import published, refuse_existing
+from deepscem_tui.engine.journal import JournalledFile, WatchedFile, is_journalled, journal_path, recover
+from deepscem_tui.engine.lock import locked, wait_until_free
+
+__all__ = [
+    "ChangedDataset",
+    "Dataset",
+    "Member",
+    "NewDataset",
+    "NewSample",
+    "Sample",
+    "change_dataset",
+    "new_dataset",
+    "open_dataset",
+    "real_path",
+]
+
+Shape = tuple[int, int, int]
+
+_PUBLISH_SECONDS = 60.0  # the work of hours waits longer for another's change than a command does
+
+
+class NewSample:
+    """A sample that is being filled: ``sample["image"][z0:z1] = slab``, slices in ascending order."""
+
+    def __init__(self, name: str, members: Mapping[str, MemberWriter]) -> None:
+        self.name = name
+        self._members = members
+
+    def __getitem__(self, member: str) -> MemberWriter:
+        return self._members[member]
+
+
+class NewDataset(Dataset):
+    """A data set that samples can be added to."""
+
+    def __init__(self, path: Path, file: h5py.File, pool: ThreadPoolExecutor) -> None:
+        super().__init__(path, file)
+        self._pool = pool
+        self._writers: list[MemberWriter] = []
+
+    def add_sample(
+        self,
+        name: str,
+        shape: Sequence[int],
+        members: Mapping[str, npt.DTypeLike],
+        attributes: Mapping[str, Any] | None = None,
+    ) -> NewSample:
+        """Add a sample whose members are all 0 until they are filled.
+
+        Args:
+            name: Of the sample.
+            shape: (Z, Y, X).
+            members: Names, such as ``image`` and ``label_0000``, with their types.
+            attributes: What to store with it: texts, numbers, or sequences of them; None is left out.
+
+        Raises:
+            DatasetError: the name is taken, or no name for a sample.
+        """
+        unknown = [member for member in members if tree.member_kind(member) is None]
+        if unknown or len(shape) != 3 or min(shape) < 1:
+            raise ValueError(f"members {unknown} or shape {shape} do not belong in a data set")
+        self._check_new(name)
+        size: Shape = (int(shape[0]), int(shape[1]), int(shape[2]))
+        group = self._file.create_group(name)
+        group.attrs["shape"] = np.asarray(size, np.int64)
+        write_attributes(group.attrs, attributes or {}, f"Sample {name!r} of {self.path}")
+        made = {member: self._member(group, member, size, dtype) for member, dtype in members.items()}
+        return NewSample(name, made)
+
+    def _member(self, group: h5py.Group, name: str, shape: Shape, dtype: npt.DTypeLike) -> MemberWriter:
+        writer = MemberWriter(create_member(group, name, shape, dtype), self._pool)
+        self._writers.append(writer)
+        return writer
+
+    def _check_new(self, name: str) -> None:
+        if not name or "/" in name or "\0" in name or name in (".", ".."):
+            raise DatasetError(f"{name!r} cannot be the name of a sample", "Use a name without '/'.")
+        if name in self.samples:
+            raise DatasetError(f"{self.path} has a sample {name!r} already", "Choose another name.")
+
+    def finish(self) -> None:
+        """Write what is still held; called when the block that made or changed the data set ends well."""
+        for writer in self._writers:
+            writer.finish()
+
+
+class ChangedDataset(NewDataset):
+    """A data set that is changed in place; nothing of it is final until the block ends well."""
+
+    def __init__(self, path: Path, file: h5py.File, pool: ThreadPoolExecutor) -> None:
+        super().__init__(path, file, pool)
+        self._replaced: list[tuple[h5py.Group, str]] = []
+
+    def set_name(self, name: str) -> None:
+        """Change the name inside the file."""
+        self._file.attrs["name"] = name
+        self.name = name
+
+    def set_aliases(self, aliases: Sequence[str]) -> None:
+        """Name the labels, one name for each; none takes the names away."""
+        if aliases and len(aliases) != self.n_labels:
+            raise ValueError(f"{len(aliases)} aliases for {self.n_labels} labels")
+        if aliases:
+            write_attributes(self._file.attrs, {"labels_aliases": tuple(aliases)}, str(self.path))
+        elif "labels_aliases" in self._file.attrs:
+            del self._file.attrs["labels_aliases"]
+        self.aliases = tuple(aliases)
+
+    def rename_sample(self, old: str, new: str) -> None:
+        """Rename a sample, a broken one too.
+
+        Raises:
+            DatasetError: there is none, or the new name is taken or no name.
+        """
+        self._find(old)
+        self._check_new(new)
+        self._file.move(old, new)
+
+    def remove_sample(self, name: str) -> None:
+        """Remove a sample, a broken one too.
+
+        Raises:
+            DatasetError: there is none.
+        """
+        self._find(name)
+        del self._file[name]
+
+    def add_member(self, sample: str, member: str, dtype: npt.DTypeLike) -> MemberWriter:
+        """Add a member to a sample, in place of one that it has."""
+        group, shape = tree.open_sample(self._file, sample)
+        if member in tree.names(group):
+            # Removed at the end only: its space would be used for the new one, and had to be journalled first.
+            group.move(member, f"{member}.replaced")
+            self._replaced.append((group, f"{member}.replaced"))
+        return self._member(group, member, shape, dtype)
+
+    def finish(self) -> None:
+        super().finish()
+        for group, name in self._replaced:
+            del group[name]
+
+    def _find(self, name: str) -> None:
+        if name not in self.samples:
+            self.sample(name)
+
+
+# ------------------------------------------------------------------------------------------------ opening
+
+
+@contextmanager
+def open_dataset(path: Path) -> Iterator[Dataset]:
+    """Open a data set for reading. Nothing is written, unless a change that broke off has to be undone first.
+
+    Raises:
+        LockedError: another process is changing it.
+        DatasetError: it does not exist, or is no data set.
+    """
+    path = Path(path)
+    check_file(path)
+    for _ in range(3):
+        _wait_for_a_whole_file(real_path(path))
+        with h5py_file(path, path, "r", locking=False) as file:
+            dataset = Dataset(path, file)
+            if not is_journalled(real_path(path)):  # else a change has begun since
+                yield dataset
+                return
+    raise LockedError(f"{path} is being changed again and again", "Try again later.")
+
+
+def _wait_for_a_whole_file(path: Path) -> None:
+    wait_until_free(path)
+    if not is_journalled(path):
+        return
+    try:
+        with locked(path):
+            recover(path)
+    except LockedError:
+        raise
+    except (OSError, DatasetError) as error:
+        if isinstance(error, DatasetError) and str(journal_path(path)) in error.what:
+            raise
+        what = f"A change of {path} broke off and must be undone before it can be read, but it may not be written"
+        raise DatasetError(what, "Let somebody who may write it open it once (run check-dataset).") from error
+
+
+@contextmanager
+def new_dataset(
+    path: Path, name: str, n_labels: int, aliases: Sequence[str] = (), overwrite: bool = False
+) -> Iterator[NewDataset]:
+    """Make a data set; it appears when the block ends well, and nothing is left of it otherwise.
+
+    Args:
+        path: File to make.
+        name: The name inside it.
+        n_labels: Labels of each sample.
+        aliases: Names of the labels; none or one for each.
+        overwrite: Replace the file if it exists.
+
+    Raises:
+        ParameterError: the file exists already.
+        LockedError: it exists and is being changed.
+        ResourceError: the disk is full.
+        DatasetError: it cannot be written.
+    """
+    path = real_path(Path(path))
+    if aliases and len(aliases) != n_labels:
+        raise ValueError(f"{len(aliases)} aliases for {n_labels} labels")
+    refuse_existing(path, overwrite)
+    wait_until_free(path)
+    with ExitStack() as stack:
+        with writing(path):
+            temporary = stack.enter_context(published(path))
+            watched = stack.enter_context(WatchedFile(temporary))
+        with session(path, watched, "w") as (file, pool):
+            file.attrs["name"] = name
+            file.attrs["labels"] = np.int64(n_labels)
+            if aliases:
+                write_attributes(file.attrs, {"labels_aliases": tuple(aliases)}, str(path))
+            dataset = NewDataset(path, file, pool)
+            yield dataset
+            dataset.finish()
+        watched.close()
+        with writing(path), locked(path, _PUBLISH_SECONDS):
+            _forget_journal(path)
+            refuse_existing(path, overwrite)
+            stack.close()
+
+
+def _forget_journal(path: Path) -> None:
+    """Finish with a journal before the file is replaced: it would be played back into the new one."""
+    if is_journalled(path):
+        if path.exists():
+            recover(path)
+        else:
+            journal_path(path).unlink()
+
+
+@contextmanager
+def change_dataset(path: Path) -> Iterator[ChangedDataset]:
+    """Change a data set in place: all of it when the block ends well, nothing of it otherwise, even after a crash.
+
+    Raises:
+        LockedError: another process is changing it.
+        ResourceError: the disk is full, or fails.
+        DatasetError: it does not exist, is no data set, or may not be written.
+    """
+    check_file(Path(path))
+    path = real_path(Path(path))
+    with locked(path), ExitStack() as stack:
+        with writing(path):
+            recover(path)
+            with h5py_file(path, path, "r", locking=False) as file:
+                Dataset(path, file)  # what is no data set is not touched
+            journalled = JournalledFile(path)
+        stack.callback(_roll_back, journalled)
+        with session(path, journalled, "r+") as (file, pool):
+            dataset = ChangedDataset(path, file, pool)
+            yield dataset
+            dataset.finish()
+        with writing(path, journalled):
+            journalled.commit()
+
+
+def _roll_back(file: JournalledFile) -> None:
+    if not file.closed:
+        with writing(file.path):
+            file.roll_back()
