@@ -144,7 +144,9 @@ def test_probabilities_are_cut_at_the_threshold_and_masks_above_zero(
 def test_slabs_do_not_change_the_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     random = np.random.default_rng(0)
     true, found = (random.integers(0, 2, (7, 6, 5)).astype(np.uint8) for _ in range(2))
-    paths = dataset(tmp_path / "t.hdf5", {"a": [true]}), dataset(tmp_path / "f.hdf5", {"a": [found]}, "prediction")
+    paths = tmp_path / "t.npy", tmp_path / "f.npy"
+    for path, array in zip(paths, (true, found), strict=True):
+        np.save(path, array)
     whole = rows(scores(*paths))
     monkeypatch.setattr(evaluation, "_SLAB_VOXELS", 2 * 30)
     report = Listener()

@@ -18,6 +18,7 @@ from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.datasets import new_dataset
 from deepscem_tui.engine.errors import DataError
 from deepscem_tui.engine.info import info
+from deepscem_tui.engine.reporting import Reporter
 from deepscem_tui.engine.results import Result
 
 DATA = Path(__file__).parents[2] / "shared" / "data" / "deepscem"
@@ -48,6 +49,25 @@ def test_a_data_set(tmp_path: Path) -> None:
     assert members["image"]["type"] == "float16"
     assert members["label_0000"]["type"] == "uint8"
     assert members["image"]["bytes"] > 0
+
+
+def test_a_broken_sample_hides_no_other(tmp_path: Path) -> None:
+    with new_dataset(tmp_path / "set.hdf5", "set", 0) as made:
+        for name in ("a", "b"):
+            made.add_sample(name, (1, 2, 2), {"image": np.float32})
+    with h5py.File(tmp_path / "set.hdf5", "r+") as file:
+        del file["a"].attrs["shape"]
+    warnings: list[str] = []
+
+    class Listener(Reporter):
+        def warning(self, text: str) -> None:
+            warnings.append(text)
+
+    result = info(p.Info(path=tmp_path / "set.hdf5"), Context(Listener()))
+    assert [row["sample"] for row in result.tables[0].as_dicts()] == ["b"]
+    assert result.facts["n_samples"] == 2
+    assert len(warnings) == 1
+    assert "'a'" in warnings[0]
 
 
 @needs_data

@@ -115,11 +115,11 @@ def test_values_and_gradients_are_finite_and_moderate(
 
 def test_a_wrong_certainty_is_pulled_back() -> None:
     """A network that is near-certain and wrong still learns."""
-    logits = tf.constant([[[[6.0]]]])
+    logits = tf.constant([[[[6.0]]]])  # (B, Y, X, C)
     with tf.GradientTape() as tape:
         tape.watch(logits)
         result = make_loss("dice-cross-entropy", "sigmoid", 1, 1)(tf.zeros((1, 1, 1, 1)), tf.sigmoid(logits))
-    assert float(tape.gradient(result, logits)) > 0.9
+    assert tape.gradient(result, logits).numpy().item() > 0.9
 
 
 @pytest.mark.parametrize("activation", ["sigmoid", "softmax"])

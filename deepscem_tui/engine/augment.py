@@ -45,6 +45,6 @@ def mirror_and_turn(
     Returns:
         Views of the arrays, each (Z, Y, X).
     """
-    order = orders[rng.integers(len(orders))]
+    order = orders[int(rng.integers(len(orders)))]
     steps = tuple(slice(None, None, -1 if mirrored else 1) for mirrored in rng.integers(2, size=3))
     return [array.transpose(order)[steps] for array in arrays]

@@ -101,7 +101,8 @@ def _compare(
     true: LabelledSample, found: LabelledSample, threshold: float, advance: Callable[[int], None]
 ) -> list[Confusion]:
     """Counts for each label of a sample."""
-    thickness = max(1, _SLAB_VOXELS // prod(true.shape[1:]))
+    depth = max(true.depth, found.depth)
+    thickness = max(depth, _SLAB_VOXELS // prod(true.shape[1:]) // depth * depth)
     counts = []
     for a, b in zip(true.labels, found.labels, strict=True):
         parts = []

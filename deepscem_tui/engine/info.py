@@ -14,7 +14,7 @@ from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine import runs
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.datasets import Sample, open_dataset
-from deepscem_tui.engine.errors import DataError
+from deepscem_tui.engine.errors import DataError, DatasetError
 from deepscem_tui.engine.model_files import read_info
 from deepscem_tui.engine.results import Result, Table
 from deepscem_tui.engine.sources import is_image_file
@@ -37,7 +37,7 @@ def info(parameters: p.Info, context: Context) -> Result:
     if path.suffix.lower() == ".keras" or _is_model(path):
         return _model(path)
     if path.suffix.lower() in (".hdf5", ".h5", ".hdf") or (path.is_file() and h5py.is_hdf5(path)):
-        return _dataset(path)
+        return _dataset(path, context)
     if not path.exists():
         raise DataError(f"There is no file {path}", "Check its name and folder.")
     raise DataError(
@@ -82,43 +82,60 @@ def _image(path: Path, context: Context) -> Result:
     return Result(f"Image {path}: {_text(facts['shape'])} (Z, Y, X), {facts['type']}{size}", facts)
 
 
-def _dataset(path: Path) -> Result:
+def _dataset(path: Path, context: Context) -> Result:
     with open_dataset(path) as dataset:
-        rows = [row for sample in dataset.samples.values() for row in _members(sample)]
+        names = list(dataset.samples)
+        samples = []
+        for name in names:
+            try:
+                samples.append(dataset.sample(name))
+            except DatasetError as error:  # the others are worth being shown
+                context.report.warning(str(error))
         facts = {
             "kind": "data set",
             "name": dataset.name,
             "labels": dataset.n_labels,
             "aliases": list(dataset.aliases),
-            "n_samples": len(dataset.samples),
+            "n_samples": len(names),
             "bytes": path.stat().st_size,
         }
-        samples = [
-            (
-                sample.name,
-                _text(sample.shape),
-                len(sample.labels),
-                len(sample.predictions),
-                f"{_text(sample.voxel_size)} {sample.voxel_unit}".strip() if sample.voxel_size else None,
-            )
-            for sample in dataset.samples.values()
-        ]
-    tables = (
-        Table("samples", ("sample", "shape", "labels", "predictions", "voxel_size"), samples),
-        Table("members", ("sample", "member", "type", "bytes", "compression", "chunks"), rows),
-    )
+        tables = (
+            Table(
+                "samples",
+                ("sample", "shape", "labels", "predictions", "voxel_size"),
+                [
+                    (sample.name, _text(sample.shape), len(sample.labels), len(sample.predictions), _voxel_size(sample))
+                    for sample in samples
+                ],
+            ),
+            Table(
+                "members",
+                ("sample", "member", "type", "bytes", "compression", "chunks"),
+                [row for sample in samples for row in _members(sample)],
+            ),
+        )
     named = f" ({', '.join(facts['aliases'])})" if facts["aliases"] else ""
-    summary = f"Data set {path}, {facts['name']!r}: {len(samples)} samples, {facts['labels']} labels{named}"
+    summary = f"Data set {path}, {facts['name']!r}: {len(names)} samples, {facts['labels']} labels{named}"
     return Result(summary, facts, tables)
+
+
+def _voxel_size(sample: Sample) -> str | None:
+    return f"{_text(sample.voxel_size)} {sample.voxel_unit}".strip() if sample.voxel_size else None
 
 
 def _members(sample: Sample) -> list[tuple[Any, ...]]:
     """What a sample holds, as stored."""
-    rows = []
-    for name, member in sample.members.items():
-        chunks = _text(member.chunks) if member.chunks else "contiguous"
-        rows.append((sample.name, name, member.dtype.name, member.id.get_storage_size(), member.compression, chunks))
-    return rows
+    return [
+        (
+            sample.name,
+            name,
+            member.dtype.name,
+            member.stored_bytes,
+            member.compression,
+            _text(member.chunks) if member.chunks else "in one piece",
+        )
+        for name, member in sample.members.items()
+    ]
 
 
 def _model(path: Path) -> Result:

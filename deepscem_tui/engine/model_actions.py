@@ -73,7 +73,7 @@ def _labels(parameters: p.CreateModel) -> tuple[int, tuple[str, ...] | None]:
     with open_dataset(parameters.like) as dataset:
         if dataset.n_labels < 1:
             raise ParameterError(f"{parameters.like} has no labels to segment", "Choose another, or give --labels N.")
-        return dataset.n_labels, tuple(dataset.label_names) if dataset.aliases else None
+        return dataset.n_labels, dataset.aliases or None
 
 
 def _words(info: ModelInfo) -> str:

@@ -7,7 +7,7 @@ to save for a resume.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -76,7 +76,7 @@ def load_sources(samples: Sequence[Sample], memory: int, report: Reporter, stop:
         held = n_bytes <= memory
         memory -= n_bytes if held else 0
         image = sample.image[...] if held else sample.image
-        labels = [np.empty(sample.shape, np.uint8) if held else label for label in sample.labels]
+        labels: list[Any] = [np.empty(sample.shape, np.uint8) if held else label for label in sample.labels]
         foreground = np.zeros((len(sample.labels), sample.shape[0]), np.int64)
         step = max(1, (16 << 20) // max(1, sample.shape[1] * sample.shape[2]))
         for z in range(0, sample.shape[0], step):
@@ -224,7 +224,7 @@ def fixed_batches(
     return [make(boxes[first : first + batch_size]) for first in range(0, len(boxes), batch_size)]
 
 
-def prefetched(makers: Iterator[Callable[[], Batch]], workers: int, ahead: int = 4) -> Iterator[Batch]:
+def prefetched(makers: Iterator[Callable[[], Batch]], workers: int, ahead: int = 4) -> Generator[Batch, None, None]:
     """Make batches in threads, a few ahead of the one in use, and give them in order."""
     waiting: deque[Future[Batch]] = deque()
     with ThreadPoolExecutor(workers, thread_name_prefix="patches") as pool:

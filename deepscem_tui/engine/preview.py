@@ -117,7 +117,8 @@ def _of_sample(parameters: p.Preview) -> tuple[SlicePicture, int]:
                 masks += _masks(sample.predictions, z)
                 predicted = dataset.label_names[: len(sample.predictions)]
                 names += [f"{name}, predicted" for name in predicted] if sample.labels else list(predicted)
-        image = grey_levels(np.asarray(sample.image[z]))
+        # A prediction may have no image: its masks then lie on plain grey.
+        image = grey_levels(np.asarray(sample.image[z]) if "image" in sample.members else np.zeros(sample.shape[1:]))
         picture = _picture(parameters, image, sample.name, z, sample.voxel_size, masks, names, reference)
         return picture, sample.shape[0]
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from deepscem_tui.engine.context import Context
-from deepscem_tui.engine.datasets import Dataset, Sample, open_dataset
+from deepscem_tui.engine.datasets import Dataset, Member, Sample, open_dataset
 from deepscem_tui.engine.errors import DatasetError, ParameterError
 from deepscem_tui.engine.tiled import Source
 from deepscem_tui.engine.tiling import Shape
@@ -57,13 +57,34 @@ class InputImage:
         return replace(self, source=replace(self.source, low=float(found.low), high=float(found.high)), file=None)
 
 
+class _Slices:
+    """An image file sliced as an array is, along Z."""
+
+    depth = 1
+
+    def __init__(self, volume: Volume) -> None:
+        self._volume = volume
+
+    def __getitem__(self, z: slice) -> Any:
+        return self._volume.read(*z.indices(self._volume.shape[0])[:2])
+
+
 @dataclass(frozen=True)
 class LabelledSample:
-    """A sample's masks or probabilities: arrays (Z, Y, X) that are read by slicing along Z."""
+    """A sample's masks or probabilities.
+
+    Args:
+        labels: One array (Z, Y, X) a label, read by slicing along Z.
+    """
 
     name: str
     shape: Shape
-    labels: Sequence[Any]
+    labels: Sequence[Member | _Slices]
+
+    @property
+    def depth(self) -> int:
+        """Slices that are best read together."""
+        return max((label.depth for label in self.labels), default=1)
 
 
 @dataclass(frozen=True)
@@ -142,16 +163,6 @@ def open_labelled(path: Path, wanted: Literal["labels", "predictions"]) -> Itera
         yield Labelled(path, dataset.label_names, samples, single=False)
 
 
-class _Slices:
-    """An image file sliced as an array is, along Z."""
-
-    def __init__(self, volume: Volume) -> None:
-        self._volume = volume
-
-    def __getitem__(self, z: slice) -> Any:
-        return self._volume.read(*z.indices(self._volume.shape[0])[:2])
-
-
 def _from_file(volume: Volume) -> InputImage:
     source = Source(volume.path.stem, volume.shape, volume.read)
     stored = np.dtype(np.float16 if volume.dtype.itemsize == 1 else np.float32)
@@ -165,12 +176,6 @@ def _from_sample(sample: Sample) -> InputImage:
 
 
 def _chosen(dataset: Dataset, names: Sequence[str]) -> list[Sample]:
-    missing = [name for name in names if name not in dataset.samples]
-    if missing:
-        raise DatasetError(
-            f"{dataset.path} has no sample {', '.join(map(repr, missing))}",
-            f"It has {', '.join(map(repr, dataset.samples)) or 'none'}.",
-        )
     if not dataset.samples:
         raise DatasetError(f"{dataset.path} has no samples", "Add some with: deepscem-tui run add-sample")
-    return [dataset.samples[name] for name in dict.fromkeys(names or dataset.samples)]
+    return [dataset.sample(name) for name in dict.fromkeys(names or dataset.samples)]

@@ -20,7 +20,7 @@ from deepscem_tui.engine.evaluation import evaluate
 from deepscem_tui.engine.files import published, refuse_existing
 from deepscem_tui.engine.losses import make_loss
 from deepscem_tui.engine.model_files import ModelInfo, check_suffix, load_model, read_info, save_model
-from deepscem_tui.engine.networks.geometry import activation_bytes, divisor
+from deepscem_tui.engine.networks.geometry import activation_bytes
 from deepscem_tui.engine.patches import (
     Batch,
     PatchSampler,
@@ -65,8 +65,8 @@ def train(parameters: p.Train, context: Context) -> Result:
                 _check_labels(dataset, info, context.report)
         if parameters.validation_steps == 0:
             valid = None
-        model, info = load_model(parameters.model)
-        plan = _plan(parameters, model, info, learn, valid)
+        plan = _plan(parameters, info, learn, valid, context.report)
+        _check_memory(plan)
         if parameters.dry_run:
             return Result(f"Would train {parameters.model} for {parameters.epochs} epochs", plan.facts)
         context.report.event("started", resumed=resuming, device=device_summary(), **plan.facts)
@@ -93,17 +93,24 @@ class _Plan:
         return {"patch_size": list(self.patch), "batch_size": self.batch_size}
 
 
-def _plan(parameters: p.Train, model: Any, info: ModelInfo, learn: Dataset, valid: Dataset | None) -> _Plan:
+def _plan(parameters: p.Train, info: ModelInfo, learn: Dataset, valid: Dataset | None, report: Reporter) -> _Plan:
     samples = [*learn.samples.values(), *(valid.samples.values() if valid else ())]
-    patch = fitting_patch(parameters.patch_size, info.dimension, divisor(model), {s.name: s.shape for s in samples})
+    patch = fitting_patch(parameters.patch_size, info.dimension, info.divisor, {s.name: s.shape for s in samples})
+    if info.dimension == 2 and parameters.patch_size and len(parameters.patch_size) == 3:
+        report.message("The network is 2D: Z of --patch-size does not count")
     batch_size = parameters.batch_size or _DEFAULT_BATCH[info.dimension]
-    free, needed = available_memory(), activation_bytes(model, patch[3 - info.dimension :], batch_size, training=True)
-    if needed > free and device_summary().startswith("CPU"):
-        fits = int(batch_size * free / needed)
-        hint = f"A --batch-size of {fits} would fit." if fits else "Use a smaller --patch-size."
-        what = f"A step on {batch_size} patches of {patch} needs about {needed / 2**30:.1f} GiB of memory"
-        raise ResourceError(f"{what}, and {free / 2**30:.1f} GiB are free", hint)
+    model, info = load_model(parameters.model)
     return _Plan(model, info, patch, batch_size)
+
+
+def _check_memory(plan: _Plan) -> None:
+    patch = plan.patch[3 - plan.info.dimension :]
+    free, needed = available_memory(), activation_bytes(plan.model, patch, plan.batch_size, training=True)
+    if needed > free and device_summary().startswith("CPU"):  # what a GPU has left, only trying tells
+        fits = int(plan.batch_size * free / needed)
+        hint = f"A --batch-size of {fits} would fit." if fits else "Use a smaller --patch-size."
+        what = f"A step on {plan.batch_size} patches of {patch} needs about {needed / 2**30:.1f} GiB of memory"
+        raise ResourceError(f"{what}, and {free / 2**30:.1f} GiB are free", hint)
 
 
 def fitting_patch(
@@ -193,7 +200,7 @@ class _Session:
         most = parameters.validation_steps * plan.batch_size
         boxes = covering_boxes(held_out, plan.patch, most) if held_out else []
         self._preview = self._preview_patch(held_out or sources)
-        loss = make_loss(parameters.loss, info.activation, info.n_labels, info.n_labels + info.background)
+        loss = make_loss(parameters.loss, info.activation, info.n_labels, info.n_outputs)
         self._trainer = Trainer(plan.model, loss, info.n_labels, parameters.learning_rate)
         loop = TrainingLoop(
             trainer=self._trainer,
