@@ -7,7 +7,6 @@ import io
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from math import prod
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,7 @@ from deepscem_tui.engine.errors import DataError, DatasetError, ParameterError
 from deepscem_tui.engine.files import refuse_existing, write_text
 from deepscem_tui.engine.metrics import Confusion, confusion
 from deepscem_tui.engine.results import Result, Table
-from deepscem_tui.engine.sources import Labelled, LabelledSample, open_labelled
+from deepscem_tui.engine.sources import Labelled, LabelledSample, open_labelled, same_file
 
 __all__ = ["COLUMNS", "as_csv", "evaluate", "score_table"]
 
@@ -176,13 +175,9 @@ def _check_csv(parameters: p.Evaluate) -> None:
     if path is None:
         return
     for name, other in (("REFERENCE", parameters.reference), ("SEGMENTATION", parameters.segmentation)):
-        if _same(path, other):
+        if same_file(path, other):
             raise ParameterError(f"--csv is {name} itself, {path}", "Give the table a file of its own.")
     refuse_existing(path, parameters.overwrite)
-
-
-def _same(one: Path, other: Path) -> bool:
-    return one.absolute() == other.absolute() or (one.exists() and other.exists() and one.samefile(other))
 
 
 def _row(label: str, sample: str, count: Confusion) -> tuple[Any, ...]:

@@ -91,7 +91,7 @@ def _dataset(path: Path, context: Context) -> Result:
                 samples.append(dataset.sample(name))
             except DatasetError as error:  # the others are worth being shown
                 context.report.warning(str(error))
-        facts = {
+        facts: dict[str, Any] = {
             "kind": "data set",
             "name": dataset.name,
             "labels": dataset.n_labels,
