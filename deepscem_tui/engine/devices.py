@@ -63,6 +63,14 @@ def tensorflow() -> Any:
     return tf
 
 
+def keras() -> Any:
+    """Import Keras, after TensorFlow is set up: whatever Keras makes first settles TensorFlow's devices."""
+    tensorflow()
+    import keras
+
+    return keras
+
+
 def device_summary() -> str:
     """The device that TensorFlow computes on, in words."""
     gpus = tensorflow().config.list_physical_devices("GPU")

@@ -13,9 +13,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import tensorflow as tf
-
+from deepscem_tui.engine import devices
 from deepscem_tui.engine.errors import ParameterError
+
+tf = devices.tensorflow()
 
 Loss = Callable[[Any, Any], Any]
 

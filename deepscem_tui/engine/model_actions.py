@@ -59,7 +59,9 @@ def convert_model(parameters: p.ConvertModel, context: Context) -> Result:
         raise ParameterError(f"{parameters.out} is the model itself", "Give the result another name.")
     model, info = load_model(parameters.model)
     if parameters.dry_run:
-        return Result(f"Would write {parameters.model} as {parameters.out}", _facts(parameters.out, info, written=False))
+        return Result(
+            f"Would write {parameters.model} as {parameters.out}", _facts(parameters.out, info, written=False)
+        )
     context.stop.check()
     save_model(model, info, parameters.out, parameters.overwrite)
     return Result(f"Wrote {parameters.model} as {parameters.out}: {_words(info)}", _facts(parameters.out, info))

@@ -8,6 +8,7 @@ which DeepSCEM reads and writes, with one more attribute. Networks are built ane
 from __future__ import annotations
 
 import json
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -56,13 +57,14 @@ def load_model(path: Path) -> tuple[Any, ModelInfo]:
         model = assemble(contents.graph)
         names = {keras_name(layer.name): layer.name for layer in contents.graph.layers}
         if contents.format == "keras":
-            if [layer.name for layer in model.layers] != list(names):  # by which Keras finds their weights
-                raise ModelError("Its layers stand in an order that this version of Keras does not give them")
-            model.load_weights(weights)
+            _load_keras_weights(model, list(names), weights)
         else:
             with h5py.File(weights, "r") as file:
                 for layer in model.layers:
                     _set_weights(layer, names[layer.name], file["model_weights"])
+        for layer in model.layers:
+            if not all(np.isfinite(weight).all() for weight in layer.get_weights()):
+                raise ModelError(f"The weights of layer {layer.name!r} are not there, or not all finite numbers")
     return model, info
 
 
@@ -92,6 +94,17 @@ def save_model(model: Any, info: ModelInfo, path: Path, overwrite: bool) -> None
         raise ModelError(
             f"{path} cannot be written: {error.strerror or error}", "Is there space, and is the folder yours?"
         ) from None
+
+
+def _load_keras_weights(model: Any, names: list[str], stored: Path) -> None:
+    """Fill a model from a file of weights of Keras 3, which finds them by the kinds of the layers and their order."""
+    if [layer.name for layer in model.layers] != names:
+        raise ModelError("Its layers stand in an order that this version of Keras does not give them")
+    for layer in model.layers:  # Keras only warns of some weights that are missing: these stay as they are here
+        layer.set_weights([np.full(weight.shape, np.nan, np.float32) for weight in layer.weights])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.load_weights(stored)
 
 
 def _set_weights(layer: Any, name: str, stored: h5py.Group) -> None:

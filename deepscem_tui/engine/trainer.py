@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from deepscem_tui.engine.devices import tensorflow
+from deepscem_tui.engine import devices
 from deepscem_tui.engine.errors import RunError
 from deepscem_tui.engine.files import published
 from deepscem_tui.engine.metrics import Confusion
@@ -63,12 +63,10 @@ class Trainer:
     """
 
     def __init__(self, model: Any, loss: Callable[[Any, Any], Any], n_labels: int, learning_rate: float) -> None:
-        import keras
-
-        tf = tensorflow()
+        tf = devices.tensorflow()
         self.model = model
         self.n_labels = n_labels
-        self._optimizer = keras.optimizers.Adam(learning_rate)
+        self._optimizer = devices.keras().optimizers.Adam(learning_rate)
         self._optimizer.build(model.trainable_variables)
 
         def outcome(labels: Any, outputs: Any) -> tuple[Any, Any]:

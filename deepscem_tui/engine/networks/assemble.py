@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import keras
-from keras import layers
-
+from deepscem_tui.engine import devices
 from deepscem_tui.engine.networks.graph import Graph, Layer
+
+keras = devices.keras()
 
 
 def assemble(graph: Graph) -> Any:
@@ -26,7 +26,7 @@ def assemble(graph: Graph) -> Any:
             continue
         taken = [tensors[given] for given in layer.inputs]
         precision = {"dtype": "float32"} if layer.name == graph.output else {}
-        made = getattr(layers, layer.kind)(**_arguments(layer), **precision, name=name)
+        made = getattr(keras.layers, layer.kind)(**_arguments(layer), **precision, name=name)
         tensors[layer.name] = made(taken if layer.kind in ("Add", "Concatenate") else taken[0])
     return keras.Model(tensors[graph.layers[0].name], tensors[graph.output], name=keras_name(graph.name))
 

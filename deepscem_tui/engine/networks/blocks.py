@@ -5,10 +5,11 @@ from __future__ import annotations
 import zlib
 from typing import Any
 
-import keras
-from keras import layers
-
+from deepscem_tui.engine import devices
 from deepscem_tui.engine.networks import NetworkSettings
+
+keras = devices.keras()
+layers = keras.layers
 
 Tensor = Any  # keras.KerasTensor: (B, Y, X, C) or (B, Z, Y, X, C)
 
