@@ -124,6 +124,22 @@ def test_comparison_tells_hits_misses_and_false_alarms_apart(style: str) -> None
         assert "misses (solid)" in text.plain
 
 
+def test_a_compared_pixel_shows_what_most_of_it_is() -> None:
+    """One wrong voxel in a hundred does not hide what is right, and one voxel alone is still seen."""
+    true = np.zeros((40, 40), bool)
+    true[:20] = True
+    found = true.copy()
+    found[5, 5], found[35, 35] = False, True
+    text = draw(compared(np.full((40, 40), 0, np.uint8), [found], [true]), "ascii", 4)
+    assert lines(text)[:2] == ["HHHH", "   F"]
+
+
+def test_what_is_wrong_in_one_label_is_no_hit() -> None:
+    on, off = np.ones((2, 2), bool), np.zeros((2, 2), bool)
+    scene = compared(np.zeros((2, 2)), [on, off], [on, on])
+    assert [bool(mask.all()) for mask in scene.masks] == [False, True, False]
+
+
 def test_ascii_is_seven_bit_and_of_the_right_size() -> None:
     scene = labelled(np.random.default_rng(1).random((37, 53)), [disk(9, 9, 5, 53)[:37]], ["\x1b[31mé\u202e"])
     text = draw(scene, "ascii", 30)

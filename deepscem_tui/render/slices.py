@@ -34,6 +34,7 @@ class Scene:
         names: What each mask shows.
         marks: How each mask is drawn.
         aspect: Height of a voxel divided by its width.
+        exclusive: Whether no two masks share a voxel, so that a pixel shows the one that has most of it.
     """
 
     image: npt.NDArray[Any]
@@ -41,6 +42,16 @@ class Scene:
     names: Sequence[str] = ()
     marks: Sequence[Mark] = ()
     aspect: float = 1.0
+    exclusive: bool = False
+
+    def reduced(self, shape: tuple[int, int]) -> list[npt.NDArray[np.bool_]]:
+        """The masks at the size of the picture (Y, X)."""
+        if not self.exclusive:
+            return [cover(mask, shape) for mask in self.masks]
+        shares = np.stack([area_mean(mask, shape) for mask in self.masks])
+        most = shares.argmax(axis=0)
+        any_of_them = cover(np.any(self.masks, axis=0), shape)
+        return [any_of_them & (most == index) for index in range(len(self.masks))]
 
 
 def labelled(
@@ -63,9 +74,10 @@ def compared(
         hit |= found & there
         miss |= there & ~found
         alarm |= found & ~there
-    return Scene(
-        image, (hit, miss, alarm), ("hits", "misses", "false alarms"), (HIT, MISS, FALSE_ALARM), aspect
-    )  # fmt: skip
+    hit &= ~(miss | alarm)  # what is right in one label and wrong in another is wrong
+    alarm &= ~miss
+    names = ("hits", "misses", "false alarms")
+    return Scene(image, (hit, miss, alarm), names, (HIT, MISS, FALSE_ALARM), aspect, exclusive=True)
 
 
 def choose_style(wanted: str, *, terminal: bool, colour: bool, encoding: str | None) -> PictureStyle:
@@ -102,8 +114,7 @@ def draw(scene: Scene, style: PictureStyle, columns: int, rows: int | None = Non
 def _blocks(scene: Scene, grey: npt.NDArray[np.floating[Any]]) -> Text:
     """Two pixels a cell: the upper one is the text's colour, the lower one its background."""
     colours = np.repeat(grey[:, :, None] * 255, 3, axis=2)  # (Y, X, 3)
-    for mask, mark in zip(scene.masks, scene.marks, strict=True):
-        small = cover(mask, grey.shape)
+    for small, mark in zip(scene.reduced((grey.shape[0], grey.shape[1])), scene.marks, strict=True):
         colour = np.array(mark.colour, np.float32)
         colours[small] = (1 - _TINT) * colours[small] + _TINT * colour
         colours[drawn(small, mark.pattern)] = colour
@@ -131,8 +142,7 @@ def _characters(scene: Scene, grey: npt.NDArray[np.floating[Any]]) -> Text:
     shades = np.array(list(SHADES))
     characters = shades[np.minimum((mean * len(SHADES)).astype(int), len(SHADES) - 1)]
     fills = (MISS, FALSE_ALARM)
-    for mask, mark in zip(scene.masks, scene.marks, strict=True):
-        small = cover(mask, cells)
+    for small, mark in zip(scene.reduced(cells), scene.marks, strict=True):
         characters[small if mark in fills else drawn(small, HIT.pattern)] = mark.letter
     return Text("\n".join("".join(line) for line in characters), no_wrap=True, end="")
 
