@@ -16,11 +16,11 @@ from deepscem_tui.engine.dataset_layout import read_attributes
 from deepscem_tui.engine.dataset_tree import Unusable
 from deepscem_tui.engine.errors import DatasetError
 
-__all__ = ["Dataset", "Member", "Sample"]
+__all__ = ["Dataset", "Member", "Sample", "counted"]
 
 Shape = tuple[int, int, int]
 
-CHECK = "See what is wrong with: deepscem-tui run check-dataset"
+CHECK = "List what is wrong with: deepscem-tui run check-dataset FILE"
 _ROOT = ("name", "labels", "labels_aliases")
 
 
@@ -49,7 +49,7 @@ class Member:
             return self._dataset[key]
         except (OSError, RuntimeError) as error:  # of a damaged chunk, or of the disk
             reason = str(error).splitlines()[0][:200]
-            raise DatasetError(f"{self.what} cannot be read ({reason})", f"{CHECK} FILE") from error
+            raise DatasetError(f"{self.what} cannot be read ({reason})", CHECK) from error
 
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:
         return np.asarray(self[...], dtype)
@@ -72,6 +72,7 @@ class Sample:
         name: Of the sample.
         shape: (Z, Y, X).
         members: All arrays by their names in the file.
+        others: Names of what else is in the sample, which neither DeepSCEM nor we know.
         labels: Masks, uint8 0 or 1, in order.
         predictions: Masks (uint8 0 or 1) or probabilities (float32), in order.
         distance_transforms: float32, distances to the background, in order of the labels that have one.
@@ -85,13 +86,15 @@ class Sample:
         self.what = f"Sample {name!r} of {path}"
         try:
             self._group, self.shape = tree.open_sample(file, name)
+            found = tree.names(self._group)
+            self.others = tuple(name for name in found if tree.member_kind(name) is None)
             self.members = {
                 member: Member(self._open(member), f"{self.what}, {member},")
-                for member in tree.names(self._group)
-                if tree.member_kind(member) is not None
+                for member in found
+                if member not in self.others
             }
         except Unusable as error:
-            raise DatasetError(f"{self.what} {error}", f"{CHECK} {path}") from error
+            raise DatasetError(f"{self.what} {error}", CHECK) from error
         self.labels = self._in_order("label")
         self.predictions = self._in_order("prediction")
         self.distance_transforms = tuple(self.members[name] for name in sorted(self.members) if name.endswith("_dt"))
@@ -123,7 +126,7 @@ class Sample:
         wanted = [tree.member_name(kind, index) for index in range(len(found))]
         if found != wanted:
             missing = next(name for name in wanted if name not in found)
-            raise DatasetError(f"{self.what} has {found[-1]}, but no {missing}", f"{CHECK} FILE")
+            raise DatasetError(f"{self.what} has {found[-1]}, but no {missing}", CHECK)
         return tuple(self.members[name] for name in found)
 
 
@@ -168,12 +171,13 @@ class Dataset:
         name: The name inside it.
         n_labels: Labels of each sample.
         aliases: Names of the labels; empty if they have none.
+        file: h5py's.
         samples: By name, in h5py's order; getting one that is broken raises :class:`DatasetError`.
     """
 
     def __init__(self, path: Path, file: h5py.File) -> None:
         self.path = path
-        self._file = file
+        self.file = file
         try:
             self.name, self.n_labels, self.aliases = tree.root_facts(file)
         except Unusable as error:
@@ -188,7 +192,7 @@ class Dataset:
     @property
     def attributes(self) -> dict[str, Any]:
         """Attributes of the root beside DeepSCEM's own."""
-        return {key: value for key, value in read_attributes(self._file.attrs).items() if key not in _ROOT}
+        return {key: value for key, value in read_attributes(self.file.attrs).items() if key not in _ROOT}
 
     def sample(self, name: str) -> Sample:
         """A sample by its name.
@@ -196,10 +200,27 @@ class Dataset:
         Raises:
             DatasetError: there is none of that name, or it is broken.
         """
+        self.require(name)
+        return self.samples[name]
+
+    def require(self, name: str) -> None:
+        """Raise :class:`DatasetError`, which names the nearest ones, if there is no sample of that name."""
         names = list(self.samples)
         if name in names:
-            return self.samples[name]
+            return
         near = difflib.get_close_matches(name, names, 3) or names[:10]
         listed = ", ".join(map(repr, near)) + (", ..." if len(near) == 10 < len(names) else "")
         hint = f"It has {listed}." if names else "It has no samples."
         raise DatasetError(f"{self.path} has no sample {name!r}", hint)
+
+    def check_new(self, name: str) -> None:
+        """Raise :class:`DatasetError` if a new sample cannot have that name."""
+        if not name or "/" in name or "\0" in name or name in (".", ".."):
+            raise DatasetError(f"{name!r} cannot be the name of a sample", "Use a name without '/'.")
+        if name in self.samples:
+            raise DatasetError(f"{self.path} has a sample {name!r} already", "Choose another name.")
+
+
+def counted(count: int, noun: str) -> str:
+    """Such as ``1 label`` or ``2 labels``."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"

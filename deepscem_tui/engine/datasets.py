@@ -6,7 +6,7 @@ A file holds what DeepSCEM reads and nothing else in the tree: a group for each 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -19,7 +19,7 @@ import numpy.typing as npt
 from deepscem_tui.engine import dataset_tree as tree
 from deepscem_tui.engine.dataset_files import check_file, h5py_file, real_path, session, writing
 from deepscem_tui.engine.dataset_layout import MemberWriter, create_member, write_attributes
-from deepscem_tui.engine.dataset_samples import Dataset, Member, Sample
+from deepscem_tui.engine.dataset_samples import Dataset, Member, Sample, counted
 from deepscem_tui.engine.errors import DatasetError, LockedError
 from deepscem_tui.engine.files import published, refuse_existing
 from deepscem_tui.engine.journal import JournalledFile, WatchedFile, is_journalled, journal_path, recover
@@ -29,10 +29,12 @@ __all__ = [
     "ChangedDataset",
     "Dataset",
     "Member",
+    "MemberWriter",
     "NewDataset",
     "NewSample",
     "Sample",
     "change_dataset",
+    "counted",
     "new_dataset",
     "open_dataset",
     "real_path",
@@ -83,9 +85,9 @@ class NewDataset(Dataset):
         unknown = [member for member in members if tree.member_kind(member) is None]
         if unknown or len(shape) != 3 or min(shape) < 1:
             raise ValueError(f"members {unknown} or shape {shape} do not belong in a data set")
-        self._check_new(name)
+        self.check_new(name)
         size: Shape = (int(shape[0]), int(shape[1]), int(shape[2]))
-        group = self._file.create_group(name)
+        group = self.file.create_group(name)
         group.attrs["shape"] = np.asarray(size, np.int64)
         write_attributes(group.attrs, attributes or {}, f"Sample {name!r} of {self.path}")
         made = {member: self._member(group, member, size, dtype) for member, dtype in members.items()}
@@ -96,11 +98,11 @@ class NewDataset(Dataset):
         self._writers.append(writer)
         return writer
 
-    def _check_new(self, name: str) -> None:
-        if not name or "/" in name or "\0" in name or name in (".", ".."):
-            raise DatasetError(f"{name!r} cannot be the name of a sample", "Use a name without '/'.")
-        if name in self.samples:
-            raise DatasetError(f"{self.path} has a sample {name!r} already", "Choose another name.")
+    def set_attributes(self, values: Mapping[str, Any], sample: str | None = None) -> None:
+        """Store values as attributes of the root or of a sample; None is left out."""
+        owner = self.file if sample is None else tree.open_sample(self.file, sample)[0]
+        whose = str(self.path) if sample is None else f"Sample {sample!r} of {self.path}"
+        write_attributes(owner.attrs, values, whose)
 
     def finish(self) -> None:
         """Write what is still held; called when the block that made or changed the data set ends well."""
@@ -117,7 +119,7 @@ class ChangedDataset(NewDataset):
 
     def set_name(self, name: str) -> None:
         """Change the name inside the file."""
-        self._file.attrs["name"] = name
+        self.file.attrs["name"] = name
         self.name = name
 
     def set_aliases(self, aliases: Sequence[str]) -> None:
@@ -125,9 +127,9 @@ class ChangedDataset(NewDataset):
         if aliases and len(aliases) != self.n_labels:
             raise ValueError(f"{len(aliases)} aliases for {self.n_labels} labels")
         if aliases:
-            write_attributes(self._file.attrs, {"labels_aliases": tuple(aliases)}, str(self.path))
-        elif "labels_aliases" in self._file.attrs:
-            del self._file.attrs["labels_aliases"]
+            write_attributes(self.file.attrs, {"labels_aliases": tuple(aliases)}, str(self.path))
+        elif "labels_aliases" in self.file.attrs:
+            del self.file.attrs["labels_aliases"]
         self.aliases = tuple(aliases)
 
     def rename_sample(self, old: str, new: str) -> None:
@@ -136,9 +138,9 @@ class ChangedDataset(NewDataset):
         Raises:
             DatasetError: there is none, or the new name is taken or no name.
         """
-        self._find(old)
-        self._check_new(new)
-        self._file.move(old, new)
+        self.require(old)
+        self.check_new(new)
+        self.file.move(old, new)
 
     def remove_sample(self, name: str) -> None:
         """Remove a sample, a broken one too.
@@ -146,12 +148,12 @@ class ChangedDataset(NewDataset):
         Raises:
             DatasetError: there is none.
         """
-        self._find(name)
-        del self._file[name]
+        self.require(name)
+        del self.file[name]
 
     def add_member(self, sample: str, member: str, dtype: npt.DTypeLike) -> MemberWriter:
         """Add a member to a sample, in place of one that it has."""
-        group, shape = tree.open_sample(self._file, sample)
+        group, shape = tree.open_sample(self.file, sample)
         if member in tree.names(group):
             # Removed at the end only: its space would be used for the new one, and had to be journalled first.
             group.move(member, f"{member}.replaced")
@@ -162,10 +164,6 @@ class ChangedDataset(NewDataset):
         super().finish()
         for group, name in self._replaced:
             del group[name]
-
-    def _find(self, name: str) -> None:
-        if name not in self.samples:
-            self.sample(name)
 
 
 # ------------------------------------------------------------------------------------------------ opening
@@ -209,7 +207,12 @@ def _wait_for_a_whole_file(path: Path) -> None:
 
 @contextmanager
 def new_dataset(
-    path: Path, name: str, n_labels: int, aliases: Sequence[str] = (), overwrite: bool = False
+    path: Path,
+    name: str,
+    n_labels: int,
+    aliases: Sequence[str] = (),
+    overwrite: bool = False,
+    before_publishing: Callable[[], None] = lambda: None,
 ) -> Iterator[NewDataset]:
     """Make a data set; it appears when the block ends well, and nothing is left of it otherwise.
 
@@ -219,6 +222,7 @@ def new_dataset(
         n_labels: Labels of each sample.
         aliases: Names of the labels; none or one for each.
         overwrite: Replace the file if it exists.
+        before_publishing: Called under the file's lock when all is written; what it raises prevents the publishing.
 
     Raises:
         ParameterError: the file exists already.
@@ -247,6 +251,7 @@ def new_dataset(
         with writing(path), locked(path, _PUBLISH_SECONDS):
             _forget_journal(path)
             refuse_existing(path, overwrite)
+            before_publishing()
             stack.close()
 
 

@@ -1,0 +1,250 @@
+"""The action `add-sample`: image and label files become a sample, slab by slab."""
+
+from __future__ import annotations
+
+import datetime
+import shutil
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from deepscem_tui.engine import parameters as p
+from deepscem_tui.engine.context import Context
+from deepscem_tui.engine.dataset_tree import member_name
+from deepscem_tui.engine.datasets import Dataset, MemberWriter, change_dataset, counted, open_dataset, real_path
+from deepscem_tui.engine.errors import DatasetError, ParameterError, ResourceError, VolumeError
+from deepscem_tui.engine.results import Result, Table
+from deepscem_tui.engine.volumes import LabelValues, Volume, open_volume, value_range
+
+__all__ = ["add_sample"]
+
+SLAB_BYTES = 64 * 2**20
+_BLOCK = 2**20  # voxels normalised together: what is made of them stays in the processor's cache
+
+
+@dataclass(frozen=True)
+class Grey:
+    """How grey values become 0 to 1.
+
+    Args:
+        low: Value that becomes 0.
+        high: Value that becomes 1; if it is ``low``, everything becomes 0.
+    """
+
+    low: float
+    high: float
+
+    def normalise(self, slab: npt.NDArray[Any], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+        """Values as ``dtype``, 0 to 1; what is not finite becomes 0."""
+        exact = np.float32 if slab.dtype.itemsize <= 2 else np.float64
+        out = np.empty(slab.shape, dtype)
+        source, target = slab.reshape(-1), out.reshape(-1)
+        for start in range(0, source.size, _BLOCK):
+            part = source[start : start + _BLOCK].astype(exact)
+            finite = np.isfinite(part) if slab.dtype.kind == "f" else True
+            part -= exact(self.low)
+            part /= exact(self.high - self.low)
+            np.clip(part, 0, 1, out=part)
+            target[start : start + _BLOCK] = np.where(finite, part, 0)
+        return out
+
+
+class _Noted:
+    """Passes warnings on and keeps them for the result."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self.texts: list[str] = []
+
+    def warn(self, text: str) -> None:
+        self.texts.append(text)
+        self._context.report.warning(text)
+
+
+def add_sample(parameters: p.AddSample, context: Context) -> Result:
+    """Add an image and its labels to a data set as a new sample, holding a slab at a time.
+
+    Raises:
+        ParameterError: the number of labels is wrong, or the image's type has no range of its own.
+        DataError: a file cannot be read, shapes differ, or the name is taken.
+        ResourceError: the disk is full.
+        Stopped: on request; the data set is as it was.
+    """
+    noted = _Noted(context)
+    with ExitStack() as files:
+        with open_dataset(parameters.file) as dataset:
+            dataset.check_new(parameters.name)
+            n_labels, label_names = dataset.n_labels, dataset.label_names
+            sources = _label_files(parameters, dataset, context)
+        image = files.enter_context(open_volume(parameters.image))
+        labels = [files.enter_context(open_volume(source)) if source else None for source in sources]
+        _check_volumes(image, labels, noted)
+        stored = np.dtype(np.float16 if image.dtype.itemsize == 1 else np.float32)
+        _check_space(parameters.file, prod(image.shape) * stored.itemsize)
+        if parameters.dry_run:
+            _type_range(parameters, image)
+            summary = f"Would add sample {parameters.name!r} {_text(image.shape)} to {parameters.file}"
+            return Result(summary, _facts(parameters, image, noted))
+        grey = _grey(parameters, image, noted, context)
+        members = {"image": stored} | {member_name("label", index): np.dtype(np.uint8) for index in range(n_labels)}
+        with change_dataset(parameters.file) as changed:
+            if changed.n_labels != n_labels:
+                raise DatasetError(f"{parameters.file} was replaced meanwhile", "Try again.")
+            sample = changed.add_sample(parameters.name, image.shape, members, _provenance(image, sources, grey))
+            copying = _Copying(context, parameters.name, [image, *(label for label in labels if label is not None)])
+            if grey.low != grey.high:
+                copying.copy(image, sample["image"], lambda slab: grey.normalise(slab, stored))
+            found = []
+            for index, label in enumerate(labels):
+                values = LabelValues()
+                if label is not None:
+                    copying.copy(label, sample[member_name("label", index)], lambda slab, v=values: _mask(slab, v))
+                found.append(values)
+            texts = tuple(str(values) for values in found)
+            changed.set_attributes({"label_values": texts or None}, sample=parameters.name)
+    for source, name, values in zip(sources, label_names, found, strict=True):
+        _remark(source, name, values, noted, context)
+    rows = [
+        (name, str(source) if source else "blank", values.foreground / max(1, values.voxels), str(values) or None)
+        for name, source, values in zip(label_names, sources, found, strict=True)
+    ]
+    facts = _facts(parameters, image, noted) | {"foreground": {name: share for name, _, share, _ in rows}}
+    tables = [Table("labels", ("label", "source", "foreground", "values"), rows)] if rows else []
+    summary = (
+        f"Added sample {parameters.name!r} {_text(image.shape)} with {counted(n_labels, 'label')} to {parameters.file}"
+    )
+    return Result(summary, facts, tables)
+
+
+def _label_files(parameters: p.AddSample, dataset: Dataset, context: Context) -> list[Path | None]:
+    """The file of each label, None for a blank one."""
+    given, n_labels = parameters.labels, dataset.n_labels
+    if not given and n_labels:
+        context.report.message(f"No labels are given: those of {parameters.name!r} will be blank")
+        return [None] * n_labels
+    if len(given) != n_labels:
+        names = f" ({', '.join(dataset.label_names)})" if n_labels else ""
+        what = f"{parameters.file} has {counted(n_labels, 'label')} a sample{names}, but {len(given)} were given"
+        raise ParameterError(what, 'Give one file for each, in order; "" for a blank one.' if n_labels else "")
+    return [Path(label) if label else None for label in given]
+
+
+def _check_volumes(image: Volume, labels: Sequence[Volume | None], noted: _Noted) -> None:
+    for volume in (image, *labels):
+        if volume is None:
+            continue
+        for text in volume.warnings:
+            noted.warn(f"{volume.path}: {text}")
+        if volume.shape != image.shape:
+            what = f"The label {volume.path} is {_text(volume.shape)}, but the image {image.path} {_text(image.shape)}"
+            raise VolumeError(what, "Image and labels must have the same size (Z x Y x X).")
+        known = volume.voxel_size and image.voxel_size and volume.voxel_unit == image.voxel_unit
+        if known and not np.allclose(volume.voxel_size or (), image.voxel_size or (), rtol=1e-3):
+            noted.warn(f"{volume.path} has voxels of another size than {image.path}: that of the image is kept")
+
+
+def _check_space(path: Path, needed: int) -> None:
+    """Raise before hours of copying rather than at their end: images are stored as they are, without compression."""
+    free = shutil.disk_usage(real_path(path).parent).free
+    if needed > free:
+        what = f"{needed:,} bytes are needed beside {path}, and {free:,} are free"
+        raise ResourceError(what, "Free some space, or move the data set to another disk.")
+
+
+def _type_range(parameters: p.AddSample, image: Volume) -> Grey | None:
+    """The range of the image's type, if that is wanted."""
+    if parameters.range == "data":
+        return None
+    if image.dtype.kind == "b":
+        return Grey(0, 1)
+    if image.dtype.kind not in "iu":
+        what = f"{image.path} has voxels of type {image.dtype}, which has no range of its own"
+        raise ParameterError(what, "Leave --range type out.")
+    limits = np.iinfo(image.dtype)
+    return Grey(limits.min, limits.max)
+
+
+def _grey(parameters: p.AddSample, image: Volume, noted: _Noted, context: Context) -> Grey:
+    """Range of grey values: of the type, or found in a first pass over the image."""
+    of_type = _type_range(parameters, image)
+    if of_type is not None:
+        return of_type
+    found = value_range(image, context.report, context.stop)
+    if found.non_finite:
+        noted.warn(f"{image.path}: {found.non_finite} of {found.voxels} voxels are NaN or infinite: they become 0")
+    if found.constant:
+        noted.warn(f"{image.path}: all voxels are {found.low:g}: they become 0")
+    return Grey(found.low, found.high)
+
+
+def _provenance(image: Volume, sources: Sequence[Path | None], grey: Grey) -> dict[str, Any]:
+    return {
+        "source": _encodable(image.path.name),
+        "source_type": image.dtype.name,
+        "source_range": (float(grey.low), float(grey.high)),
+        "label_sources": tuple(_encodable(source.name) if source else "" for source in sources) or None,
+        "added": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "voxel_size": image.voxel_size,
+        "voxel_unit": image.voxel_unit if image.voxel_size else None,
+    }
+
+
+def _encodable(name: str) -> str:
+    return name.encode("utf-8", "replace").decode()
+
+
+class _Copying:
+    """The second pass: volumes into members, with progress over all of them."""
+
+    def __init__(self, context: Context, name: str, volumes: Sequence[Volume]) -> None:
+        self._context = context
+        self._task = f"Writing {name}"
+        self._total = sum(volume.nbytes for volume in volumes)
+        self._done = 0
+
+    def copy(self, volume: Volume, writer: MemberWriter, convert: Any) -> None:
+        """Fill a member with what ``convert`` makes of a volume's slabs."""
+        plane = prod(volume.shape[1:]) * max(volume.dtype.itemsize, writer.dtype.itemsize)
+        step = max(1, SLAB_BYTES // plane // writer.depth) * writer.depth
+        for z0 in range(0, volume.shape[0], step):
+            self._context.stop.check()
+            z1 = min(z0 + step, volume.shape[0])
+            slab = volume.read(z0, z1)
+            self._done += slab.nbytes
+            slab = convert(slab)
+            writer[z0:z1] = slab
+            self._context.report.progress(self._task, self._done, self._total, "B")
+
+
+def _mask(slab: npt.NDArray[Any], values: LabelValues) -> npt.NDArray[np.uint8]:
+    values.update(slab)
+    return (slab > 0).view(np.uint8)
+
+
+def _remark(source: Path | None, name: str, values: LabelValues, noted: _Noted, context: Context) -> None:
+    """Say what is unusual in a label."""
+    if source is None:
+        return
+    if not values.usual:
+        noted.warn(f"{source}: it has the values {values}; every voxel above 0 is {name}")
+    if not values.foreground:
+        context.report.message(f"{source}: no voxel is {name}, all are background")
+
+
+def _facts(parameters: p.AddSample, image: Volume, noted: _Noted) -> dict[str, Any]:
+    return {
+        "file": str(parameters.file),
+        "sample": parameters.name,
+        "shape": list(image.shape),
+        "warnings": list(noted.texts),
+    }
+
+
+def _text(shape: Sequence[int]) -> str:
+    return " x ".join(map(str, shape))
