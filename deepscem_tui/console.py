@@ -136,7 +136,8 @@ class Console(Reporter):
 
         terminal = _is_terminal(self._out)
         colour = terminal and self._out_console().color_system is not None and not os.environ.get("NO_COLOR")
-        style = choose_style(picture.style, terminal=terminal, colour=colour, encoding=getattr(self._out, "encoding", None))
+        encoding = getattr(self._out, "encoding", None)
+        style = choose_style(picture.style, terminal=terminal, colour=colour, encoding=encoding)
         if picture.reference is None:
             scene = labelled(picture.image, picture.masks, picture.names, picture.aspect)
         else:

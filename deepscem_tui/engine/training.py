@@ -253,8 +253,10 @@ class _Session:
         }
         if scores is not None:
             training |= {"validation_loss": scores.loss, "validation_f1": scores.mean_f1}
-        names = self.plan.info.label_names if self.plan.info.named else tuple(self.learn.label_names)
-        return replace(self.plan.info, label_names=names, patch_size=self.plan.patch, training=training)
+        info = replace(self.plan.info, patch_size=self.plan.patch, training=training)
+        if info.named or not self.learn.aliases:
+            return info
+        return replace(info, label_names=tuple(self.learn.aliases), named=True)
 
     def _preview_patch(self, sources: Sequence[Source]) -> Batch:
         """The middle of the first sample, of a size that the network takes."""

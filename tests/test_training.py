@@ -1,0 +1,300 @@
+"""Training: what is refused before it starts, what it leaves, and that stopping changes nothing."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from deepscem_tui.engine import parameters as p
+from deepscem_tui.engine.context import Context
+from deepscem_tui.engine.datasets import new_dataset
+from deepscem_tui.engine.errors import DatasetError, EngineError, ModelError, ParameterError, ResourceError, Stopped
+from deepscem_tui.engine.model_actions import create_model
+from deepscem_tui.engine.model_files import load_model, read_info
+from deepscem_tui.engine.reporting import Reporter
+from deepscem_tui.engine.stop import Stop
+from deepscem_tui.engine.training import fitting_patch, train
+
+NAMES = ("disc", "half")
+
+
+class Listener(Reporter):
+    """Keeps what is said, and asks for a stop after some steps."""
+
+    def __init__(self, stop: Stop | None = None, after: int = 0) -> None:
+        self.warnings: list[str] = []
+        self.messages: list[str] = []
+        self.events: list[tuple[str, dict]] = []
+        self._stop, self._after = stop, after
+
+    def message(self, text: str) -> None:
+        self.messages.append(text)
+
+    def warning(self, text: str) -> None:
+        self.warnings.append(text)
+
+    def progress(self, task: str, done: float, total: float, unit: str = "", note: str = "") -> None:
+        if self._stop and task == "Training" and done >= self._after:
+            self._stop.request("test")
+
+    def event(self, kind: str, **facts: object) -> None:
+        self.events.append((kind, dict(facts)))
+
+
+def make_dataset(
+    path: Path, shape: Sequence[int] = (4, 24, 32), n_labels: int = 2, names: Sequence[str] = NAMES, seed: int = 0
+) -> Path:
+    """Discs of differing brightness, and the image's left half."""
+    rng = np.random.default_rng(seed)
+    y, x = np.ogrid[: shape[1], : shape[2]]
+    masks = [np.broadcast_to(((y - 12) ** 2 + (x - 16) ** 2 < 40), shape), np.broadcast_to((x < 16) & (y >= 0), shape)]
+    image = np.clip(0.3 + 0.4 * masks[0] + 0.2 * masks[1] + rng.normal(0, 0.02, shape), 0, 1)
+    with new_dataset(path, path.stem, n_labels, names[:n_labels]) as dataset:
+        members = {"image": np.float32} | {f"label_{i:04}": np.uint8 for i in range(n_labels)}
+        sample = dataset.add_sample("s", shape, members=members)
+        sample["image"][0 : shape[0]] = image.astype(np.float32)
+        for i in range(n_labels):
+            sample[f"label_{i:04}"][0 : shape[0]] = masks[i].astype(np.uint8)
+    return path
+
+
+def make_model(path: Path, **settings: object) -> Path:
+    create_model(p.CreateModel(out=path, **{"labels": 2, "depth": 2, "filters": 2, **settings}), Context())
+    return path
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> dict[str, Path]:
+    (tmp_path / "run").mkdir()
+    return {
+        "model": make_model(tmp_path / "m.keras"),
+        "out": tmp_path / "out.keras",
+        "train": make_dataset(tmp_path / "train.hdf5"),
+    }
+
+
+SHORT = {"epochs": 2, "steps_per_epoch": 3, "batch_size": 2, "patch_size": (16, 16)}
+
+
+def run(files: dict, report: Reporter | None = None, stop: Stop | None = None, folder: str = "run", **more: object):
+    where = files["train"].parent / folder
+    where.mkdir(exist_ok=True)
+    context = Context(report or Reporter(), stop or Stop(), where)
+    return train(p.Train(**{**SHORT, **files, **more}), context)
+
+
+# ------------------------------------------------------------------------------------------------ the patch
+
+
+@pytest.mark.parametrize(
+    ("asked", "dimension", "divisor", "shapes", "expected"),
+    [
+        (None, 2, 16, [(10, 500, 300)], (1, 256, 256)),
+        (None, 2, 16, [(10, 500, 300), (1, 250, 40)], (1, 240, 32)),
+        (None, 3, 8, [(20, 500, 100)], (16, 128, 96)),
+        (None, 2, 1, [(1, 7, 5)], (1, 7, 5)),
+        ((64, 48), 2, 16, [(10, 64, 64)], (1, 64, 48)),
+        ((8, 64, 48), 2, 16, [(2, 64, 64)], (1, 64, 48)),
+        ((8, 64, 48), 3, 8, [(8, 64, 64)], (8, 64, 48)),
+    ],
+)
+def test_the_patch_fits_the_smallest_sample(asked, dimension, divisor, shapes, expected) -> None:
+    named = {str(index): shape for index, shape in enumerate(shapes)}
+    assert fitting_patch(asked, dimension, divisor, named) == expected
+
+
+@pytest.mark.parametrize(
+    ("asked", "dimension", "shape", "error", "words"),
+    [
+        ((64, 64), 3, (64, 64, 64), ParameterError, "Give three"),
+        ((128, 128), 2, (1, 64, 200), ParameterError, "sample 'small' has 64 voxels along Y. 64 is the most"),
+        ((24, 20), 2, (1, 64, 64), ParameterError, "along X must be a multiple of 8 (it is 20). Use 16 or 24"),
+        (None, 2, (9, 7, 64), DatasetError, "sample 'small' has 7 voxels along Y"),
+        (None, 3, (4, 64, 64), DatasetError, "fewer levels"),
+    ],
+)
+def test_a_patch_that_does_not_fit_is_explained(asked, dimension, shape, error, words: str) -> None:
+    with pytest.raises(error) as caught:
+        fitting_patch(asked, dimension, 8, {"small": shape, "large": (999, 999, 999)})
+    assert words in str(caught.value)
+
+
+# ------------------------------------------------------------------------------------------------ refusals
+
+
+def refused(files: dict, error: type[EngineError], words: str, **more: object) -> None:
+    with pytest.raises(error) as caught:
+        run(files, **more)
+    assert words in str(caught.value)
+    assert list((files["train"].parent / "run").iterdir()) == []
+    assert not files["out"].exists()
+
+
+def test_what_does_not_fit_the_model_is_refused(files, tmp_path: Path) -> None:
+    refused(
+        files, ModelError, "has 1 labels a sample, and the model 2", train=make_dataset(tmp_path / "1.hdf5", n_labels=1)
+    )
+    refused(files, ModelError, "and the model 2", valid=make_dataset(tmp_path / "v.hdf5", n_labels=1))
+    with new_dataset(tmp_path / "empty.hdf5", "empty", 2) as _:
+        pass
+    refused(files, DatasetError, "has no samples", test=tmp_path / "empty.hdf5")
+    refused(files, ParameterError, "voxels along Y", patch_size=(64, 64))
+    refused(files, ParameterError, "cross-entropy", model=make_model(tmp_path / "t.keras", activation="tanh"))
+
+
+def test_a_data_set_without_labels_is_refused(files, tmp_path: Path) -> None:
+    with new_dataset(tmp_path / "p.hdf5", "p", 2) as dataset:
+        sample = dataset.add_sample("s", (1, 32, 32), members={"image": np.float32, "prediction_0000": np.uint8})
+        sample["image"][0:1] = np.zeros((1, 32, 32), np.float32)
+        sample["prediction_0000"][0:1] = np.zeros((1, 32, 32), np.uint8)
+    refused(files, DatasetError, "0 of 2 labels", train=tmp_path / "p.hdf5")
+
+
+def test_a_batch_that_cannot_fit_is_refused_with_one_that_does(files, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("deepscem_tui.engine.training.available_memory", lambda: 1 << 20)
+    refused(files, ResourceError, "GiB of memory", batch_size=100_000)
+
+
+def test_an_existing_result_is_kept(files) -> None:
+    files["out"].write_text("mine")
+    with pytest.raises(ParameterError, match="--overwrite"):
+        run(files)
+    assert files["out"].read_text() == "mine"
+
+
+def test_a_dry_run_says_the_plan_and_writes_nothing(files) -> None:
+    result = run(files, dry_run=True, patch_size=None)
+    assert result.facts["patch_size"] == [1, 24, 32]
+    assert not files["out"].exists()
+    assert list((files["train"].parent / "run").iterdir()) == []
+
+
+# ------------------------------------------------------------------------------------------------ what it does
+
+
+@pytest.mark.parametrize(
+    ("settings", "loss"),
+    [
+        ({"dimension": 2, "activation": "sigmoid"}, "dice-cross-entropy"),
+        ({"dimension": 2, "activation": "softmax", "architecture": "fcn", "block": "vgg"}, "cross-entropy"),
+        ({"dimension": 3, "activation": "sigmoid"}, "dice"),
+        ({"dimension": 2, "activation": "linear", "normalization": "none"}, "mean-squared-error"),
+    ],
+)
+def test_weights_change_and_the_model_says_how_it_was_trained(files, tmp_path: Path, settings, loss) -> None:
+    model = make_model(tmp_path / "own.keras", **settings)
+    patch = (2, 16, 16) if settings["dimension"] == 3 else (16, 16)
+    result = run(files, model=model, loss=loss, valid=files["train"], patch_size=patch)
+    before, after = (load_model(path)[0].get_weights() for path in (model, files["out"]))
+    assert any(not np.array_equal(a, b) for a, b in zip(before, after, strict=True))
+    info = read_info(files["out"])
+    assert info.label_names == NAMES
+    assert info.patch_size == ((2, 16, 16) if settings["dimension"] == 3 else (1, 16, 16))
+    assert info.training is not None
+    assert info.training["loss"] == loss
+    assert result.facts["best_epoch"] in (1, 2)
+
+
+def test_it_learns(files) -> None:
+    listener = Listener()
+    model = make_model(files["train"].parent / "wide.keras", filters=8)
+    run(
+        files,
+        listener,
+        model=model,
+        valid=files["train"],
+        epochs=6,
+        steps_per_epoch=15,
+        batch_size=4,
+        learning_rate=5e-3,
+    )
+    epochs = [facts for kind, facts in listener.events if kind == "epoch"]
+    assert epochs[-1]["loss"] < 0.5 * epochs[0]["loss"]
+    assert epochs[-1]["validation_f1_disc"] > 0.8
+    assert epochs[-1]["validation_f1_half"] > 0.8
+
+
+def test_stopping_in_mid_epoch_and_resuming_gives_the_same_weights(files) -> None:
+    run(files, valid=files["train"], folder="whole")
+    whole = load_model(files["out"])[0].get_weights()
+    files["out"].unlink()
+
+    stop = Stop()
+    with pytest.raises(Stopped, match="runs resume"):
+        run(files, Listener(stop, after=5), stop, valid=files["train"])  # in the second epoch of three steps
+    assert not files["out"].exists()
+    listener = Listener()
+    run(files, listener, valid=files["train"])
+    assert any("Going on after epoch 1, step 2" in message for message in listener.messages)
+    resumed = load_model(files["out"])[0].get_weights()
+    for one, other in zip(whole, resumed, strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-6)
+
+
+def test_the_best_is_kept_when_the_end_is_worse(files) -> None:
+    listener = Listener()
+    result = run(files, listener, valid=files["train"], epochs=5, learning_rate=1.0)
+    scores = [
+        facts["validation_f1_disc"] + facts["validation_f1_half"] for kind, facts in listener.events if kind == "epoch"
+    ]
+    assert scores[result.facts["best_epoch"] - 1] == max(scores)
+    assert result.facts["validation_f1"] == pytest.approx(max(scores) / 2, abs=1e-6)
+    last = run(files, listener, valid=files["train"], epochs=2, keep_best=False, overwrite=True, folder="other")
+    assert "best_epoch" not in last.facts
+
+
+def test_early_stopping_ends_a_training_that_learns_nothing(files) -> None:
+    result = run(files, valid=files["train"], epochs=40, steps_per_epoch=1, learning_rate=1e-9, early_stopping=True)
+    assert result.facts["epochs"] < 40
+
+
+def test_the_rate_is_halved_on_a_plateau(files) -> None:
+    listener = Listener()
+    run(files, listener, valid=files["train"], epochs=9, steps_per_epoch=1, learning_rate=1e-6 * 4, batch_size=1)
+    rates = [facts["learning_rate"] for kind, facts in listener.events if kind == "epoch"]
+    assert rates[0] == pytest.approx(4e-6)
+    assert min(rates) >= 1e-6 * 0.999
+
+
+def test_a_blank_label_and_other_names_are_warned_of(files, tmp_path: Path) -> None:
+    with new_dataset(tmp_path / "blank.hdf5", "blank", 2, ("disc", "void")) as dataset:
+        members = {"image": np.float32, "label_0000": np.uint8, "label_0001": np.uint8}
+        sample = dataset.add_sample("s", (2, 16, 16), members=members)
+        sample["image"][0:2] = np.random.default_rng(0).random((2, 16, 16)).astype(np.float32)
+        sample["label_0000"][0:2] = np.ones((2, 16, 16), np.uint8)
+        sample["label_0001"][0:2] = np.zeros((2, 16, 16), np.uint8)
+    named = make_model(tmp_path / "named.keras", labels=None, like=files["train"])
+    listener = Listener()
+    run(files, listener, model=named, train=tmp_path / "blank.hdf5", valid=tmp_path / "blank.hdf5")
+    assert any("'void' is blank" in text for text in listener.warnings)
+    assert any("disc, void; those of the model disc, half" in text for text in listener.warnings)
+    epoch = next(facts for kind, facts in listener.events if kind == "epoch")
+    assert epoch["validation_f1_void"] is None
+
+
+def test_the_test_set_is_scored_and_kept(files) -> None:
+    listener = Listener()
+    result = run(files, listener, test=files["train"])
+    folder = files["train"].parent / "run"
+    assert (folder / "test.hdf5").exists()
+    assert (folder / "test.csv").read_text().startswith("label,sample,f1,iou")
+    assert result.tables[0].name == "scores"
+    assert [kind for kind, _ in listener.events].count("started") == 1
+    json.dumps(dict(listener.events)["test"])
+
+
+def test_previews_show_one_slice(files) -> None:
+    run(files, valid=files["train"])
+    with np.load(files["train"].parent / "run" / "preview" / "epoch-0002.npz", allow_pickle=False) as preview:
+        assert preview["image"].shape == (16, 16)
+        assert preview["labels"].shape == preview["prediction"].shape == (2, 16, 16)
+        assert {preview[name].dtype for name in preview} == {np.dtype(np.uint8)}
+
+
+def test_a_training_that_explodes_says_so(files, monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = np.zeros((2, 4), np.int64)
+    monkeypatch.setattr("deepscem_tui.engine.trainer.Trainer.step", lambda self, batch: (float("nan"), counts))
+    with pytest.raises(EngineError, match="epoch 1, step 1.*learning-rate"):
+        run(files)
