@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from keras import layers
 
 from deepscem_tui.engine.networks import NetworkSettings, blocks
 
@@ -35,7 +34,7 @@ def build(settings: NetworkSettings, n_outputs: int) -> Any:
     while scores:
         level -= 1
         fused = blocks.up(fused, settings, n_outputs, f"level_{level}_up", 2, 4)
-        fused = layers.Add(name=f"level_{level}_fuse")([fused, scores.pop()])
+        fused = blocks.layers.Add(name=f"level_{level}_fuse")([fused, scores.pop()])
     if level > 0:
         fused = blocks.up(fused, settings, n_outputs, "full_up", 2**level, 2 * 2**level)
     model = blocks.finished(inputs, fused, settings)

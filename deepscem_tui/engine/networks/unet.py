@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from keras import layers
-
 from deepscem_tui.engine.networks import NetworkSettings, blocks
 
 
@@ -26,6 +24,6 @@ def build(settings: NetworkSettings, n_outputs: int) -> Any:
     x = blocks.block(x, settings, settings.depth - 1, "bottom")
     for level in reversed(range(settings.depth - 1)):
         x = blocks.up(x, settings, settings.filters * 2**level, f"up_{level}_transposed")
-        x = layers.Concatenate(name=f"up_{level}_join")([x, skips[level]])
+        x = blocks.layers.Concatenate(name=f"up_{level}_join")([x, skips[level]])
         x = blocks.block(x, settings, level, f"up_{level}")
     return blocks.finished(inputs, blocks.score(x, settings, n_outputs, "score"), settings)
