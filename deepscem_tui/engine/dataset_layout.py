@@ -3,8 +3,8 @@
 Measured with ``benchmarks/dataset_layout.py``:
 
 - Chunks of about 8 x 64 x 64: patches of 2D and 3D networks and slices along any axis each touch few voxels that they
-  do not need. Flat chunks (1 x 256 x 256) read 2D patches and slices along Z four times as fast, but 3D patches and
-  slices across two to four times slower.
+  do not need. Flat chunks (1 x 256 x 256) read 2D patches and slices along Z two to four times as fast, but 3D patches
+  and slices across half as fast, of compressed masks a fifth as fast.
 - ``image`` has no filter. Grey values of electron microscopy hardly compress (to 54 % from 8 bits, 75 % from 16), and
   decoding, which HDF5 does in one thread, makes reading 5 to 30 times slower: from a disk that gives 100 MB/s, the
   whole takes as long either way. As float16 it is half of what DeepSCEM writes.

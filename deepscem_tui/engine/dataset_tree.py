@@ -74,7 +74,7 @@ def root_facts(file: h5py.File) -> tuple[str, int, tuple[str, ...]]:
     """Name, labels a sample, and aliases (none: empty)."""
     with damaged("its attributes cannot be read"):
         attributes = dict(file.attrs)
-    if "model_config" in attributes or "model_weights" in file:
+    if "model_config" in attributes or "model_weights" in names(file):
         raise Unusable("is a model, not a data set")
     for name in ("name", "labels"):
         if name not in attributes:

@@ -88,13 +88,13 @@ def holder(path: Path) -> Holder | None:
     return None if found is None or found.dead else found
 
 
-def wait_until_free(path: Path, seconds: float = WAIT_SECONDS) -> None:
+def wait_until_free(path: Path) -> None:
     """Return when nobody changes a file.
 
     Raises:
-        LockedError: somebody still does after that time.
+        LockedError: somebody still does after a few seconds.
     """
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + WAIT_SECONDS
     while (found := holder(path)) is not None:
         if time.monotonic() >= deadline:
             raise _refusal(path, found)
@@ -102,18 +102,18 @@ def wait_until_free(path: Path, seconds: float = WAIT_SECONDS) -> None:
 
 
 @contextmanager
-def locked(path: Path, seconds: float = WAIT_SECONDS) -> Iterator[None]:
+def locked(path: Path, seconds: float | None = None) -> Iterator[None]:
     """Hold the lock of a file while the block lasts.
 
     Args:
         path: The file to change.
-        seconds: How long to wait for another holder.
+        seconds: How long to wait for another holder; a few if not given.
 
     Raises:
         LockedError: another process holds it.
         DatasetError: no lock file can be made in the folder.
     """
-    lock, deadline = lock_path(path), time.monotonic() + seconds
+    lock, deadline = lock_path(path), time.monotonic() + (WAIT_SECONDS if seconds is None else seconds)
     mine = Holder(
         socket.gethostname(), os.getpid(), psutil.Process().create_time(), time.time(), secrets.token_hex(8)
     )  # fmt: skip

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import datetime
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -42,17 +43,24 @@ class Grey:
 
     def normalise(self, slab: npt.NDArray[Any], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
         """Values as ``dtype``, 0 to 1; what is not finite becomes 0."""
-        exact = np.float32 if slab.dtype.itemsize <= 2 else np.float64
         out = np.empty(slab.shape, dtype)
         source, target = slab.reshape(-1), out.reshape(-1)
+        if slab.dtype.kind in "biu" and slab.dtype.itemsize <= 2:
+            # A table is several times faster than arithmetic, for float16 above all.
+            unsigned = np.dtype(f"u{slab.dtype.itemsize}")
+            every = np.arange(256**unsigned.itemsize, dtype=unsigned).view(slab.dtype)
+            table = self._exactly(every).astype(dtype)
+            source = source.view(unsigned)
+            for start in range(0, source.size, _BLOCK):
+                table.take(source[start : start + _BLOCK], out=target[start : start + _BLOCK], mode="clip")
+            return out
         for start in range(0, source.size, _BLOCK):
-            part = source[start : start + _BLOCK].astype(exact)
-            finite = np.isfinite(part) if slab.dtype.kind == "f" else True
-            part -= exact(self.low)
-            part /= exact(self.high - self.low)
-            np.clip(part, 0, 1, out=part)
-            target[start : start + _BLOCK] = np.where(finite, part, 0)
+            target[start : start + _BLOCK] = self._exactly(source[start : start + _BLOCK])
         return out
+
+    def _exactly(self, values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+        exact = (values.astype(np.float64) - self.low) / (self.high - self.low)
+        return np.where(np.isfinite(values), np.clip(exact, 0, 1), 0.0)
 
 
 class _Noted:
@@ -78,48 +86,76 @@ def add_sample(parameters: p.AddSample, context: Context) -> Result:
     """
     noted = _Noted(context)
     with ExitStack() as files:
-        with open_dataset(parameters.file) as dataset:
-            dataset.check_new(parameters.name)
-            n_labels, label_names = dataset.n_labels, dataset.label_names
-            sources = _label_files(parameters, dataset, context)
-        image = files.enter_context(open_volume(parameters.image))
-        labels = [files.enter_context(open_volume(source)) if source else None for source in sources]
-        _check_volumes(image, labels, noted)
-        stored = np.dtype(np.float16 if image.dtype.itemsize == 1 else np.float32)
-        _check_space(parameters.file, prod(image.shape) * stored.itemsize)
+        sources = _sources(parameters, files, noted, context)
         if parameters.dry_run:
-            _type_range(parameters, image)
-            summary = f"Would add sample {parameters.name!r} {_text(image.shape)} to {parameters.file}"
-            return Result(summary, _facts(parameters, image, noted))
-        grey = _grey(parameters, image, noted, context)
-        members = {"image": stored} | {member_name("label", index): np.dtype(np.uint8) for index in range(n_labels)}
-        with change_dataset(parameters.file) as changed:
-            if changed.n_labels != n_labels:
-                raise DatasetError(f"{parameters.file} was replaced meanwhile", "Try again.")
-            sample = changed.add_sample(parameters.name, image.shape, members, _provenance(image, sources, grey))
-            copying = _Copying(context, parameters.name, [image, *(label for label in labels if label is not None)])
-            if grey.low != grey.high:
-                copying.copy(image, sample["image"], lambda slab: grey.normalise(slab, stored))
-            found = []
-            for index, label in enumerate(labels):
-                values = LabelValues()
-                if label is not None:
-                    copying.copy(label, sample[member_name("label", index)], lambda slab, v=values: _mask(slab, v))
-                found.append(values)
-            texts = tuple(str(values) for values in found)
-            changed.set_attributes({"label_values": texts or None}, sample=parameters.name)
-    for source, name, values in zip(sources, label_names, found, strict=True):
-        _remark(source, name, values, noted, context)
+            _type_range(parameters, sources.image)
+            summary = f"Would add sample {parameters.name!r} {_text(sources.image.shape)} to {parameters.file}"
+            return Result(summary, _facts(parameters, sources, noted))
+        grey = _grey(parameters, sources.image, noted, context)
+        found = _write(parameters, sources, grey, context)
+    for path, name, values in zip(sources.paths, sources.names, found, strict=True):
+        _remark(path, name, values, noted, context)
     rows = [
-        (name, str(source) if source else "blank", values.foreground / max(1, values.voxels), str(values) or None)
-        for name, source, values in zip(label_names, sources, found, strict=True)
+        (name, str(path) if path else "blank", values.foreground / max(1, values.voxels), str(values) or None)
+        for name, path, values in zip(sources.names, sources.paths, found, strict=True)
     ]
-    facts = _facts(parameters, image, noted) | {"foreground": {name: share for name, _, share, _ in rows}}
+    facts = _facts(parameters, sources, noted) | {"foreground": {name: share for name, _, share, _ in rows}}
     tables = [Table("labels", ("label", "source", "foreground", "values"), rows)] if rows else []
-    summary = (
-        f"Added sample {parameters.name!r} {_text(image.shape)} with {counted(n_labels, 'label')} to {parameters.file}"
-    )
-    return Result(summary, facts, tables)
+    what = f"sample {parameters.name!r} {_text(sources.image.shape)} with {counted(len(rows), 'label')}"
+    return Result(f"Added {what} to {parameters.file}", facts, tables)
+
+
+@dataclass(frozen=True)
+class _Sources:
+    """The files that a sample is made of, checked against the data set and each other.
+
+    Args:
+        names: Of the labels.
+        paths: Of the labels; None for a blank one.
+        labels: Opened.
+        stored: Type of the image in the data set.
+    """
+
+    image: Volume
+    names: Sequence[str]
+    paths: Sequence[Path | None]
+    labels: Sequence[Volume | None]
+    stored: np.dtype[Any]
+
+
+def _sources(parameters: p.AddSample, files: ExitStack, noted: _Noted, context: Context) -> _Sources:
+    """Open everything and check all that can be checked before anything is written."""
+    with open_dataset(parameters.file) as dataset:
+        dataset.check_new(parameters.name)
+        paths = _label_files(parameters, dataset, context)
+        names = dataset.label_names
+    image = files.enter_context(open_volume(parameters.image))
+    labels = [files.enter_context(open_volume(path)) if path else None for path in paths]
+    _check_volumes(image, labels, noted)
+    stored = np.dtype(np.float16 if image.dtype.itemsize == 1 else np.float32)
+    _check_space(parameters.file, prod(image.shape) * stored.itemsize)
+    return _Sources(image, names, paths, labels, stored)
+
+
+def _write(parameters: p.AddSample, sources: _Sources, grey: Grey, context: Context) -> list[LabelValues]:
+    """The second pass; the values of each label."""
+    image, found = sources.image, [LabelValues() for _ in sources.labels]
+    members = {"image": sources.stored}
+    members |= {member_name("label", index): np.dtype(np.uint8) for index in range(len(found))}
+    with change_dataset(parameters.file) as changed:
+        if changed.n_labels != len(found):
+            raise DatasetError(f"{parameters.file} was replaced meanwhile", "Try again.")
+        attributes = _provenance(image, sources.paths, grey)
+        sample = changed.add_sample(parameters.name, image.shape, members, attributes)
+        copying = _Copying(context, parameters.name, [image, *filter(None, sources.labels)])
+        if grey.low != grey.high:
+            copying.copy(image, sample["image"], lambda slab: grey.normalise(slab, sources.stored))
+        for index, (label, values) in enumerate(zip(sources.labels, found, strict=True)):
+            if label is not None:
+                copying.copy(label, sample[member_name("label", index)], partial(_mask, values))
+        texts = tuple(str(values) for values in found)
+        changed.set_attributes({"label_values": texts or None}, sample=parameters.name)
+    return found
 
 
 def _label_files(parameters: p.AddSample, dataset: Dataset, context: Context) -> list[Path | None]:
@@ -183,12 +219,12 @@ def _grey(parameters: p.AddSample, image: Volume, noted: _Noted, context: Contex
     return Grey(found.low, found.high)
 
 
-def _provenance(image: Volume, sources: Sequence[Path | None], grey: Grey) -> dict[str, Any]:
+def _provenance(image: Volume, paths: Sequence[Path | None], grey: Grey) -> dict[str, Any]:
     return {
         "source": _encodable(image.path.name),
         "source_type": image.dtype.name,
         "source_range": (float(grey.low), float(grey.high)),
-        "label_sources": tuple(_encodable(source.name) if source else "" for source in sources) or None,
+        "label_sources": tuple(_encodable(path.name) if path else "" for path in paths) or None,
         "added": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "voxel_size": image.voxel_size,
         "voxel_unit": image.voxel_unit if image.voxel_size else None,
@@ -208,7 +244,7 @@ class _Copying:
         self._total = sum(volume.nbytes for volume in volumes)
         self._done = 0
 
-    def copy(self, volume: Volume, writer: MemberWriter, convert: Any) -> None:
+    def copy(self, volume: Volume, writer: MemberWriter, convert: Callable[[Any], Any]) -> None:
         """Fill a member with what ``convert`` makes of a volume's slabs."""
         plane = prod(volume.shape[1:]) * max(volume.dtype.itemsize, writer.dtype.itemsize)
         step = max(1, SLAB_BYTES // plane // writer.depth) * writer.depth
@@ -222,7 +258,7 @@ class _Copying:
             self._context.report.progress(self._task, self._done, self._total, "B")
 
 
-def _mask(slab: npt.NDArray[Any], values: LabelValues) -> npt.NDArray[np.uint8]:
+def _mask(values: LabelValues, slab: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
     values.update(slab)
     return (slab > 0).view(np.uint8)
 
@@ -237,11 +273,11 @@ def _remark(source: Path | None, name: str, values: LabelValues, noted: _Noted, 
         context.report.message(f"{source}: no voxel is {name}, all are background")
 
 
-def _facts(parameters: p.AddSample, image: Volume, noted: _Noted) -> dict[str, Any]:
+def _facts(parameters: p.AddSample, sources: _Sources, noted: _Noted) -> dict[str, Any]:
     return {
         "file": str(parameters.file),
         "sample": parameters.name,
-        "shape": list(image.shape),
+        "shape": list(sources.image.shape),
         "warnings": list(noted.texts),
     }
 
