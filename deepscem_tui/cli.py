@@ -69,6 +69,15 @@ class _Group(TyperGroup):
         return super().resolve_command(ctx, args)
 
 
+def _show_version(asked: bool) -> None:
+    if asked:
+        Console().text(f"deepscem-tui {__version__}")
+        raise typer.Exit
+
+
+_Version = Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_show_version)]
+
+
 def _application(words: Sequence[str]) -> typer.Typer:
     """The Typer application. Only the part that ``words`` ask for is built, which keeps ``--help`` instant."""
     names: dict[str, Any] = {"help_option_names": ["-h", "--help"]}
@@ -76,12 +85,8 @@ def _application(words: Sequence[str]) -> typer.Typer:
     application = typer.Typer(cls=_Group, help=title, context_settings=names, rich_markup_mode="rich")
 
     @application.callback()
-    def _options(
-        version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
-    ) -> None:
-        if version:
-            Console().text(f"deepscem-tui {__version__}")
-            raise typer.Exit
+    def _options(version: _Version = False) -> None:
+        """Options of the program itself."""
 
     run = typer.Typer(cls=_Group, no_args_is_help=True, context_settings=names, rich_markup_mode="rich")
     runs = typer.Typer(cls=_Group, no_args_is_help=True, context_settings=names, rich_markup_mode="rich")
