@@ -326,7 +326,6 @@ def layer_of(description: Any, kind: str) -> Any:
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_code_in_a_model_is_refused_and_never_run(suffix: str, tmp_path: Path) -> None:
     marker = tmp_path / "marker"
-    keras.config.enable_unsafe_deserialization()
     inputs = keras.Input((None, None, 1))
     code = eval(f"lambda x: (__import__('pathlib').Path({str(marker)!r}).touch(), x)[1]")
     keras.Model(inputs, layers.Lambda(code, name="innocent")(inputs)).save(tmp_path / f"m{suffix}")
