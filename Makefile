@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test check lint types unit format lock clean
+.PHONY: help demo test check lint types unit format lock reference pictures clean
 
 help:
 	@echo "make demo    install, then the whole job on a synthetic volume (deepscem-demo/)"
@@ -11,6 +11,7 @@ help:
 	@echo "make check   lint, types and tests, without installing"
 	@echo "make format  format the code"
 	@echo "make lock    resolve constraints.txt anew"
+	@echo "make reference, make pictures    write docs/ anew"
 
 demo: $(VENV)/installed
 	$(BIN)/deepscem-tui run demo
@@ -38,6 +39,13 @@ lock: $(VENV)/installed-dev
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile pyproject.toml --universal --python-version 3.10 --extra dev --extra gpu \
 		--no-annotate --custom-compile-command "make lock" --quiet --upgrade --output-file constraints.txt
+
+reference: $(VENV)/installed
+	$(BIN)/python docs/make_reference.py
+
+# From the folder that `make demo` leaves.
+pictures: $(VENV)/installed
+	$(BIN)/python docs/make_pictures.py deepscem-demo
 
 clean:
 	rm -rf $(VENV) dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

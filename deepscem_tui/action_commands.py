@@ -50,12 +50,7 @@ class _Command(TyperCommand):
     """A command whose arguments are shown as required although ``--from`` may supply them."""
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
-        pieces = ["[OPTIONS]"]
-        for parameter in actions.declared(actions.ACTIONS[str(ctx.info_name)]):
-            if parameter.argument:
-                word = parameter.name.upper() + ("..." if parameter.kind == "many" else "")
-                pieces.append(word if parameter.required else f"[{word}]")
-        return pieces
+        return ["[OPTIONS]", *actions.usage(actions.ACTIONS[str(ctx.info_name)])]
 
 
 def _function(action: actions.Action) -> Callable[..., int]:

@@ -1,6 +1,8 @@
 """The declarations: what they accept, how they complain, and the command lines made from them."""
 
+import runpy
 import typing
+from pathlib import Path
 
 import pytest
 
@@ -94,3 +96,9 @@ def test_parameters_survive_json(name: str) -> None:
     }[name]
     parameters = build(ACTIONS[name], values)
     assert build(ACTIONS[name], parameters.model_dump(mode="json")) == parameters
+
+
+def test_the_reference_page_is_current() -> None:
+    folder = Path(__file__).parent.parent / "docs"
+    made = runpy.run_path(str(folder / "make_reference.py"))["reference"]()
+    assert made == (folder / "reference.md").read_text(encoding="utf-8"), "run: make reference"

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
+from inspect import cleandoc
 from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin
@@ -41,7 +42,7 @@ class Action:
 
     @property
     def help(self) -> str:
-        return (self.parameters.__doc__ or "").strip()
+        return cleandoc(self.parameters.__doc__ or "")
 
     def carry_out(self, parameters: p.Parameters, context: Context) -> Result:
         """Import the action's function and call it.
@@ -108,6 +109,16 @@ def declared(action: Action) -> list[Declared]:
     found = [_declared(name, field) for name, field in action.parameters.model_fields.items()]
     common = ("dry_run", "overwrite")  # of many actions: last
     return sorted(found, key=lambda parameter: (not parameter.argument, parameter.name in common))
+
+
+def usage(action: Action) -> list[str]:
+    """The arguments of an action as its usage line shows them, such as ``FILE SAMPLE [LABELS...]``."""
+    words = []
+    for parameter in declared(action):
+        if parameter.argument:
+            word = parameter.name.upper() + ("..." if parameter.kind == "many" else "")
+            words.append(word if parameter.required else f"[{word}]")
+    return words
 
 
 def _declared(name: str, field: FieldInfo) -> Declared:
