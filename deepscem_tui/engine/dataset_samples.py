@@ -215,7 +215,8 @@ class Dataset:
 
     def check_new(self, name: str) -> None:
         """Raise :class:`DatasetError` if a new sample cannot have that name."""
-        if not name or "/" in name or "\0" in name or name in (".", ".."):
+        unfit = not name or "/" in name or "\0" in name or name in (".", "..")
+        if unfit or any("\ud800" <= character <= "\udfff" for character in name):
             raise DatasetError(f"{name!r} cannot be the name of a sample", "Use a name without '/'.")
         if name in self.samples:
             raise DatasetError(f"{self.path} has a sample {name!r} already", "Choose another name.")

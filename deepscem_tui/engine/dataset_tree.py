@@ -14,7 +14,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-__all__ = ["Unusable", "member_kind", "member_name", "names", "open_member", "open_sample", "root_facts"]
+__all__ = ["Unusable", "member_kind", "member_name", "names", "open_member", "open_sample", "root_facts", "stored_name"]
 
 Shape = tuple[int, int, int]
 
@@ -57,17 +57,22 @@ def member_name(kind: str, index: int = 0) -> str:
 def names(group: h5py.Group) -> list[str]:
     """Names of everything in a group, in h5py's order."""
     with damaged("its contents cannot be listed"):
-        return list(group)
+        return [name if isinstance(name, str) else name.decode("utf-8", "surrogateescape") for name in group]
+
+
+def stored_name(name: str) -> bytes:
+    """A name as it is in the file, which need not be UTF-8."""
+    return name.encode("utf-8", "surrogateescape")
 
 
 def _child(group: h5py.Group, name: str) -> Any:
     """What a hard link leads to; other links are not followed."""
     with damaged("cannot be opened"):
-        link = group.id.links.get_info(name.encode("utf-8", "surrogateescape"))
+        link = group.id.links.get_info(stored_name(name))
         if link.type != h5py.h5l.TYPE_HARD:
             kind = "another file" if link.type == h5py.h5l.TYPE_EXTERNAL else "elsewhere"
             raise Unusable(f"is a link to {kind}, which is not followed")
-        return group[name]
+        return group[stored_name(name)]
 
 
 def root_facts(file: h5py.File) -> tuple[str, int, tuple[str, ...]]:

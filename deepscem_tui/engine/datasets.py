@@ -140,7 +140,7 @@ class ChangedDataset(NewDataset):
         """
         self.require(old)
         self.check_new(new)
-        self.file.move(old, new)
+        self.file.move(tree.stored_name(old), new)
 
     def remove_sample(self, name: str) -> None:
         """Remove a sample, a broken one too.
@@ -149,7 +149,7 @@ class ChangedDataset(NewDataset):
             DatasetError: there is none.
         """
         self.require(name)
-        del self.file[name]
+        del self.file[tree.stored_name(name)]
 
     def add_member(self, sample: str, member: str, dtype: npt.DTypeLike) -> MemberWriter:
         """Add a member to a sample, in place of one that it has."""
