@@ -288,8 +288,9 @@ def _plan_axis(size: int, largest: int, divisor: int, radius: int) -> AxisPlan:
     tile = _least_side(min(_round_up(largest, divisor), padded), size, padded, divisor)
     if tile == padded:
         return AxisPlan(size, padded, tile, 0, (0,))
-    # Overlaps are multiples of the divisor, since starts are; more than half a tile would compute each voxel too often.
-    overlap = min(_round_up(2 * radius, divisor), tile // 2 // divisor * divisor)
+    # Overlaps are multiples of the divisor, since starts are, and even, half of them for either tile; more than half a
+    # tile would compute each voxel too often.
+    overlap = min(_round_up(2 * radius, divisor), tile // 4 * 2 // divisor * divisor)
     gaps = -(-(padded - tile) // (tile - overlap))
     shortest = _round_up(-(-(padded + gaps * overlap) // (gaps + 1)), divisor)
     tile = _least_side(shortest, size, padded, divisor)
