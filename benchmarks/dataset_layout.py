@@ -86,7 +86,7 @@ def measure(
 ) -> list[float]:
     """Ratio, seconds to write, and milliseconds of each read."""
     path = folder / "layout.hdf5"
-    chunks = tuple(map(min, chunks, voxels.shape))  # type: ignore[assignment]
+    chunks = tuple(map(min, chunks, voxels.shape))
     began = time.perf_counter()
     with h5py.File(path, "w") as file:
         dataset = file.create_dataset("image", voxels.shape, voxels.dtype, chunks=chunks, **options)
