@@ -845,7 +845,7 @@ def test_what_cannot_be_read_hides_nothing_else(files: Path) -> None:
 def test_leftovers_are_told(files: Path) -> None:
     added(files)
     leftover = {
-        "host": __import__("socket").gethostname(),
+        "host": socket.gethostname(),
         "pid": 2**22 + 1,
         "process_started": 1,
         "since": 1,

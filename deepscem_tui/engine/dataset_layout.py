@@ -132,14 +132,14 @@ class MemberWriter:
 
         def encoded(start: tuple[int, int]) -> bytes | None:
             y, x = start
-            part = row[:, y : y + chunk[1], x : x + chunk[2]]
-            if not part.any():
+            part = np.ascontiguousarray(row[:, y : y + chunk[1], x : x + chunk[2]])
+            if not part.view(np.uint8).any():  # bytes, for float16 is slow to compare
                 return None  # as it is without being written
             if part.shape != chunk:
                 padded = np.zeros(chunk, self.dtype)
                 padded[tuple(map(slice, part.shape))] = part
                 part = padded
-            content = np.ascontiguousarray(part).data
+            content = part.data
             return zlib.compress(content, GZIP_LEVEL) if self._compressed else content.tobytes()
 
         coded = self._pool.map(encoded, starts) if self._compressed else map(encoded, starts)
