@@ -120,7 +120,9 @@ def _exports(dataset: Dataset, sample: Sample, folder: Path) -> list[Export]:
     if not wanted:
         raise DatasetError(f"{sample.what} has no arrays", "There is nothing to export.")
     files = _file_names(sample.name, [name for name, *_ in wanted])
-    return [Export(member, folder / file, *rest) for file, (_, member, *rest) in zip(files, wanted, strict=True)]
+    return [
+        Export(member, folder / file, dtype, grey) for file, (_, member, dtype, grey) in zip(files, wanted, strict=True)
+    ]
 
 
 def _grey(sample: Sample) -> tuple[np.dtype[Any], tuple[float, float]]:
