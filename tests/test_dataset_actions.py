@@ -30,8 +30,8 @@ from deepscem_tui.engine.parameters import RemoveSample
 from deepscem_tui.engine.reporting import Reporter
 from deepscem_tui.engine.results import Result
 from deepscem_tui.engine.sample_adding import Grey
-from deepscem_tui.engine.sample_export import safe_file_name
 from deepscem_tui.engine.stop import Stop
+from deepscem_tui.engine.words import file_name
 
 DEEPSCEM = Path(__file__).parents[2] / "shared" / "data" / "deepscem"
 needs_deepscem = pytest.mark.skipif(not DEEPSCEM.is_dir(), reason="../shared/data/deepscem is not here")
@@ -675,7 +675,7 @@ def test_names_in_a_file_lead_nowhere_else(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_safe_file_names(name: str, expected: str) -> None:
-    assert safe_file_name(name) == expected
+    assert file_name(name) == expected
 
 
 def test_source_ranges_that_lie(files: Path) -> None:

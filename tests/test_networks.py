@@ -96,7 +96,9 @@ def test_fcn_begins_with_linear_interpolation(dimension: int) -> None:
 
 @pytest.mark.parametrize("architecture", ["u-net", "fcn"])
 def test_the_seed_decides_the_weights(architecture: str) -> None:
-    first, again, other = (build_network(settings(architecture=architecture, blocks_per_level=3, seed=s), 1) for s in (3, 3, 4))
+    first, again, other = (
+        build_network(settings(architecture=architecture, blocks_per_level=3, seed=seed), 1) for seed in (3, 3, 4)
+    )
     for a, b in zip(first.get_weights(), again.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
     assert any(not np.array_equal(a, b) for a, b in zip(first.get_weights(), other.get_weights(), strict=True))

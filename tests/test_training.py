@@ -296,5 +296,5 @@ def test_previews_show_one_slice(files) -> None:
 def test_a_training_that_explodes_says_so(files, monkeypatch: pytest.MonkeyPatch) -> None:
     counts = np.zeros((2, 4), np.int64)
     monkeypatch.setattr("deepscem_tui.engine.trainer.Trainer.step", lambda self, batch: (float("nan"), counts))
-    with pytest.raises(EngineError, match="epoch 1, step 1.*learning-rate"):
+    with pytest.raises(EngineError, match=r"epoch 1, step 1.*learning-rate"):
         run(files)

@@ -6,13 +6,13 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from deepscem_tui.engine import parameters as p
+from deepscem_tui.engine import words
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.dataset_check import check_dataset
 from deepscem_tui.engine.datasets import (
     ChangedDataset,
     Dataset,
     change_dataset,
-    counted,
     new_dataset,
     open_dataset,
     real_path,
@@ -52,7 +52,7 @@ def create_dataset(parameters: p.CreateDataset, context: Context) -> Result:
         raise ParameterError(f"{path} is no data set by its name", "It must end in .hdf5.")
     refuse_existing(path, parameters.overwrite)
     facts = {"file": str(path), "name": parameters.name, "labels": parameters.n_labels}
-    what = f"data set {path}, {parameters.name!r}, {counted(parameters.n_labels, 'label')} a sample"
+    what = f"data set {path}, {parameters.name!r}, {words.counted(parameters.n_labels, 'label')} a sample"
     if parameters.dry_run:
         return Result(f"Would make {what}", facts)
     context.stop.check()
@@ -137,7 +137,7 @@ def set_aliases(parameters: p.SetAliases, context: Context) -> Result:
     done = f"the labels of {path}" + (f": {', '.join(aliases)}" if aliases else "")
     with _opened(path, parameters.dry_run) as dataset:
         if aliases and len(aliases) != dataset.n_labels:
-            what = f"{path} has {counted(dataset.n_labels, 'label')}, but {len(aliases)} names were given"
+            what = f"{path} has {words.counted(dataset.n_labels, 'label')}, but {len(aliases)} names were given"
             raise ParameterError(what, "Give one name for each label, in order.")
         if not isinstance(dataset, ChangedDataset):
             return Result(f"Would name {done}" if aliases else f"Would take the names away from {done}", facts)

@@ -13,9 +13,10 @@ from pydantic import TypeAdapter, ValidationError
 
 from deepscem_tui.engine import dataset_tree as tree
 from deepscem_tui.engine import parameters as p
+from deepscem_tui.engine import words
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.dataset_tree import Unusable, member_kind, member_name
-from deepscem_tui.engine.datasets import Dataset, Member, counted, open_dataset, real_path
+from deepscem_tui.engine.datasets import Dataset, Member, open_dataset, real_path
 from deepscem_tui.engine.errors import DatasetError
 from deepscem_tui.engine.journal import is_journalled
 from deepscem_tui.engine.lock import lock_path
@@ -77,8 +78,8 @@ def check_dataset(parameters: p.CheckDataset, context: Context) -> Result:
         Table("problems", ("sample", "member", "problem", "severity"), findings.problems),
         Table("labels", ("sample", "label", "shape", "foreground"), findings.fractions),
     )
-    found = ", ".join(f"{counted(count, kind)}" for kind, count in counts.items() if count)
-    summary = f"Checked {parameters.file}, {counted(len(names), 'sample')}: {found or 'nothing wrong'}"
+    found = ", ".join(f"{words.counted(count, kind)}" for kind, count in counts.items() if count)
+    summary = f"Checked {parameters.file}, {words.counted(len(names), 'sample')}: {found or 'nothing wrong'}"
     facts = {"file": str(parameters.file), "samples": len(names), **{f"{kind}s": n for kind, n in counts.items()}}
     return Result(summary, facts, tables, ok=not counts["error"])
 
@@ -153,7 +154,7 @@ def _check_members(dataset: Dataset, name: str, found: list[str], findings: _Fin
         for index in set(wanted) - set(indices) if needed else ():
             findings.add("error", f"there is no {member_name(kind, index)}", name)
         for index in set(indices) - set(wanted):
-            text = f"the data set has {counted(dataset.n_labels, 'label')} a sample only"
+            text = f"the data set has {words.counted(dataset.n_labels, 'label')} a sample only"
             findings.add("error", text, name, member_name(kind, index))
     if "image" not in found:
         findings.add("error" if labels or not predictions else "warning", "there is no image", name)
@@ -212,7 +213,7 @@ def _check_values(
     if kind[0] == "label":
         label = dataset.label_names[kind[1]] if kind[1] < dataset.n_labels else member
         share = positive / prod(array.shape)
-        findings.fractions.append((_shown(name), _shown(label), " x ".join(map(str, array.shape)), share))
+        findings.fractions.append((_shown(name), _shown(label), words.sizes(array.shape), share))
 
 
 def _check_image(name: str, low: float, high: float, identity: int, findings: _Findings) -> None:

@@ -16,7 +16,7 @@ from deepscem_tui.engine.dataset_layout import read_attributes
 from deepscem_tui.engine.dataset_tree import Unusable
 from deepscem_tui.engine.errors import DatasetError
 
-__all__ = ["Dataset", "Member", "Sample", "counted"]
+__all__ = ["Dataset", "Member", "Sample"]
 
 Shape = tuple[int, int, int]
 
@@ -220,8 +220,3 @@ class Dataset:
             raise DatasetError(f"{name!r} cannot be the name of a sample", "Use a name without '/'.")
         if name in self.samples:
             raise DatasetError(f"{self.path} has a sample {name!r} already", "Choose another name.")
-
-
-def counted(count: int, noun: str) -> str:
-    """Such as ``1 label`` or ``2 labels``."""
-    return f"{count} {noun}{'' if count == 1 else 's'}"

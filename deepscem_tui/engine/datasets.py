@@ -19,7 +19,7 @@ import numpy.typing as npt
 from deepscem_tui.engine import dataset_tree as tree
 from deepscem_tui.engine.dataset_files import check_file, h5py_file, real_path, session, writing
 from deepscem_tui.engine.dataset_layout import MemberWriter, create_member, write_attributes
-from deepscem_tui.engine.dataset_samples import Dataset, Member, Sample, counted
+from deepscem_tui.engine.dataset_samples import Dataset, Member, Sample
 from deepscem_tui.engine.errors import DatasetError, LockedError
 from deepscem_tui.engine.files import published, refuse_existing
 from deepscem_tui.engine.journal import JournalledFile, WatchedFile, is_journalled, journal_path, recover
@@ -34,7 +34,6 @@ __all__ = [
     "NewSample",
     "Sample",
     "change_dataset",
-    "counted",
     "new_dataset",
     "open_dataset",
     "real_path",

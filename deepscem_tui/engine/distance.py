@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from deepscem_tui.engine import parameters as p
+from deepscem_tui.engine import words
 from deepscem_tui.engine.context import Context
-from deepscem_tui.engine.datasets import ChangedDataset, Dataset, Sample, change_dataset, counted, open_dataset
+from deepscem_tui.engine.datasets import ChangedDataset, Dataset, Sample, change_dataset, open_dataset
 from deepscem_tui.engine.devices import available_cores, available_memory
 from deepscem_tui.engine.errors import DatasetError, ParameterError, ResourceError
 from deepscem_tui.engine.results import Result
@@ -37,7 +38,7 @@ def distance_transform(parameters: p.DistanceTransform, context: Context) -> Res
     with open_dataset(path) as dataset:
         count = _check(dataset, parameters.overwrite)
         facts = {"file": str(path), "samples": len(dataset.samples), "arrays": count}
-    what = f"{counted(count, 'distance transform')} to {path}"
+    what = f"{words.counted(count, 'distance transform')} to {path}"
     if parameters.dry_run:
         return Result(f"Would add {what}", facts)
     with change_dataset(path) as changed:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from deepscem_tui.engine import parameters as p
+from deepscem_tui.engine import words
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.errors import DataError, DatasetError, ParameterError
 from deepscem_tui.engine.files import refuse_existing, write_text
@@ -133,19 +134,20 @@ def _matched(
     elif reference.single or segmentation.single:
         several, one = (segmentation, reference) if reference.single else (reference, segmentation)
         raise DataError(
-            f"{one.path} is one image, but {several.path} has {len(several.samples)} samples: {_list(several.samples)}",
+            f"{one.path} is one image, but {several.path} has {words.counted(len(several.samples), 'sample')}: "
+            f"{words.listed(several.samples)}",
             "Compare data sets, or a data set of one sample with an image.",
         )
     else:
         strange = [name for name in found if name not in there]
         if strange:
             raise DataError(
-                f"{reference.path} lacks {_list(strange)} of {segmentation.path}",
-                f"Samples are matched by name; the reference has {_list(there)}.",
+                f"{reference.path} lacks {words.listed(strange)} of {segmentation.path}",
+                f"Samples are matched by name; the reference has {words.listed(there)}.",
             )
         left = [name for name in there if name not in found]
         if left:
-            context.report.warning(f"Not in {segmentation.path}, so left out: {_list(left)}")
+            context.report.warning(f"Not in {segmentation.path}, so left out: {words.listed(left)}")
         pairs = [(there[name], found[name]) for name in found]
     for true, guess in pairs:
         if len(true.labels) != len(guess.labels):
@@ -156,8 +158,8 @@ def _matched(
             )
         if true.shape != guess.shape:
             raise DataError(
-                f"Sample {true.name!r} is {_shape(true.shape)} in {reference.path} "
-                f"but {_shape(guess.shape)} in {segmentation.path}",
+                f"Sample {true.name!r} is {words.sizes(true.shape)} in {reference.path} "
+                f"but {words.sizes(guess.shape)} in {segmentation.path}",
                 "Shapes (Z, Y, X) must be the same.",
             )
     if not pairs:
@@ -208,12 +210,3 @@ def _cell(value: Any) -> Any:
     if value is None:
         return ABSENT
     return round(value, 8) if isinstance(value, float) else value
-
-
-def _list(names: Any) -> str:
-    shown = [repr(name) for name in names]
-    return ", ".join(shown[:8]) + (f" and {len(shown) - 8} more" if len(shown) > 8 else "")
-
-
-def _shape(shape: Sequence[int]) -> str:
-    return " x ".join(map(str, shape))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import h5py
 import tifffile
 
 from deepscem_tui.engine import parameters as p
-from deepscem_tui.engine import runs
+from deepscem_tui.engine import runs, words
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.datasets import Sample, open_dataset
 from deepscem_tui.engine.errors import DataError, DatasetError
@@ -78,8 +77,8 @@ def _image(path: Path, context: Context) -> Result:
                 "compression": page.compression.name.lower(),
                 "bigtiff": tiff.is_bigtiff,
             }
-    size = f", voxels of {_text(facts['voxel_size'])} {facts['voxel_unit']}" if facts["voxel_size"] else ""
-    return Result(f"Image {path}: {_text(facts['shape'])} (Z, Y, X), {facts['type']}{size}", facts)
+    size = f", voxels of {words.sizes(facts['voxel_size'])} {facts['voxel_unit']}" if facts["voxel_size"] else ""
+    return Result(f"Image {path}: {words.sizes(facts['shape'])} (Z, Y, X), {facts['type']}{size}", facts)
 
 
 def _dataset(path: Path, context: Context) -> Result:
@@ -104,7 +103,13 @@ def _dataset(path: Path, context: Context) -> Result:
                 "samples",
                 ("sample", "shape", "labels", "predictions", "voxel_size"),
                 [
-                    (sample.name, _text(sample.shape), len(sample.labels), len(sample.predictions), _voxel_size(sample))
+                    (
+                        sample.name,
+                        words.sizes(sample.shape),
+                        len(sample.labels),
+                        len(sample.predictions),
+                        _voxel_size(sample),
+                    )
                     for sample in samples
                 ],
             ),
@@ -120,7 +125,7 @@ def _dataset(path: Path, context: Context) -> Result:
 
 
 def _voxel_size(sample: Sample) -> str | None:
-    return f"{_text(sample.voxel_size)} {sample.voxel_unit}".strip() if sample.voxel_size else None
+    return f"{words.sizes(sample.voxel_size)} {sample.voxel_unit}".strip() if sample.voxel_size else None
 
 
 def _members(sample: Sample) -> list[tuple[Any, ...]]:
@@ -132,7 +137,7 @@ def _members(sample: Sample) -> list[tuple[Any, ...]]:
             member.dtype.name,
             member.stored_bytes,
             member.compression,
-            _text(member.chunks) if member.chunks else "in one piece",
+            words.sizes(member.chunks) if member.chunks else "in one piece",
         )
         for name, member in sample.members.items()
     ]
@@ -181,7 +186,3 @@ def _run(folder: Path) -> Result:
 
 def _value(value: Any) -> Any:
     return value if isinstance(value, str | int | float | bool) or value is None else str(value)
-
-
-def _text(sizes: Sequence[Any]) -> str:
-    return " x ".join(f"{size:g}" if isinstance(size, float) else str(size) for size in sizes)

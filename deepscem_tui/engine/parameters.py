@@ -184,7 +184,7 @@ class RenameSample(Changing):
 class RemoveSample(Changing):
     """Remove a sample from a data set.
 
-    The file keeps its size until `save-dataset` writes it anew; later samples use the space first.
+    The file keeps its size until `save-dataset` writes it anew.
     """
 
     file: Path = argument("Data set to change.")

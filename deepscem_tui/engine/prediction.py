@@ -14,13 +14,14 @@ import numpy as np
 import numpy.typing as npt
 
 from deepscem_tui.engine import parameters as p
+from deepscem_tui.engine import words
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.devices import available_memory, device_summary, tensorflow
 from deepscem_tui.engine.errors import ParameterError, ResourceError
 from deepscem_tui.engine.files import published
 from deepscem_tui.engine.model_files import ModelInfo, load_model, read_info
 from deepscem_tui.engine.networks.geometry import activation_bytes
-from deepscem_tui.engine.prediction_output import Output, check_output, file_name, open_output
+from deepscem_tui.engine.prediction_output import Output, check_output, open_output
 from deepscem_tui.engine.results import Result, Table
 from deepscem_tui.engine.sources import InputImage, open_images, same_file
 from deepscem_tui.engine.tiled import Network, Sink, predict_sample
@@ -84,7 +85,7 @@ def network_function(model: Any) -> Network:
             values = forward(tf.constant(images[:, 0] if rank == 3 else images)).numpy()
         except (tf.errors.ResourceExhaustedError, MemoryError):
             raise ResourceError(
-                f"The memory does not suffice for {len(images)} tiles of {_text(images.shape[1:])} voxels",
+                f"The memory does not suffice for {len(images)} tiles of {words.sizes(images.shape[1:])} voxels",
                 "Use a smaller --patch-size, or --batch-size 1.",
             ) from None
         result: npt.NDArray[np.float32] = values[:, None] if rank == 3 else values
@@ -149,7 +150,7 @@ def _check_memory(parameters: p.Predict, works: Sequence[_Work], model: Any) -> 
         needed = activation_bytes(model, plan.tile[3 - plan.dimension :], batch, training=False)
         if needed > free:
             raise ResourceError(
-                f"{batch} tiles of {_text(plan.tile)} voxels need about {needed / 2**30:.1f} GiB of memory, "
+                f"{batch} tiles of {words.sizes(plan.tile)} voxels need about {needed / 2**30:.1f} GiB of memory, "
                 f"and {free / 2**30:.1f} GiB are free",
                 "Use a smaller --patch-size, or --batch-size 1.",
             )
@@ -172,14 +173,15 @@ def _planned(parameters: p.Predict, works: Sequence[_Work]) -> Result:
     columns = ("sample", "shape", "tile", "margin", "batch", "tiles", "wasted")
     rows = [
         (
-            work.name, _text(work.plan.shape), _text(work.plan.tile), _text(work.plan.margin),
+            work.name, words.sizes(work.plan.shape), words.sizes(work.plan.tile), words.sizes(work.plan.margin),
             parameters.batch_size or default_batch(work.plan), work.plan.n_tiles, round(work.plan.wasted, 4),
         )
         for work in works
     ]  # fmt: skip
     n_tiles = sum(work.plan.n_tiles for work in works)
     facts = {"plans": [work.facts() for work in works]}
-    summary = f"Would predict {_count(works)}, {n_tiles} tiles, into {parameters.out}; nothing was written"
+    samples = words.counted(len(works), "sample")
+    summary = f"Would predict {samples}, {n_tiles} tiles, into {parameters.out}; nothing was written"
     return Result(summary, facts, (Table("samples", columns, rows),))
 
 
@@ -251,7 +253,7 @@ class _Preview:
 
     def __init__(self, context: Context, index: int, work: _Work) -> None:
         self._context = context
-        self._path = Path("preview") / f"{index:03d}-{file_name(work.name)}.npz"
+        self._path = Path("preview") / f"{index:03d}-{words.file_name(work.name)}.npz"
         self._work = work
 
     def __call__(self, first: int, labels: npt.NDArray[Any], voxels: npt.NDArray[Any]) -> None:
@@ -273,7 +275,7 @@ def _result(parameters: p.Predict, info: ModelInfo, works: Sequence[_Work]) -> R
         "samples",
         ("sample", "shape", "tiles", "voxels_per_second"),
         [
-            (work.name, _text(work.plan.shape), work.plan.n_tiles, round(work.voxels / max(work.seconds, 1e-9)))
+            (work.name, words.sizes(work.plan.shape), work.plan.n_tiles, round(work.voxels / max(work.seconds, 1e-9)))
             for work in works
         ],
     )
@@ -288,11 +290,9 @@ def _result(parameters: p.Predict, info: ModelInfo, works: Sequence[_Work]) -> R
     )
     kind = "probabilities" if parameters.probabilities else "masks"
     facts = {"plans": [work.facts() for work in works]}
-    return Result(f"Predicted {_count(works)} into {parameters.out} ({kind})", facts, (samples, labels))
-
-
-def _count(works: Sequence[_Work]) -> str:
-    return f"{len(works)} sample{'s' if len(works) != 1 else ''}"
+    return Result(
+        f"Predicted {words.counted(len(works), 'sample')} into {parameters.out} ({kind})", facts, (samples, labels)
+    )
 
 
 def _grey(values: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
@@ -301,7 +301,3 @@ def _grey(values: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
 
 def _rate(rate: float) -> str:
     return f"{rate / 1e6:.2f} Mvoxel/s" if rate >= 1e6 else f"{rate / 1e3:.1f} kvoxel/s"
-
-
-def _text(sizes: Sequence[int]) -> str:
-    return " x ".join(map(str, sizes))

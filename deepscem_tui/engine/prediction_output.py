@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from deepscem_tui.engine import parameters as p
+from deepscem_tui.engine import words
 from deepscem_tui.engine.datasets import NewDataset, new_dataset
 from deepscem_tui.engine.errors import ParameterError
 from deepscem_tui.engine.files import refuse_existing
@@ -20,7 +20,7 @@ from deepscem_tui.engine.sources import InputImage
 from deepscem_tui.engine.tiled import Sink
 from deepscem_tui.engine.volumes import create_volume
 
-__all__ = ["Output", "check_output", "file_name", "open_output", "tiff_files"]
+__all__ = ["Output", "check_output", "open_output", "tiff_files"]
 
 _DATASETS, _IMAGES = (".hdf5",), (".tif", ".tiff")
 
@@ -83,15 +83,10 @@ def tiff_files(out: Path, label_names: Sequence[str]) -> list[Path]:
     """The file of each label: OUT itself for one, OUT_<label>.tif for several."""
     if len(label_names) == 1:
         return [out]
-    names = [file_name(name) for name in label_names]
+    names = [words.file_name(name) for name in label_names]
     if len({name.casefold() for name in names}) < len(names):
         names = [f"{index}_{name}" for index, name in enumerate(names)]
     return [out.with_name(f"{out.stem}_{name}{out.suffix}") for name in names]
-
-
-def file_name(name: str) -> str:
-    """A name as a part of a file's name: letters, digits, ``-``, ``.`` and ``_``, at most 60 of them."""
-    return re.sub(r"[^\w.-]+", "_", name).strip("._")[:60] or "label"
 
 
 class _DatasetOutput:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from deepscem_tui.engine import parameters as p
+from deepscem_tui.engine import words
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.datasets import Dataset, Sample, open_dataset
 from deepscem_tui.engine.errors import DatasetError, ParameterError
@@ -146,8 +147,8 @@ def _reference(dataset: Dataset, sample: Sample, z: int, n_masks: int) -> Sequen
     true = _sample(dataset, sample.name)
     if true.shape != sample.shape or len(true.labels) != n_masks:
         raise DatasetError(
-            f"Sample {sample.name!r} of {dataset.path} has {len(true.labels)} labels of {_text(true.shape)} voxels, "
-            f"not {n_masks} of {_text(sample.shape)}",
+            f"Sample {sample.name!r} of {dataset.path} has {words.counted(len(true.labels), 'label')} of "
+            f"{words.sizes(true.shape)} voxels, not {n_masks} of {words.sizes(sample.shape)}",
             "Give the data set that the predictions were made from.",
         )
     return _masks(true.labels, z)
@@ -172,7 +173,3 @@ def _sample(dataset: Dataset, name: str | None) -> Sample:
     if not dataset.samples:
         raise DatasetError(f"{dataset.path} has no samples", "Add some with: deepscem-tui run add-sample")
     return next(iter(dataset.samples.values())) if name is None else dataset.sample(name)
-
-
-def _text(sizes: Sequence[int]) -> str:
-    return " x ".join(map(str, sizes))

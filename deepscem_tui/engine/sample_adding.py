@@ -16,9 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from deepscem_tui.engine import parameters as p
+from deepscem_tui.engine import words
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.dataset_tree import member_name
-from deepscem_tui.engine.datasets import Dataset, MemberWriter, change_dataset, counted, open_dataset, real_path
+from deepscem_tui.engine.datasets import Dataset, MemberWriter, change_dataset, open_dataset, real_path
 from deepscem_tui.engine.errors import DatasetError, ParameterError, ResourceError, VolumeError
 from deepscem_tui.engine.results import Result, Table
 from deepscem_tui.engine.volumes import LabelValues, Volume, open_volume, value_range
@@ -89,7 +90,7 @@ def add_sample(parameters: p.AddSample, context: Context) -> Result:
         sources = _sources(parameters, files, noted, context)
         if parameters.dry_run:
             _type_range(parameters, sources.image)
-            summary = f"Would add sample {parameters.name!r} {_text(sources.image.shape)} to {parameters.file}"
+            summary = f"Would add sample {parameters.name!r} {words.sizes(sources.image.shape)} to {parameters.file}"
             return Result(summary, _facts(parameters, sources, noted))
         grey = _grey(parameters, sources.image, noted, context)
         found = _write(parameters, sources, grey, context)
@@ -101,7 +102,7 @@ def add_sample(parameters: p.AddSample, context: Context) -> Result:
     ]
     facts = _facts(parameters, sources, noted) | {"foreground": {name: share for name, _, share, _ in rows}}
     tables = [Table("labels", ("label", "source", "foreground", "values"), rows)] if rows else []
-    what = f"sample {parameters.name!r} {_text(sources.image.shape)} with {counted(len(rows), 'label')}"
+    what = f"sample {parameters.name!r} {words.sizes(sources.image.shape)} with {words.counted(len(rows), 'label')}"
     return Result(f"Added {what} to {parameters.file}", facts, tables)
 
 
@@ -166,7 +167,7 @@ def _label_files(parameters: p.AddSample, dataset: Dataset, context: Context) ->
         return [None] * n_labels
     if len(given) != n_labels:
         names = f" ({', '.join(dataset.label_names)})" if n_labels else ""
-        what = f"{parameters.file} has {counted(n_labels, 'label')} a sample{names}, but {len(given)} were given"
+        what = f"{parameters.file} has {words.counted(n_labels, 'label')} a sample{names}, but {len(given)} were given"
         raise ParameterError(what, 'Give one file for each, in order; "" for a blank one.' if n_labels else "")
     return [Path(label) if label else None for label in given]
 
@@ -178,7 +179,8 @@ def _check_volumes(image: Volume, labels: Sequence[Volume | None], noted: _Noted
         for text in volume.warnings:
             noted.warn(f"{volume.path}: {text}")
         if volume.shape != image.shape:
-            what = f"The label {volume.path} is {_text(volume.shape)}, but the image {image.path} {_text(image.shape)}"
+            here, there = words.sizes(volume.shape), words.sizes(image.shape)
+            what = f"The label {volume.path} is {here}, but the image {image.path} {there}"
             raise VolumeError(what, "Image and labels must have the same size (Z x Y x X).")
         known = volume.voxel_size and image.voxel_size and volume.voxel_unit == image.voxel_unit
         if known and not np.allclose(volume.voxel_size or (), image.voxel_size or (), rtol=1e-3):
@@ -280,7 +282,3 @@ def _facts(parameters: p.AddSample, sources: _Sources, noted: _Noted) -> dict[st
         "shape": list(sources.image.shape),
         "warnings": list(noted.texts),
     }
-
-
-def _text(shape: Sequence[int]) -> str:
-    return " x ".join(map(str, shape))

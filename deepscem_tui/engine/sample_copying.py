@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from deepscem_tui.engine import parameters as p
+from deepscem_tui.engine import words
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.datasets import (
     Dataset,
@@ -17,7 +18,6 @@ from deepscem_tui.engine.datasets import (
     NewDataset,
     Sample,
     change_dataset,
-    counted,
     new_dataset,
     open_dataset,
     real_path,
@@ -88,7 +88,9 @@ def save_dataset(parameters: p.SaveDataset, context: Context) -> Result:
         total = sum(prod(m.shape) * m.dtype.itemsize for _, members in samples for m in members.values())
     refuse_existing(out, parameters.overwrite)
     if parameters.dry_run:
-        return Result(f"Would write {counted(len(samples), 'sample')} ({total:,} bytes of voxels) to {out}", facts)
+        return Result(
+            f"Would write {words.counted(len(samples), 'sample')} ({total:,} bytes of voxels) to {out}", facts
+        )
 
     def unchanged() -> None:
         now = file.stat()
@@ -102,7 +104,7 @@ def save_dataset(parameters: p.SaveDataset, context: Context) -> Result:
             for sample in dataset.samples.values():
                 copier.add(new, sample.name, sample.members, None, sample.attributes)
     after = out.stat().st_size
-    summary = f"Wrote {counted(len(samples), 'sample')} to {out}: {after:,} bytes, before {before.st_size:,}"
+    summary = f"Wrote {words.counted(len(samples), 'sample')} to {out}: {after:,} bytes, before {before.st_size:,}"
     return Result(summary, facts | {"bytes_after": after})
 
 
@@ -168,7 +170,7 @@ def _box(parameters: p.CropSample, sample: Sample) -> Box:
         start, stop = start or 0, size if stop is None else stop
         if not 0 <= start < stop <= size:
             what = f"--{axis} {start}:{stop} is not inside sample {sample.name!r}, which has {size} voxels along it"
-            whole = " x ".join(map(str, sample.shape))
+            whole = words.sizes(sample.shape)
             raise ParameterError(what, f"Its size is {whole} (Z x Y x X), so 0:{size} is all of it.")
         sides.append((start, stop))
     return sides[0], sides[1], sides[2]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from contextlib import ExitStack
 from dataclasses import dataclass
 from math import isfinite, prod
@@ -13,17 +12,17 @@ import numpy as np
 import numpy.typing as npt
 
 from deepscem_tui.engine import parameters as p
+from deepscem_tui.engine import words
 from deepscem_tui.engine.context import Context
-from deepscem_tui.engine.datasets import Dataset, Member, Sample, counted, open_dataset
+from deepscem_tui.engine.datasets import Dataset, Member, Sample, open_dataset
 from deepscem_tui.engine.errors import DatasetError, ParameterError
 from deepscem_tui.engine.files import refuse_existing
 from deepscem_tui.engine.results import Result
 from deepscem_tui.engine.volumes import create_volume
 
-__all__ = ["export_sample", "safe_file_name"]
+__all__ = ["export_sample"]
 
 SLAB_BYTES = 64 * 2**20
-_NAME_BYTES = 80
 # Types whose values a float32 keeps exactly; others come back as float32.
 _GREY_TYPES = ("bool", "uint8", "int8", "uint16", "int16")
 
@@ -75,11 +74,11 @@ def export_sample(parameters: p.ExportSample, context: Context) -> Result:
             refuse_existing(export.path, parameters.overwrite)
         facts = {"sample": sample.name, "shape": list(sample.shape), "files": [str(export.path) for export in exports]}
         if parameters.dry_run:
-            return Result(f"Would write {counted(len(exports), 'file')} to {folder}", facts)
+            return Result(f"Would write {words.counted(len(exports), 'file')} to {folder}", facts)
         if sample.distance_transforms:
             context.report.message("Distance transforms are not exported")
         _write(sample, exports, parameters, context)
-    return Result(f"Wrote {counted(len(exports), 'file')} to {folder}", facts)
+    return Result(f"Wrote {words.counted(len(exports), 'file')} to {folder}", facts)
 
 
 def _write(sample: Sample, exports: list[Export], parameters: p.ExportSample, context: Context) -> None:
@@ -136,17 +135,7 @@ def _grey(sample: Sample) -> tuple[np.dtype[Any], tuple[float, float]]:
 
 def _file_names(sample: str, names: list[str]) -> list[str]:
     """A file's name for each array; names that differ by what files' names cannot hold get numbers."""
-    files = [f"{safe_file_name(sample)}_{safe_file_name(name)}" for name in names]
+    files = [f"{words.file_name(sample)}_{words.file_name(name)}" for name in names]
     if len({file.casefold() for file in files}) < len(files):
-        files = [f"{safe_file_name(sample)}_{index}_{safe_file_name(name)}" for index, name in enumerate(names)]
+        files = [f"{words.file_name(sample)}_{index}_{words.file_name(name)}" for index, name in enumerate(names)]
     return [f"{file}.tif" for file in files]
-
-
-def safe_file_name(name: str) -> str:
-    """A part of a file's name: letters, digits, spaces, ``-``, ``.`` and ``_``, no folder and nothing hidden."""
-    allowed = "".join(
-        character if character.isalnum() or character in "-._ " else "_"
-        for character in unicodedata.normalize("NFC", name)
-    )
-    short = allowed.encode("utf-8", "replace")[:_NAME_BYTES].decode("utf-8", "ignore").strip(" .")
-    return short.lstrip("-") or "unnamed"

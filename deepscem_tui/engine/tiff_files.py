@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import tifffile
 
+from deepscem_tui.engine import words
 from deepscem_tui.engine.devices import available_cores
 from deepscem_tui.engine.errors import ResourceError, VolumeError
 from deepscem_tui.engine.plain_files import COPY_AGAIN, PlainSource, check_dtype
@@ -202,7 +203,7 @@ def _image(
         return pages, (depth, height, width), found[0].dtype, found[0].dataoffset, notes
     planes = {(one[1][-2:], series.dtype) for one, series in zip(forms, found, strict=True)}
     if len(planes) > 1 or any(one[0] not in ("YX", "IYX") for one in forms):
-        kinds = Counter(" x ".join(map(str, one[1])) + f" {s.dtype}" for one, s in zip(forms, found, strict=True))
+        kinds = Counter(words.sizes(one[1]) + f" {s.dtype}" for one, s in zip(forms, found, strict=True))
         text = ", ".join(f"{number} of {kind}" for kind, number in kinds.most_common(4))
         raise VolumeError(f"{path} holds several images: {text}", "Save each as a file of its own.")
     # Pages that are series of their own only because each has its own description or compression.

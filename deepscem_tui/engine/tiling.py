@@ -23,6 +23,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from deepscem_tui.engine import words
 from deepscem_tui.engine.errors import ParameterError
 
 __all__ = ["AxisPlan", "Layer", "Tile", "TilePlan", "cut", "default_tile", "plan_tiles"]
@@ -141,7 +142,7 @@ class TilePlan:
             return ""
         margin = min(axis.margin for axis in self._tiled_axes if len(axis.starts) > 1)
         return (
-            f"Tiles of {_text(self.tile)} voxels afford a margin of {margin}, less than the network's reach of "
+            f"Tiles of {words.sizes(self.tile)} voxels afford a margin of {margin}, less than the network's reach of "
             f"{self.radius}: voxels where tiles meet may differ slightly from a prediction in one piece"
         )
 
@@ -267,7 +268,7 @@ def _requested_tile(
     if len(given) != dimension:
         wanted = "two sizes, Y,X" if dimension == 2 else "three sizes, Z,Y,X"
         raise ParameterError(
-            f"--patch-size {_text(patch_size, ',')} does not suit a {dimension}D network",
+            f"--patch-size {','.join(map(str, patch_size))} does not suit a {dimension}D network",
             f"Give {wanted}, or leave it out.",
         )
     rounded = tuple(_round_up(side, divisor) for side in given)
@@ -278,7 +279,7 @@ def _requested_tile(
     notes: tuple[str, ...] = ()
     if taken != given:
         reason = f"sides are multiples of {divisor} and no larger than the image needs"
-        notes = (f"--patch-size {_text(given, ',')} became {_text(taken, ',')}: {reason}",)
+        notes = (f"--patch-size {','.join(map(str, given))} became {','.join(map(str, taken))}: {reason}",)
     return _triple((1,) * (3 - dimension) + taken), notes
 
 
@@ -317,7 +318,3 @@ def _round_up(value: int, step: int) -> int:
 def _triple(values: Any) -> Shape:
     z, y, x = values
     return (int(z), int(y), int(x))
-
-
-def _text(sizes: tuple[int, ...], sign: str = " x ") -> str:
-    return sign.join(map(str, sizes))
