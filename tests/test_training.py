@@ -134,7 +134,7 @@ def refused(files: dict, error: type[EngineError], words: str, **more: object) -
 
 def test_what_does_not_fit_the_model_is_refused(files, tmp_path: Path) -> None:
     refused(
-        files, ModelError, "has 1 labels a sample, and the model 2", train=make_dataset(tmp_path / "1.hdf5", n_labels=1)
+        files, ModelError, "has 1 label a sample, and the model 2", train=make_dataset(tmp_path / "1.hdf5", n_labels=1)
     )
     refused(files, ModelError, "and the model 2", valid=make_dataset(tmp_path / "v.hdf5", n_labels=1))
     with new_dataset(tmp_path / "empty.hdf5", "empty", 2) as _:

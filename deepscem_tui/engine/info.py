@@ -120,7 +120,8 @@ def _dataset(path: Path, context: Context) -> Result:
             ),
         )
     named = f" ({', '.join(facts['aliases'])})" if facts["aliases"] else ""
-    summary = f"Data set {path}, {facts['name']!r}: {len(names)} samples, {facts['labels']} labels{named}"
+    held = f"{words.counted(len(names), 'sample')}, {words.counted(facts['labels'], 'label')}"
+    summary = f"Data set {path}, {facts['name']!r}: {held}{named}"
     return Result(summary, facts, tables)
 
 
@@ -164,7 +165,7 @@ def _model(path: Path) -> Result:
     groups = (("settings", about.settings), ("training", about.training))
     rows = [(group, key, _value(value)) for group, values in groups for key, value in (values or {}).items()]
     architecture = (about.settings or {}).get("architecture", "network")
-    labels = f"{about.n_labels} labels ({', '.join(about.label_names)})"
+    labels = f"{words.counted(about.n_labels, 'label')} ({', '.join(about.label_names)})"
     trained = "trained" if about.training else "not known to be trained"
     summary = f"Model {path}: {about.dimension}D {architecture}, {about.n_parameters:,} parameters, {labels}, {trained}"
     return Result(summary, facts, (Table("details", ("about", "what", "value"), rows),) if rows else ())

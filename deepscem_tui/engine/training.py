@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from deepscem_tui.engine import parameters as p
+from deepscem_tui.engine import words
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.datasets import Dataset, open_dataset
 from deepscem_tui.engine.devices import available_cores, available_memory, device_summary
@@ -162,7 +163,8 @@ def _check_labels(dataset: Dataset, info: ModelInfo, report: Reporter) -> None:
     if not dataset.samples:
         raise DatasetError(f"{dataset.path} has no samples", "Add some with: deepscem-tui run add-sample")
     if dataset.n_labels != info.n_labels:
-        what = f"{dataset.path} has {dataset.n_labels} labels a sample, and the model {info.n_labels}"
+        has = words.counted(dataset.n_labels, "label")
+        what = f"{dataset.path} has {has} a sample, and the model {info.n_labels}"
         raise ModelError(what, f"Make one with: deepscem-tui run create-model OUT --like {dataset.path}")
     for sample in dataset.samples.values():
         if len(sample.labels) != dataset.n_labels:
