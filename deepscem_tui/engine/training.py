@@ -97,7 +97,8 @@ class _Plan:
 def _plan(parameters: p.Train, info: ModelInfo, learn: Dataset, valid: Dataset | None, report: Reporter) -> _Plan:
     samples = [*learn.samples.values(), *(valid.samples.values() if valid else ())]
     patch = fitting_patch(parameters.patch_size, info.dimension, info.divisor, {s.name: s.shape for s in samples})
-    if info.dimension == 2 and parameters.patch_size and len(parameters.patch_size) == 3:
+    asked = parameters.patch_size or ()
+    if info.dimension == 2 and len(asked) == 3 and asked[0] != 1:
         report.message("The network is 2D: Z of --patch-size does not count")
     batch_size = parameters.batch_size or _DEFAULT_BATCH[info.dimension]
     model, info = load_model(parameters.model)
