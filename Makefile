@@ -14,7 +14,7 @@ help:
 	@echo "make reference, make pictures    write docs/ anew"
 
 demo: $(VENV)/installed
-	$(BIN)/deepscem-tui run demo
+	$(BIN)/deepscem-tui run demo --overwrite
 
 test: $(VENV)/installed-dev
 	$(MAKE) check

@@ -8,11 +8,13 @@ import os
 import sys
 import time
 import unicodedata
+from collections.abc import Callable
 from typing import IO, TYPE_CHECKING, Any
 
+from deepscem_tui.engine import words
 from deepscem_tui.engine.errors import EngineError, Stopped
 from deepscem_tui.engine.reporting import Reporter
-from deepscem_tui.engine.results import Result, Table
+from deepscem_tui.engine.results import Result, Table, finite
 
 if TYPE_CHECKING:
     from rich.console import Console as RichConsole
@@ -38,6 +40,12 @@ def _escaped(character: str) -> str:
     return character.encode("unicode_escape").decode("ascii")
 
 
+def _json_escaped(character: str) -> str:
+    """JSON lets through control characters beyond ASCII, which a terminal obeys."""
+    harmless = character == "\n" or unicodedata.category(character) not in ("Cc", "Cf", "Cs")
+    return character if harmless else json.dumps(character)[1:-1]
+
+
 class Console(Reporter):
     """Shows what an action says, and its result, in the way that was asked for.
 
@@ -50,6 +58,8 @@ class Console(Reporter):
         self.as_json = as_json
         self.quiet = quiet
         self._warnings: list[str] = []
+        self._gone = False
+        self._rich_err: RichConsole | None = None
         # Duplicates, since the engine points the descriptors themselves elsewhere while TensorFlow runs.
         self._out = _duplicate(sys.stdout)
         self._err = _duplicate(sys.stderr)
@@ -67,11 +77,19 @@ class Console(Reporter):
 
     def progress(self, task: str, done: float, total: float, unit: str = "", note: str = "") -> None:
         if not self.quiet:
-            self._bars.update(task, done, total, unit, note)
+            self._unless_gone(lambda: self._bars.update(task, done, total, unit, note))
 
     def close(self) -> None:
         """End what is being drawn."""
-        self._bars.close()
+        self._unless_gone(self._bars.close)
+
+    def _unless_gone(self, write: Callable[[], None]) -> None:
+        """Write to stderr; what cannot be written, since the terminal or pipe is gone, must not end the work."""
+        if not self._gone:
+            try:
+                write()
+            except (OSError, ValueError):
+                self._gone = True
 
     # -------------------------------------------------------------------------------------------- at the end
 
@@ -87,12 +105,12 @@ class Console(Reporter):
             self.table(table)
         if result.picture is not None:
             self._picture(result.picture)
-        if result.text:
-            self.text(result.text)
         if not self.quiet:
             for key, value in result.facts.items():
-                if isinstance(value, (str, int, float)) and not isinstance(value, bool):
+                if isinstance(value, (str, int, float)):
                     self.text(f"{key.replace('_', ' ')}: {_cell(value)}")
+                elif isinstance(value, list) and value and all(isinstance(item, (int, float)) for item in value):
+                    self.text(f"{key.replace('_', ' ')}: {words.sizes(value)}")
             self.text(result.summary)
 
     def table(self, table: Table) -> None:
@@ -123,15 +141,9 @@ class Console(Reporter):
         if self.as_json:
             self._write_json({"error": error.what, "hint": error.hint, "exit_status": error.exit_code})
 
-    def document(self, document: Any) -> None:
-        """Print facts as JSON."""
-        self._write_json(document)
-
     # -------------------------------------------------------------------------------------------- drawing
 
     def _picture(self, picture: SlicePicture) -> None:
-        from rich.console import Console as RichConsole
-
         from deepscem_tui.render.slices import choose_style, compared, draw, labelled
 
         terminal = _is_terminal(self._out)
@@ -145,29 +157,23 @@ class Console(Reporter):
         width = picture.width or (self._out_console().width if terminal else 80)
         # Blocks that were asked for keep their colours in a pipe too (to `less -R`).
         forced = picture.style == "blocks" or None
-        console = RichConsole(
-            file=self._out,
-            width=max(width, 20),
-            force_terminal=forced,
-            color_system="truecolor" if forced else "auto",
-            highlight=False,
-        )
+        color_system = "truecolor" if forced else "auto"
+        console = _rich(self._out, width=max(width, 20), force_terminal=forced, color_system=color_system)
         console.print(draw(scene, style, width), crop=False, soft_wrap=True)
         console.print()
 
     def _write_json(self, document: Any) -> None:
-        text = json.dumps(_finite(document), ensure_ascii=False, indent=2, default=str)
-        self._print(self._out, text.encode("utf-8", "backslashreplace").decode() + "\n")
+        text = json.dumps(finite(document), ensure_ascii=False, indent=2, default=str)
+        self._print(self._out, "".join(_json_escaped(character) for character in text) + "\n")
 
     def _say(self, text: str, style: str = "") -> None:
-        if style and _is_terminal(self._err):
+        self._unless_gone(lambda: self._write_message(text, style))
+
+    def _write_message(self, text: str, style: str) -> None:
+        if (style and _is_terminal(self._err)) or (isinstance(self._bars, _Bars) and self._bars.drawing):
             from rich.text import Text
 
             self._err_console().print(Text(safe(text), style=style))
-        elif isinstance(self._bars, _Bars) and self._bars.drawing:
-            from rich.text import Text
-
-            self._err_console().print(Text(safe(text)))
         else:
             self._print(self._err, safe(text) + "\n")
 
@@ -177,17 +183,23 @@ class Console(Reporter):
         stream.flush()
 
     def _out_console(self) -> RichConsole:
-        from rich.console import Console as RichConsole
-
         # A pipe has no width: never fold or cut what a script reads.
-        return RichConsole(file=self._out, width=None if _is_terminal(self._out) else 1000, highlight=False)
+        return _rich(self._out, width=None if _is_terminal(self._out) else 1000)
 
     def _err_console(self) -> RichConsole:
-        from rich.console import Console as RichConsole
-
-        if not hasattr(self, "_rich_err"):
-            self._rich_err = RichConsole(file=self._err, highlight=False)
+        if self._rich_err is None:
+            self._rich_err = _rich(self._err)
         return self._rich_err
+
+
+def _rich(file: IO[str], **settings: Any) -> RichConsole:
+    from rich.console import Console as RichConsole
+
+    class Quitting(RichConsole):
+        def on_broken_pipe(self) -> None:
+            raise  # rich would exit with status 1
+
+    return Quitting(file=file, highlight=False, **settings)
 
 
 class _Bars:
@@ -197,15 +209,18 @@ class _Bars:
         self._console = console
         self._progress: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
-        self._began: dict[str, float] = {}
+        self._began: dict[str, tuple[float, float]] = {}
 
     @property
     def drawing(self) -> bool:
         return self._progress is not None
 
     def update(self, task: str, done: float, total: float, unit: str, note: str) -> None:
-        began = self._began.setdefault(task, time.monotonic())
+        began, before = self._began.setdefault(task, (time.monotonic(), done))
         if task not in self._tasks:
+            if done >= total:
+                del self._began[task]
+                return
             if time.monotonic() - began < 0.3:  # most tasks are over at once
                 return
             if self._progress is None:
@@ -213,7 +228,7 @@ class _Bars:
             self._tasks[task] = self._progress.add_task(safe(task), total=total, unit="", note="")
         assert self._progress is not None
         seconds = time.monotonic() - began
-        rate = f"{_amount(done / seconds, unit)}/s" if seconds > 0 else ""
+        rate = f"{_amount((done - before) / seconds, unit)}/s" if seconds > 0 else ""
         self._progress.update(self._tasks[task], completed=done, total=total, unit=rate, note=safe(note))
         if done >= total:
             self._began.pop(task)
@@ -249,17 +264,17 @@ class _Lines:
 
     def __init__(self, say: Any) -> None:
         self._say = say
-        self._began: dict[str, float] = {}
+        self._began: dict[str, tuple[float, float]] = {}
         self._said: dict[str, float] = {}
 
     def update(self, task: str, done: float, total: float, unit: str, note: str) -> None:
         now = time.monotonic()
-        began = self._began.setdefault(task, now)
+        began, before = self._began.setdefault(task, (now, done))
         ended = done >= total
         due = now - self._said.get(task, began - _LINE_SECONDS + _SILENT_SECONDS) >= _LINE_SECONDS
         if due or (ended and task in self._said):
             self._said[task] = now
-            rate = done / (now - began) if now > began else 0.0
+            rate = (done - before) / (now - began) if now > began else 0.0
             parts = [f"{_amount(done, unit if unit == 'B' else '')} of {_amount(total, unit)}"]
             if rate > 0:
                 parts.append(f"{_amount(rate, unit)}/s")
@@ -299,7 +314,7 @@ def _cell(value: Any, missing: str = "-") -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return f"{value:.4g}" if abs(value) < 1 else f"{value:,.4g}" if abs(value) < 1e4 else f"{value:,.0f}"
+        return f"{value:.4g}" if abs(value) < 1e3 else f"{value:,.0f}"
     return str(value)
 
 
@@ -315,14 +330,3 @@ def _duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no NaN: None in its place."""
-    if isinstance(value, dict):
-        return {str(key): _finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

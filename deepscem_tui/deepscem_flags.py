@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from deepscem_tui.console import Console
@@ -35,9 +36,10 @@ def run(words: Sequence[str]) -> int:
     def work(stop: Stop) -> Result:
         # Everything is checked before anything is done.
         todo = [(action, actions.build(action, values)) for action, values in _asked_for(options)]
-        results = [runs.perform(action, parameters, console, stop, options.runs_dir) for action, parameters in todo]
-        for result in results[:-1]:
-            console.message(result.summary)
+        results = []
+        for action, parameters in todo:
+            results.append(runs.perform(action, parameters, console, stop, options.runs_dir))
+            console.message(results[-1].summary)
         steps = [{"action": action.name, **result.as_json()} for (action, _), result in zip(todo, results, strict=True)]
         return Result(results[-1].summary, {"steps": steps}, results[-1].tables)
 
@@ -57,7 +59,7 @@ def _parser() -> _Parser:
     parser.add_argument("--overwrite", action="store_true")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--quiet", "-q", action="store_true")
-    parser.add_argument("--runs-dir", default=None)
+    parser.add_argument("--runs-dir", type=Path, default=None)
     return parser
 
 

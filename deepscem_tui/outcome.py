@@ -29,7 +29,7 @@ def guarded(console: Console, work: Callable[[], int]) -> int:
     except EngineError as error:
         console.error(error)
         return error.exit_code
-    except BrokenPipeError:  # the reader of a pipe has gone: nobody is left to tell
+    except BrokenPipeError:  # stdout's, whose reader has gone: nobody is left to tell
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0
     except MemoryError:
@@ -40,9 +40,6 @@ def guarded(console: Console, work: Callable[[], int]) -> int:
         console.error(known)
         return known.exit_code
     except Exception as error:
-        if type(error).__name__ == "ResourceExhaustedError":  # TensorFlow's; naming it would import TensorFlow
-            console.error(ResourceError("The device lacks memory", "Use a smaller --batch-size or --patch-size."))
-            return ResourceError.exit_code
         console.error(EngineError(f"A bug in deepscem-tui: {type(error).__name__}: {error}", _report(error)))
         return 1
 

@@ -70,12 +70,13 @@ def watch(run: _Run = "latest", runs_dir: RunsDir = None, json: Json = False, qu
 
     def work(stop: Stop) -> Result:
         folder = runs.locate(run, runs_dir or runs.default_folder())
+        runs.read(folder)
         for event in runs.follow(folder, stop):
-            if event.get("type") == "progress":
+            if event["type"] == "progress":
                 console.progress(*(event[key] for key in ("task", "done", "total", "unit", "note")))
-            elif event.get("type") == "message":
+            elif event["type"] == "message":
                 console.message(event["text"])
-            elif event.get("type") == "warning":
+            elif event["type"] == "warning":
                 console.warning(event["text"])
         state = runs.read(folder)
         reason = f": {state.end['error']}" if state.end and "error" in state.end else ""

@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 from deepscem_tui.engine.stop import Stop
@@ -22,14 +22,21 @@ def asking_to_stop(stop: Stop, say: Callable[[str], None]) -> Iterator[None]:
         yield
         return
 
+    interrupts = 0
+
     def handle(number: int, _: FrameType | None) -> None:
+        nonlocal interrupts
         name = signal.Signals(number).name
-        if number == signal.SIGINT and stop.requested:
+        interrupts += number == signal.SIGINT
+        if interrupts > 1:
+            with suppress(OSError):
+                os.write(2, b"\x1b[?25h\n" if os.isatty(2) else b"")  # a progress bar hides the cursor
             os._exit(130)
         if not stop.requested:
             stop.request(f"{name} received")
             again = "; ctrl+c again leaves at once" if number == signal.SIGINT else ""
-            say(f"{name}: stopping after what is in hand{again}")
+            with suppress(Exception):  # it may come in the middle of another message
+                say(f"{name}: stopping after what is in hand{again}")
 
     before = {}
     for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1"):  # the last two do not exist on Windows

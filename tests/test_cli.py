@@ -184,22 +184,24 @@ def test_deepscem_flags_in_its_order_whatever_theirs_is(typed, tmp_path: Path) -
     done = typed(
         "run --train-model unet.h5 trained.h5 I3.hdf5 V3.hdf5 Dice 2 1 16 16 2 1 1 "
         f"--add-sample I3.hdf5 i31 {' '.join(one)} "
-        f"--add-sample V3.hdf5 i32 {' '.join(two)} --create-dataset I3.hdf5 I3 2 --create-dataset V3.hdf5 V3 2 --json"
+        f"--add-sample V3.hdf5 i32 {' '.join(two)} --create-dataset I3.hdf5 I3 2 --create-dataset V3.hdf5 V3 2 "
+        "--runs-dir elsewhere --json"
     )
     assert done.status == 0, done.err
     assert [step["action"] for step in done.json["steps"]] == [
         "create-dataset", "create-dataset", "add-sample", "add-sample", "train",
     ]  # fmt: skip
     assert Path("trained.h5").exists()
+    assert len(list(tmp_path.glob("elsewhere/*"))) == 1
     assert typed("run --create-dataset I3.hdf5 I3 2").status == 2  # unlike DeepSCEM: nothing is overwritten unasked
 
 
-def start_training(tmp_path: Path, typed) -> subprocess.Popen[bytes]:
+def start_training(tmp_path: Path, typed, **streams) -> subprocess.Popen[bytes]:
     typed("run create-dataset d.hdf5 d 1")
     typed("run add-sample d.hdf5 s " + " ".join(make_images(tmp_path, n_labels=1)))
     typed("run create-model m.keras --like d.hdf5 --depth 2 --filters 2")
     line = "run train m.keras out.keras --train d.hdf5 --epochs 1000 --steps-per-epoch 5 --batch-size 1"
-    process = subprocess.Popen([*PROGRAM, *line.split()], stderr=subprocess.PIPE)
+    process = subprocess.Popen([*PROGRAM, *line.split()], **(streams or {"stderr": subprocess.PIPE}))
     deadline = time.monotonic() + 120
     while not list(tmp_path.glob("runs/*/checkpoint/training.npz")):
         assert process.poll() is None, process.stderr.read() if process.stderr else ""
@@ -229,3 +231,28 @@ def test_a_signal_stops_with_everything_saved_and_the_run_is_resumed(typed, tmp_
     assert done.status == 0, done.err
     assert (tmp_path / "out.keras").exists()
     assert len((run / "metrics.csv").read_text().splitlines()) - 1 == epochs + 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such terminals")
+def test_a_lost_terminal_stops_with_everything_saved(typed, tmp_path: Path) -> None:
+    import pty
+
+    ours, theirs = pty.openpty()
+    process = start_training(tmp_path, typed, stderr=theirs, start_new_session=True)
+    os.close(theirs)
+    os.close(ours)  # whatever is written to the terminal fails from now on
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(timeout=60) == 75
+    (row,) = typed("runs list --json").json["runs"]
+    assert row["state"] == "stopped"
+
+
+def test_a_closed_pipe_does_not_end_the_work(tmp_path: Path) -> None:
+    line = "run create-dataset d.hdf5 d 1; run info d.hdf5"
+    for words in line.split("; "):
+        read, write = os.pipe()
+        os.close(read)
+        done = subprocess.run([*PROGRAM, *words.split()], stdout=write, stderr=write, check=False, timeout=60)
+        os.close(write)
+        assert done.returncode == 0
+    assert (tmp_path / "d.hdf5").exists()

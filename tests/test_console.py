@@ -22,7 +22,7 @@ def test_a_result_as_table(capfd: pytest.CaptureFixture[str]) -> None:
     out, err = capfd.readouterr()
     assert err == ""
     assert [line.split() for line in out.splitlines() if line] == [
-        ["label", "f1"], ["mito", "0.9123"], ["blank", "-"], ["path:", "a.hdf5"], ["Did", "it"],
+        ["label", "f1"], ["mito", "0.9123"], ["blank", "-"], ["path:", "a.hdf5"], ["list:", "1"], ["Did", "it"],
     ]  # fmt: skip
 
 

@@ -101,8 +101,9 @@ def test_boxes_stay_inside() -> None:
     shape = (3, 9, 7)
     corners = mask_with(shape, (0, 0, 0), (2, 8, 6))
     sampler = make_sampler([make_source(shape, corners)], (2, 4, 4), focus=0.5)
-    for step in range(50):
-        start = sampler.box(step, 0).start
+    starts = [sampler.box(step, 0).start for step in range(50)]
+    assert {(0, 0, 0), (1, 5, 3)} <= set(starts)  # the corners, where the foreground is
+    for start in starts:
         assert all(0 <= s <= n - size for s, n, size in zip(start, shape, (2, 4, 4), strict=True))
 
 
@@ -118,10 +119,13 @@ def test_covering_boxes_cover(shape: tuple[int, int, int]) -> None:
     assert seen.min() >= 1
 
 
-def test_few_boxes_are_spread_evenly() -> None:
-    source = make_source((100, 4, 4), mask_with((100, 4, 4)))
-    boxes = covering_boxes([source], (1, 4, 4), most=4)
-    assert [box.start[0] for box in boxes] == [12, 37, 62, 87]
+def test_few_boxes_are_spread_over_all_axes() -> None:
+    source = make_source((64, 16, 16), mask_with((64, 16, 16)))
+    boxes = covering_boxes([source], (1, 4, 4), most=64)
+    assert boxes == covering_boxes([source], (1, 4, 4), most=64)
+    assert len({box.start for box in boxes}) == 64
+    assert {box.start[1] for box in boxes} == {box.start[2] for box in boxes} == {0, 4, 8, 12}
+    assert len({box.start[0] for box in boxes}) > 30
 
 
 def test_fixed_batches_hold_every_box_once() -> None:
@@ -137,6 +141,7 @@ def test_prefetching_keeps_the_order_and_passes_errors_on(workers: int) -> None:
     source = make_source((9, 4, 4), mask_with((9, 4, 4)))
     sampler = make_sampler([source], (1, 4, 4))
     made = list(prefetched((lambda step=step: sampler.batch(step) for step in range(12)), workers))
+    assert len(made) == 12
     assert all(np.array_equal(batch.images, sampler.batch(step).images) for step, batch in enumerate(made))
 
     def fail():

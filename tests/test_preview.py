@@ -126,7 +126,7 @@ def test_grey_levels() -> None:
     [
         ({"z": 5}, ParameterError, ["--z is 5", "0 to 4"]),
         ({"sample": "c"}, DataError, ["'c'"]),
-        ({"reference": "one.hdf5"}, DataError, ["1 labels", "not 2"]),
+        ({"reference": "one.hdf5"}, DataError, ["1 label", "not 2"]),
         ({"file": "image.tif", "sample": "a"}, ParameterError, ["SAMPLE", "image file"]),
         ({"file": "image.tif", "reference": "one.hdf5"}, ParameterError, ["--reference", "image file"]),
         ({"file": "nothing.hdf5"}, DataError, ["nothing.hdf5"]),

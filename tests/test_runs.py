@@ -123,7 +123,9 @@ def test_stopping_through_the_folder_and_resuming(tmp_path: Path) -> None:
         runs.resume(folder, Reporter(), Stop())
     assert runs.ask_to_stop(folder).state == "running"
     thread.join(timeout=20)
-    assert [str(error) for error in caught] == ["saved"]
+    (error,) = caught
+    assert isinstance(error, Stopped)
+    assert (error.what, error.hint) == ("saved", f"Go on with: deepscem-tui runs resume {folder}")
     assert runs.read(folder).state == "stopped"
     with pytest.raises(RunError, match="not running"):
         runs.ask_to_stop(folder)
@@ -142,8 +144,8 @@ def forge(folder: Path, **changes: object) -> Path:
     """A run folder whose process is not this one."""
     folder.mkdir()
     description = {
-        "action": "work", "parameters": {}, "command": "", "working_folder": ".", "host": socket.gethostname(),
-        "pid": os.getpid(), "pid_started": 1.0,
+        "action": "work", "parameters": {}, "command": "", "working_folder": ".", "inputs": [],
+        "host": socket.gethostname(), "pid": os.getpid(), "pid_started": 1.0,
     }  # fmt: skip
     (folder / "run.json").write_text(json.dumps(description | changes))
     return folder

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,12 +11,22 @@ import pytest
 from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.datasets import new_dataset
-from deepscem_tui.engine.errors import DatasetError, EngineError, ModelError, ParameterError, ResourceError, Stopped
+from deepscem_tui.engine.errors import (
+    DatasetError,
+    EngineError,
+    ModelError,
+    ParameterError,
+    ResourceError,
+    RunError,
+    Stopped,
+)
 from deepscem_tui.engine.model_actions import create_model
 from deepscem_tui.engine.model_files import load_model, read_info
 from deepscem_tui.engine.reporting import Reporter
 from deepscem_tui.engine.stop import Stop
+from deepscem_tui.engine.trainer import State
 from deepscem_tui.engine.training import fitting_patch, train
+from deepscem_tui.engine.training_loop import TrainingLoop
 
 NAMES = ("disc", "half")
 
@@ -222,7 +233,7 @@ def test_stopping_in_mid_epoch_and_resuming_gives_the_same_weights(files) -> Non
     files["out"].unlink()
 
     stop = Stop()
-    with pytest.raises(Stopped, match="runs resume"):
+    with pytest.raises(Stopped, match="after 1 epochs and 2 steps"):
         run(files, Listener(stop, after=5), stop, valid=files["train"])  # in the second epoch of three steps
     assert not files["out"].exists()
     listener = Listener()
@@ -250,12 +261,43 @@ def test_early_stopping_ends_a_training_that_learns_nothing(files) -> None:
     assert result.facts["epochs"] < 40
 
 
-def test_the_rate_is_halved_on_a_plateau(files) -> None:
+def test_the_rate_is_halved_on_a_plateau() -> None:
+    trainer = SimpleNamespace(learning_rate=8e-6)
+    loop = TrainingLoop(*[None] * 8)  # type: ignore[arg-type]
+    loop.trainer = trainer  # type: ignore[assignment]
+    state, rates = State(), []
+    for loss in (1.0, 0.9, 0.9, 0.95, 0.9, 0.8, 0.8, 0.8, 0.8, *[0.8] * 12):
+        loop._follow_plateau(state, loss)
+        rates.append(trainer.learning_rate)
+    assert rates[:9] == [8e-6] * 4 + [4e-6] * 4 + [2e-6]
+    assert rates[-1] == 1e-6
+
+
+def test_a_stop_during_validation_keeps_the_columns_of_the_metrics(files, tmp_path: Path) -> None:
+    stop = Stop()
+
+    class Stopping(Listener):
+        def progress(self, task: str, done: float, total: float, unit: str = "", note: str = "") -> None:
+            if task == "Training" and done == 3:  # the last step of the first epoch
+                stop.request("test")
+
+    with pytest.raises(Stopped):
+        run(files, Stopping(), stop, valid=files["train"])
     listener = Listener()
-    run(files, listener, valid=files["train"], epochs=9, steps_per_epoch=1, learning_rate=1e-6 * 4, batch_size=1)
-    rates = [facts["learning_rate"] for kind, facts in listener.events if kind == "epoch"]
-    assert rates[0] == pytest.approx(4e-6)
-    assert min(rates) >= 1e-6 * 0.999
+    run(files, listener, valid=files["train"])
+    epochs = [facts for kind, facts in listener.events if kind == "epoch"]
+    assert [facts["epoch"] for facts in epochs] == [1, 2]
+    assert list(epochs[0]) == list(epochs[1])
+    assert epochs[0]["patches_per_second"] is None
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[: len(data) // 2], lambda _: b"", lambda _: b"rubbish"])
+def test_a_damaged_checkpoint_is_said(files, damage) -> None:
+    run(files)
+    checkpoint = files["train"].parent / "run" / "checkpoint" / "training.npz"
+    checkpoint.write_bytes(damage(checkpoint.read_bytes()))
+    with pytest.raises(RunError, match=r"training\.npz cannot be used"):
+        run(files)
 
 
 def test_a_blank_label_and_other_names_are_warned_of(files, tmp_path: Path) -> None:

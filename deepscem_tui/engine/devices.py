@@ -22,9 +22,10 @@ def available_cores() -> int:
         cores = len(os.sched_getaffinity(0))
     except AttributeError:  # not Linux
         cores = os.cpu_count() or 1
-    with suppress(OSError, ValueError, IndexError):
-        quota, period = (_cgroup_file("cpu.max")).split()
-        cores = min(cores, max(1, int(quota) // int(period)))  # "max" is no number: no limit
+    for group in _control_groups():
+        with suppress(OSError, ValueError):
+            quota, period = (group / "cpu.max").read_text().split()
+            cores = min(cores, max(1, int(quota) // int(period)))  # "max" is no number: no limit
     with suppress(KeyError, ValueError):
         cores = min(cores, int(os.environ["SLURM_CPUS_PER_TASK"]))
     return max(1, cores)
@@ -33,20 +34,34 @@ def available_cores() -> int:
 def available_memory() -> int:
     """Bytes that this process may still take."""
     free = int(psutil.virtual_memory().available)
-    with suppress(OSError, ValueError):
-        free = min(free, int(_cgroup_file("memory.max")) - int(_cgroup_file("memory.current")))
+    for group in _control_groups():
+        with suppress(OSError, ValueError):
+            limit = int((group / "memory.max").read_text())  # "max" is no number: no limit
+            used = int((group / "memory.current").read_text())
+            free = min(free, limit - used + _reclaimable(group))
     with suppress(KeyError, ValueError):
         granted = int(os.environ["SLURM_MEM_PER_NODE"]) << 20  # MiB
         free = min(free, granted - int(psutil.Process().memory_info().rss))
     return max(0, free)
 
 
-def _cgroup_file(name: str) -> str:
-    """A limit of this process's control group (version 2), or of the container's root."""
-    with suppress(OSError, IndexError):
-        group = Path("/proc/self/cgroup").read_text().split("::", 1)[1].strip().lstrip("/")
-        return (_CGROUP / group / name).read_text()
-    return (_CGROUP / name).read_text()
+def _control_groups() -> list[Path]:
+    """The control group (version 2) of this process and all above it: each may set a limit."""
+    try:
+        name = Path("/proc/self/cgroup").read_text().split("0::", 1)[1].splitlines()[0].lstrip("/")
+    except (OSError, IndexError):
+        name = ""
+    group = _CGROUP / name
+    return [group, *(parent for parent in group.parents if parent.is_relative_to(_CGROUP))]
+
+
+def _reclaimable(group: Path) -> int:
+    """Bytes of files read before, which count as used and are given up when memory is needed."""
+    for line in (group / "memory.stat").read_text().splitlines():
+        key, _, value = line.partition(" ")
+        if key == "inactive_file":
+            return int(value)
+    return 0
 
 
 @cache

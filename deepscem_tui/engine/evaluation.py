@@ -46,6 +46,10 @@ def evaluate(parameters: p.Evaluate, context: Context) -> Result:
         segmentation = files.enter_context(open_labelled(parameters.segmentation, "predictions"))
         pairs = _matched(reference, segmentation, context)
         names = _names(reference, segmentation)
+        if parameters.dry_run:
+            return Result(
+                f"Would compare {words.counted(len(pairs), 'sample')} of {words.counted(len(names), 'label')}"
+            )
         total = sum(prod(true.shape) * len(names) for true, _ in pairs)
         counts: dict[str, list[Confusion]] = {}
         done = 0
@@ -82,7 +86,8 @@ def score_table(names: Sequence[str], counts: Mapping[str, Sequence[Confusion]])
     totals = [_row(name, ALL, _sum(labels[index] for labels in counts.values())) for index, name in enumerate(names)]
     means: list[tuple[Any, ...]] = []
     if len(totals) > 1:
-        columns = list(zip(*totals, strict=True))[2:]
+        present = [row for row in totals if row[2] is not None] or totals
+        columns = list(zip(*present, strict=True))[2:]
         means = [(MEAN, ALL, *(_mean(column) for column in columns))]
     return Table("scores", COLUMNS, [*rows, *totals, *means], missing=ABSENT)
 

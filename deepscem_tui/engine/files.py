@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from deepscem_tui.engine.errors import ParameterError
+from deepscem_tui.engine.errors import DataError, ParameterError
 
 
 def refuse_existing(path: Path, overwrite: bool) -> None:
@@ -17,6 +17,13 @@ def refuse_existing(path: Path, overwrite: bool) -> None:
         raise ParameterError(f"{path} is a folder, not a file", "Give the name of a file.")
     if not overwrite and (path.exists() or path.is_symlink()):
         raise ParameterError(f"{path} exists already", "Use --overwrite to replace it, or choose another name.")
+
+
+def check_writable(folder: Path) -> None:
+    """Raise :class:`DataError` before long work if its result could not be written to ``folder``."""
+    nearest = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+        raise DataError(f"Nothing can be written to {folder}", "Choose another folder for the result.")
 
 
 @contextmanager

@@ -342,14 +342,13 @@ class Predict(Writing):
     image: bool = option(True, "Copy the image into the resulting data set, as DeepSCEM's view needs it.")
 
 
-class Evaluate(Parameters):
+class Evaluate(Writing):
     """Compare a segmentation with its reference: F1, IoU, precision and recall of each label and sample."""
 
     reference: Path = argument("Data set with the true labels, or an image file with one label.")
     segmentation: Path = argument("Data set with predictions, or an image file with one label.")
     csv: Path | None = option(None, "Write the table to this file too.")
     threshold: float = option(0.5, "Probabilities above it are foreground.", ge=0, le=1)
-    overwrite: bool = option(False, "Replace the CSV file if it exists.")
 
 
 class Demo(Parameters):

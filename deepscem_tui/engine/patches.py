@@ -29,6 +29,7 @@ class Source:
 
     Args:
         foreground: Foreground voxels by label and slice, int64 (L, Z).
+        held_bytes: Memory that its arrays take; 0 if they are on disk.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Source:
     image: Any
     labels: Sequence[Any]
     foreground: NDArray[np.int64]
+    held_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,8 @@ def load_sources(samples: Sequence[Sample], memory: int, report: Reporter, stop:
                     labels[index][z : z + step] = slab
             done += min(step, sample.shape[0] - z)
             report.progress("Reading samples", done, total, "slices")
-        sources.append(Source(sample.name, sample.shape, sample.voxel_size, image, labels, foreground))
+        memory_held = n_bytes if held else 0
+        sources.append(Source(sample.name, sample.shape, sample.voxel_size, image, labels, foreground, memory_held))
     return sources
 
 
@@ -195,7 +198,7 @@ def assemble(patches: Sequence[Sequence[NDArray[np.generic]]], flat: bool) -> Ba
 
 
 def covering_boxes(sources: Sequence[Source], patch: Shape, most: int) -> list[Box]:
-    """Boxes that cover every sample, or, where these are more than ``most``, as many spread evenly over them.
+    """Boxes that cover every sample; where these are more than ``most``, as many of them at random, always the same.
 
     They overlap no more than the samples' sizes require.
     """
@@ -205,7 +208,9 @@ def covering_boxes(sources: Sequence[Source], patch: Shape, most: int) -> list[B
         boxes += [Box(index, (z, y, x)) for z in starts[0] for y in starts[1] for x in starts[2]]
     if len(boxes) <= most:
         return boxes
-    return [boxes[int(index)] for index in (np.arange(most) + 0.5) * len(boxes) / most]
+    # Not every n-th: that may be the same column of every slice.
+    chosen = np.sort(np.random.default_rng(0).permutation(len(boxes))[:most])
+    return [boxes[index] for index in chosen]
 
 
 def _even_starts(length: int, size: int) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -32,7 +33,6 @@ class Result:
         summary: One sentence: what was done.
         facts: Further values by name (JSON types only).
         tables: Tables, shown before the summary.
-        text: Text art to print as it is, such as a slice preview; may hold ANSI colours.
         picture: A slice to draw, :class:`deepscem_tui.engine.preview.SlicePicture`; whoever shows the result draws it.
         ok: False when the action did its work and found a fault (``check-dataset``): exit status 3.
     """
@@ -40,7 +40,6 @@ class Result:
     summary: str
     facts: Mapping[str, Any] = field(default_factory=dict)
     tables: Sequence[Table] = ()
-    text: str = ""
     ok: bool = True
     picture: Any = None
 
@@ -49,3 +48,14 @@ class Result:
         for table in self.tables:
             document[table.name] = table.as_dicts()
         return document
+
+
+def finite(value: Any) -> Any:
+    """JSON has no NaN and no infinity: None in their place."""
+    if isinstance(value, Mapping):
+        return {str(key): finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -18,6 +18,7 @@ import csv
 import json
 import os
 import platform
+import shlex
 import socket
 import threading
 import time
@@ -35,9 +36,10 @@ from deepscem_tui.engine import actions, native_output
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.errors import RunError, Stopped
 from deepscem_tui.engine.files import write_text
+from deepscem_tui.engine.lock import Holder, locked
 from deepscem_tui.engine.parameters import Parameters
 from deepscem_tui.engine.reporting import Reporter
-from deepscem_tui.engine.results import Result
+from deepscem_tui.engine.results import Result, finite
 from deepscem_tui.engine.stop import Stop
 
 HEARTBEAT_SECONDS = 5.0
@@ -69,8 +71,15 @@ def perform(
             return action.carry_out(parameters, Context(report, stop))
         with native_output.kept_off_the_terminal():
             return action.carry_out(parameters, Context(report, stop))
-    folder = _new_folder(runs_folder or default_folder(), action.name, _title(parameters))
-    return _carry_out_in(folder, action, parameters, report, stop)
+    runs_folder = runs_folder or default_folder()
+    first = not runs_folder.exists()
+    folder = _new_folder(runs_folder, action.name, _title(parameters))
+    try:
+        return _carry_out_in(folder, action, parameters, report, stop)
+    finally:
+        if first and not folder.exists():  # refused, so that the folder of runs was made for nothing
+            with suppress(OSError):
+                runs_folder.rmdir()
 
 
 def resume(folder: Path, report: Reporter, stop: Stop) -> Result:
@@ -78,14 +87,24 @@ def resume(folder: Path, report: Reporter, stop: Stop) -> Result:
 
     Raises:
         RunError: if the run is alive, has finished, or its folder cannot be read.
+        LockedError: if another process resumes it at this moment.
         EngineError: as the action says.
     """
+    with locked(folder / "run.json", 0):  # two may try at once
+        return _resume(folder, report, stop)
+
+
+def _resume(folder: Path, report: Reporter, stop: Stop) -> Result:
     run = read(folder)
     if run.state in ("running", "finished"):
         raise RunError(f"{folder} is {run.state}", "Only a run that was stopped, failed or died can be resumed.")
     action = actions.ACTIONS.get(run.action)
     if action is None:
         raise RunError(f"{folder} was made by an action {run.action!r} that this version does not have")
+    for item in run.inputs:
+        path = Path(item["path"])
+        if not path.is_file() or (path.stat().st_size, path.stat().st_mtime) != (item["size"], item["mtime"]):
+            report.warning(f"{path} is not what it was when the run began")
     parameters = actions.build(action, run.parameters)
     paths = {name: run.working_folder / value for name, value in parameters if isinstance(value, Path)}
     return _carry_out_in(folder, action, parameters.model_copy(update=paths), report, stop)
@@ -109,6 +128,9 @@ def _carry_out_in(folder: Path, action: actions.Action, parameters: Parameters, 
                 kind = "stopped" if isinstance(error, Stopped) else "failed"
                 recorder.event(kind, error=str(error) or type(error).__name__)
                 recorder.close()
+            if isinstance(error, Stopped) and not error.hint:
+                resume_with = shlex.join(["deepscem-tui", "runs", "resume", str(folder)])
+                raise Stopped(error.what, f"Go on with: {resume_with}") from None
             raise
         recorder.event("finished", result=result.as_json())
         recorder.close()
@@ -121,7 +143,11 @@ class Recorder(Reporter):
     def __init__(self, folder: Path, inner: Reporter) -> None:
         self._folder = folder
         self._inner = inner
-        self._events = (folder / "events.jsonl").open("a", encoding="utf-8")
+        self._events = (folder / "events.jsonl").open("a+b", buffering=0)
+        if self._events.seek(0, os.SEEK_END):
+            self._events.seek(-1, os.SEEK_END)
+            if self._events.read(1) != b"\n":  # torn by a kill
+                self._events.write(b"\n")
         self._last_progress = 0.0
         self.started = False
 
@@ -151,9 +177,9 @@ class Recorder(Reporter):
         self._events.close()
 
     def _append(self, kind: str, facts: Mapping[str, Any]) -> None:
-        line = json.dumps({"t": round(time.time(), 3), "type": kind, **facts}, ensure_ascii=False, default=str)
-        self._events.write(line + "\n")
-        self._events.flush()
+        event = finite({"t": round(time.time(), 3), "type": kind, **facts})
+        line = json.dumps(event, ensure_ascii=False, default=str) + "\n"
+        self._events.write(line.encode("utf-8", "backslashreplace"))
 
     def _append_metrics(self, facts: Mapping[str, Any]) -> None:
         path = self._folder / "metrics.csv"
@@ -243,8 +269,6 @@ def _remove(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
     with suppress(OSError):  # something else is in it: leave it
         folder.rmdir()
-    with suppress(OSError):  # the folder of runs, if it was made for this one
-        folder.parent.rmdir()
 
 
 # ------------------------------------------------------------------------------------------------ reading
@@ -268,6 +292,7 @@ class RunState:
     parameters: dict[str, Any]
     command: str
     working_folder: Path
+    inputs: list[dict[str, Any]]
     host: str
     pid: int
     state: str
@@ -286,9 +311,10 @@ def read(folder: Path) -> RunState:
     """
     try:
         description = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-        facts = {key: description[key] for key in ("action", "parameters", "command", "host", "pid")}
+        facts = {key: description[key] for key in ("action", "parameters", "command", "inputs", "host", "pid")}
         facts["working_folder"] = Path(description["working_folder"])
         pid_started = float(description["pid_started"])
+        alive = _alive(folder, str(facts["host"]), int(facts["pid"]), pid_started)
     except FileNotFoundError:
         raise RunError(f"{folder} is not a run folder: it has no run.json", "See: deepscem-tui runs list") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -297,7 +323,7 @@ def read(folder: Path) -> RunState:
     began = latest = (folder / "run.json").stat().st_mtime
     first = True
     for event in events(folder):
-        kind, latest = str(event.get("type")), float(event.get("t", latest))
+        kind, latest = str(event.get("type")), float(event["t"])
         if first:
             began, first = latest, False
         if kind in ("started", "resumed"):
@@ -305,11 +331,7 @@ def read(folder: Path) -> RunState:
                 last.pop(end, None)
         last[kind] = event
     end_event = next((last[kind] for kind in ENDED if kind in last), None)
-    if end_event is not None:
-        state = str(end_event["type"])
-    else:
-        alive = _alive(folder, str(facts["host"]), int(facts["pid"]), pid_started)
-        state = "running" if alive else "dead"
+    state = str(end_event["type"]) if end_event else "running" if alive else "dead"
     return RunState(
         folder, **facts, state=state, began=began, latest=latest,
         progress=last.get("progress"), epoch=last.get("epoch"), end=end_event,
@@ -323,7 +345,7 @@ def find(runs_folder: Path) -> list[RunState]:
         for folder in sorted(runs_folder.iterdir()):
             with suppress(RunError):
                 found.append(read(folder))
-    return found
+    return sorted(found, key=lambda run: run.began)
 
 
 def locate(name: str, runs_folder: Path) -> Path:
@@ -360,53 +382,45 @@ def ask_to_stop(folder: Path) -> RunState:
     return run
 
 
-def events(folder: Path, start: int = 0) -> Iterator[dict[str, Any]]:
-    """The events of a run so far; a line that is still being written is left out."""
-    path = folder / "events.jsonl"
-    if not path.is_file():
-        return
-    with path.open("rb") as file:
-        file.seek(start)
-        for line in file:
-            with suppress(ValueError):
-                event = json.loads(line)
-                if isinstance(event, dict) and line.endswith(b"\n"):
-                    yield event
+def events(folder: Path) -> list[dict[str, Any]]:
+    """The events of a run so far; a line that is still being written, or is none of ours, is left out."""
+    return _events_from(folder / "events.jsonl", 0)[0]
+
+
+def _events_from(path: Path, position: int) -> tuple[list[dict[str, Any]], int]:
+    """The events from a position of the file on, and the position behind the last complete line."""
+    try:
+        with path.open("rb") as file:
+            file.seek(position)
+            content = file.read()
+    except OSError:  # not there yet, or a file server that is not reached
+        return [], position
+    complete = content[: content.rfind(b"\n") + 1]
+    found = []
+    for line in complete.splitlines():
+        with suppress(ValueError):
+            event = json.loads(line)
+            if isinstance(event, dict) and isinstance(event.get("t"), (int, float)):
+                found.append(event)
+    return found, position + len(complete)
 
 
 def follow(folder: Path, stop: Stop, seconds: float = 0.3) -> Iterator[dict[str, Any]]:
-    """The events of a run, and further ones as they are written, until it has ended or died.
-
-    Raises:
-        Stopped: when ``stop`` is requested.
-    """
-    position, checked = 0, time.monotonic()
-    path = folder / "events.jsonl"
-    while True:
-        chunk = b""
-        if path.is_file():
-            with path.open("rb") as file:
-                file.seek(position)
-                chunk = file.read()
-        chunk = chunk[: chunk.rfind(b"\n") + 1]
-        position += len(chunk)
-        for line in chunk.splitlines():
-            with suppress(ValueError):
-                yield json.loads(line)
-        if not chunk and time.monotonic() - checked > 1.0:
-            checked = time.monotonic()
-            if read(folder).state != "running" and path.stat().st_size <= position:
-                return
-        stop.check()
+    """The events of a run, those to come too, until it has ended or died, or ``stop`` is requested."""
+    position = 0
+    while not stop.requested:
+        ended = read(folder).state != "running"  # asked first: what it wrote before its end is read below
+        found, position = _events_from(folder / "events.jsonl", position)
+        yield from found
+        if ended:
+            return
         time.sleep(seconds)
 
 
 def _alive(folder: Path, host: str, pid: int, pid_started: float) -> bool:
-    if host == socket.gethostname():
-        try:
-            return bool(abs(psutil.Process(pid).create_time() - pid_started) < 2.0)
-        except psutil.Error:
-            return False
+    process = Holder(host, pid, pid_started, since=pid_started, token="")
+    if process.here:
+        return not process.dead
     try:
         return time.time() - (folder / "heartbeat").stat().st_mtime < DEAD_AFTER_SECONDS
     except OSError:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from deepscem_tui.engine import devices
-from deepscem_tui.engine.errors import RunError
+from deepscem_tui.engine.errors import ResourceError, RunError
 from deepscem_tui.engine.files import published
 from deepscem_tui.engine.metrics import Confusion
 from deepscem_tui.engine.patches import Batch
@@ -76,7 +79,7 @@ class Trainer:
             axes = list(range(labels.shape.rank - 1))
             cases = (true & said, ~true & said, true & ~said, ~true & ~said)
             counts = [tf.math.count_nonzero(case, axis=axes, dtype=tf.int64) for case in cases]
-            return loss(tf.cast(labels, tf.float32), outputs), tf.stack(counts, axis=1)
+            return loss(tf.cast(true, tf.float32), outputs), tf.stack(counts, axis=1)
 
         @tf.function(reduce_retracing=True)
         def train_step(images: Any, labels: Any) -> tuple[Any, Any]:
@@ -105,9 +108,14 @@ class Trainer:
         self._optimizer.learning_rate = value
 
     def step(self, batch: Batch) -> tuple[float, np.ndarray[Any, np.dtype[np.int64]]]:
-        """Learn from a batch; gives its loss and its counts TP, FP, FN, TN (L, 4)."""
-        loss, counts = self._train_step(batch.images, batch.labels)
-        return float(loss), counts.numpy()
+        """Learn from a batch; gives its loss and its counts TP, FP, FN, TN (L, 4).
+
+        Raises:
+            ResourceError: it does not fit the device's memory.
+        """
+        with self._memory_explained():
+            loss, counts = self._train_step(batch.images, batch.labels)
+            return float(loss), counts.numpy()
 
     def validate(self, batches: Iterator[Batch], check: Callable[[], None]) -> Scores:
         """Loss and counts of the model as it is, over ``batches``; ``check`` may raise between two of them."""
@@ -115,11 +123,21 @@ class Trainer:
         counts = np.zeros((self.n_labels, 4), np.int64)
         for batch in batches:
             check()
-            loss, some = self._validation_step(batch.images, batch.labels)
+            with self._memory_explained():
+                loss, some = self._validation_step(batch.images, batch.labels)
             total += float(loss) * len(batch.images)
             n += len(batch.images)
             counts += some.numpy()
         return Scores(total / max(1, n), [Confusion(*map(int, row)) for row in counts])
+
+    @contextmanager
+    def _memory_explained(self) -> Iterator[None]:
+        try:
+            yield
+        except (devices.tensorflow().errors.ResourceExhaustedError, MemoryError):
+            raise ResourceError(
+                "The memory does not suffice for a batch", "Use a smaller --batch-size or --patch-size."
+            ) from None
 
     def predict(self, batch: Batch) -> np.ndarray[Any, np.dtype[np.float32]]:
         """What the network says of a batch: (B, [Z,] Y, X, outputs)."""
@@ -145,7 +163,7 @@ class Trainer:
                 self.model.set_weights([stored[f"model_{i}"] for i in range(len(self.model.weights))])
                 for i, variable in enumerate(self._optimizer.variables):
                     variable.assign(stored[f"optimizer_{i}"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise RunError(f"The checkpoint {path} cannot be used: {error}", "Start the training anew.") from None
         state.best = (state.best[0], state.best[1]) if state.best else None
         return state

@@ -18,8 +18,8 @@ from deepscem_tui.engine.datasets import Dataset, open_dataset
 from deepscem_tui.engine.devices import available_cores, available_memory, device_summary
 from deepscem_tui.engine.errors import DatasetError, ModelError, ParameterError, ResourceError
 from deepscem_tui.engine.evaluation import evaluate
-from deepscem_tui.engine.files import published, refuse_existing
-from deepscem_tui.engine.losses import make_loss
+from deepscem_tui.engine.files import check_writable, published, refuse_existing
+from deepscem_tui.engine.losses import Loss, make_loss
 from deepscem_tui.engine.model_files import ModelInfo, check_suffix, load_model, read_info, save_model
 from deepscem_tui.engine.networks.geometry import activation_bytes
 from deepscem_tui.engine.patches import (
@@ -50,12 +50,14 @@ def train(parameters: p.Train, context: Context) -> Result:
         ParameterError: for a patch that does not fit the samples or the network.
         DatasetError, ModelError: for files that cannot be used, or that do not fit each other.
         ResourceError: for a batch that does not fit the memory.
+        EngineError: when the loss is no longer a number.
         Stopped: on request; the run can be resumed.
     """
     resuming = context.folder is not None and _checkpoint(context.folder).exists()
     if not resuming:  # a resumed run's result is its own
         refuse_existing(parameters.out, parameters.overwrite)
     check_suffix(parameters.out)
+    check_writable(parameters.out.parent)
     info = read_info(parameters.model)
     with ExitStack() as files:
         learn = files.enter_context(open_dataset(parameters.train))
@@ -86,8 +88,14 @@ class _Plan:
 
     model: Any
     info: ModelInfo
+    loss: Loss
     patch: Shape
     batch_size: int
+
+    @property
+    def step_bytes(self) -> int:
+        """Memory that a step takes."""
+        return activation_bytes(self.model, self.patch[3 - self.info.dimension :], self.batch_size, training=True)
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -102,17 +110,17 @@ def _plan(parameters: p.Train, info: ModelInfo, learn: Dataset, valid: Dataset |
         report.message("The network is 2D: Z of --patch-size does not count")
     batch_size = parameters.batch_size or _DEFAULT_BATCH[info.dimension]
     model, info = load_model(parameters.model)
-    return _Plan(model, info, patch, batch_size)
+    loss = make_loss(parameters.loss, info.activation, info.n_labels, info.n_outputs)
+    return _Plan(model, info, loss, patch, batch_size)
 
 
 def _check_memory(plan: _Plan) -> None:
-    patch = plan.patch[3 - plan.info.dimension :]
-    free, needed = available_memory(), activation_bytes(plan.model, patch, plan.batch_size, training=True)
+    free, needed = available_memory(), plan.step_bytes
     if needed > free and device_summary().startswith("CPU"):  # what a GPU has left, only trying tells
         fits = int(plan.batch_size * free / needed)
         hint = f"A --batch-size of {fits} would fit." if fits else "Use a smaller --patch-size."
-        what = f"A step on {plan.batch_size} patches of {patch} needs about {needed / 2**30:.1f} GiB of memory"
-        raise ResourceError(f"{what}, and {free / 2**30:.1f} GiB are free", hint)
+        what = f"A step on {plan.batch_size} patches of {words.sizes(plan.patch)} voxels needs about"
+        raise ResourceError(f"{what} {needed / 2**30:.1f} GiB of memory, and {free / 2**30:.1f} GiB are free", hint)
 
 
 def fitting_patch(
@@ -195,16 +203,17 @@ class _Session:
     def run(self) -> State:
         parameters, plan, info = self.parameters, self.plan, self.plan.info
         flat = info.dimension == 2
-        memory = available_memory() // 2
+        free = available_memory()
+        memory = min(free // 2, max(0, free - plan.step_bytes))  # for samples: half of it at most, and a step must fit
         sources = self._sources(self.learn, memory)
-        held_out = self._sources(self.valid, memory // 2) if self.valid else []
+        memory -= sum(source.held_bytes for source in sources)
+        held_out = self._sources(self.valid, memory) if self.valid else []
         self._names = list(self.learn.label_names)
         self._warn_of_blank_labels(sources)
         most = parameters.validation_steps * plan.batch_size
         boxes = covering_boxes(held_out, plan.patch, most) if held_out else []
         self._preview = self._preview_patch(held_out or sources)
-        loss = make_loss(parameters.loss, info.activation, info.n_labels, info.n_outputs)
-        self._trainer = Trainer(plan.model, loss, info.n_labels, parameters.learning_rate)
+        self._trainer = Trainer(plan.model, plan.loss, info.n_labels, parameters.learning_rate)
         loop = TrainingLoop(
             trainer=self._trainer,
             sampler=PatchSampler(
@@ -257,6 +266,10 @@ class _Session:
         if scores is not None:
             training |= {"validation_loss": scores.loss, "validation_f1": scores.mean_f1}
         info = replace(self.plan.info, patch_size=self.plan.patch, training=training)
+        voxels = {(sample.voxel_size, sample.voxel_unit) for sample in self.learn.samples.values()}
+        if len(voxels) == 1:
+            voxel_size, voxel_unit = voxels.pop()
+            info = replace(info, voxel_size=voxel_size, voxel_unit=voxel_unit)
         if info.named or not self.learn.aliases:
             return info
         return replace(info, label_names=tuple(self.learn.aliases), named=True)
@@ -278,7 +291,7 @@ class _Session:
         with published(path) as temporary, temporary.open("wb") as file:
             np.savez_compressed(
                 file,
-                image=(image * 255).astype(np.uint8),
+                image=(image.clip(0, 1) * 255).astype(np.uint8),
                 labels=np.moveaxis(labels, -1, 0),
                 prediction=np.moveaxis((outputs.clip(0, 1) * 255).astype(np.uint8), -1, 0),
             )
@@ -296,7 +309,16 @@ class _Talk(Reporter):
     """Passes on what an action inside this one says, but not its events: they would be taken for the run's own."""
 
     def __init__(self, inner: Reporter) -> None:
-        self.message, self.warning, self.progress = inner.message, inner.warning, inner.progress  # type: ignore[method-assign]
+        self._inner = inner
+
+    def message(self, text: str) -> None:
+        self._inner.message(text)
+
+    def warning(self, text: str) -> None:
+        self._inner.warning(text)
+
+    def progress(self, task: str, done: float, total: float, unit: str = "", note: str = "") -> None:
+        self._inner.progress(task, done, total, unit, note)
 
 
 def _test(parameters: p.Train, model: Path, context: Context) -> Sequence[Table]:

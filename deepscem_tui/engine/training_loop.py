@@ -74,13 +74,14 @@ class TrainingLoop:
                 scores = self._validate()
             except Stopped:
                 self.trainer.save(self.checkpoint, state)
-                raise Stopped(self._where(state)) from None
+                where = f"after {state.epoch} epochs and {state.step} steps"
+                raise Stopped(f"Training stopped {where} ({self.context.stop.reason})") from None
             self._end_epoch(state, scores, speed)
             self.trainer.save(self.checkpoint, state)
             self.context.report.event("checkpoint", epoch=state.epoch)
         return state
 
-    def _steps(self, state: State) -> dict[str, float]:
+    def _steps(self, state: State) -> dict[str, float | None]:
         """The steps of an epoch that are still to do; gives their speed."""
         began = saved = time.monotonic()
         waited, first = 0.0, state.step
@@ -99,7 +100,11 @@ class TrainingLoop:
             batches.close()
         seconds = time.monotonic() - began
         patches = (state.step - first) * self.sampler.batch_size
-        return {"patches_per_second": patches / seconds, "waiting_for_data": waited / seconds} if patches else {}
+        known = patches > 0  # not when only the validation was left to do
+        return {
+            "patches_per_second": patches / seconds if known else None,
+            "waiting_for_data": waited / seconds if known else None,
+        }
 
     def _makers(self, state: State) -> Iterator[Callable[[], Batch]]:
         first = state.epoch * self.schedule.steps_per_epoch
@@ -107,9 +112,7 @@ class TrainingLoop:
 
     def _step(self, state: State, batch: Batch) -> None:
         loss, counts = self.trainer.step(batch)
-        if not math.isfinite(loss):
-            where = f"epoch {state.epoch + 1}, step {state.step + 1}"
-            raise EngineError(f"The loss is {loss} in {where}", "Use a lower --learning-rate.")
+        _refuse_non_finite(loss, f"loss is {loss} in epoch {state.epoch + 1}, step {state.step + 1}")
         state.step += 1
         state.loss_sum += loss
         state.counts = (counts + (np.array(state.counts) if state.counts else 0)).tolist()
@@ -127,10 +130,11 @@ class TrainingLoop:
         finally:
             batches.close()
 
-    def _end_epoch(self, state: State, scores: Scores | None, speed: dict[str, float]) -> None:
+    def _end_epoch(self, state: State, scores: Scores | None, speed: dict[str, float | None]) -> None:
         """Choose the best, adapt the learning rate, and report."""
         learned = Scores(state.loss_sum / state.step, [Confusion(*row) for row in state.counts])
         judged = scores or learned
+        _refuse_non_finite(judged.loss, f"validation loss is {judged.loss} after epoch {state.epoch + 1}")
         improved = state.best is None or judged.rank > state.best
         state.epoch += 1
         state.step, state.loss_sum, state.counts = 0, 0.0, []
@@ -151,10 +155,11 @@ class TrainingLoop:
         state.plateau_epochs += 1
         if state.plateau_epochs >= PLATEAU_EPOCHS:
             state.plateau_epochs = 0
-            self.trainer.learning_rate = max(_SMALLEST_RATE, self.trainer.learning_rate / 2)
+            if self.trainer.learning_rate / 2 >= _SMALLEST_RATE:
+                self.trainer.learning_rate /= 2
 
     def _report(
-        self, state: State, learned: Scores, scores: Scores | None, speed: dict[str, float], improved: bool
+        self, state: State, learned: Scores, scores: Scores | None, speed: dict[str, float | None], improved: bool
     ) -> None:
         facts: dict[str, Any] = {"epoch": state.epoch, "learning_rate": self.trainer.learning_rate}
         text = f"Epoch {state.epoch}/{self.schedule.epochs}: loss {learned.loss:.4f}, F1 {learned.mean_f1:.3f}"
@@ -168,7 +173,8 @@ class TrainingLoop:
         self.context.report.event("epoch", **facts, **speed, best=improved)
         self.context.report.message(text)
 
-    def _where(self, state: State) -> str:
-        run = self.context.folder.name if self.context.folder else "RUN"
-        where = f"Training stopped after {state.epoch} epochs and {state.step} steps ({self.context.stop.reason})"
-        return f"{where}; go on with: deepscem-tui runs resume {run}"
+
+def _refuse_non_finite(loss: float, what: str) -> None:
+    """Raise before weights that are no numbers any more are kept."""
+    if not math.isfinite(loss):
+        raise EngineError(f"The {what}", "Use a lower --learning-rate.")
