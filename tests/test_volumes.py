@@ -256,6 +256,19 @@ def test_resolution_tags_are_trusted_for_single_slices_in_centimetres(tmp_path: 
     assert _resolution(tmp_path, IMAGE[0], resolution=(28, 28), resolutionunit="CENTIMETER") == (None, "")
 
 
+@pytest.mark.filterwarnings("ignore:.*stored as RGB:DeprecationWarning")
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize("depth", [3, 4])
+def test_a_stack_that_tifffile_marks_as_colour_planes(tmp_path: Path, depth: int, compression: str | None) -> None:
+    stack = np.random.default_rng(0).integers(0, 255, (depth, 20, 16)).astype(np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", stack, compression=compression)
+    with open_volume(tmp_path / "a.tif") as volume:
+        assert volume.shape == (depth, 20, 16)
+        assert np.array_equal(volume.read(0, depth), stack)
+        assert np.array_equal(volume.read(1, 2), stack[1:2])
+        assert volume.warnings == (f"its {depth} colour planes are taken as slices",)
+
+
 # ------------------------------------------------------------------------------------------------ refusals
 
 GREY = np.zeros((5, 20, 16, 3), np.uint8)
@@ -265,7 +278,9 @@ REFUSED: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "RGBA": ("colour", lambda path: tifffile.imwrite(path, np.zeros((20, 16, 4), np.uint8), photometric="rgb")),
     "RGB planes": (
         "colour",
-        lambda path: tifffile.imwrite(path, GREY.T[:, :, :, 0], photometric="rgb", planarconfig="separate"),
+        lambda path: tifffile.imwrite(
+            path, GREY.T[:, :, :, 0], photometric="rgb", planarconfig="separate", metadata=None
+        ),
     ),
     "channels of ImageJ": ("5 channels", lambda path: tifffile.imwrite(path, IMAGE, imagej=True)),
     "channels of OME": (

@@ -197,6 +197,8 @@ def _image(
     axes, sizes = forms[0]
     if len(found) == 1:
         names = {"T": "time points", "C": "channels"}
+        if _is_stack_in_planes(found[0]):
+            names["Q"] = "colour planes"
         notes = [f"its {sizes[0]} {names[axes[0]]} are taken as slices"] if axes[0] in names else []
         depth, height, width = (1,) * (3 - len(sizes)) + sizes
         pages = [found[0].keyframe] if found[0].dataoffset is not None else _pages(path, found[0])
@@ -223,9 +225,8 @@ def _form(path: Path, series: Any) -> tuple[str, tuple[int, ...]]:
     """Axes and sizes of a series without axes of one element, ``YX`` or one more before them."""
     if 0 in series.shape:
         raise VolumeError(f"{path} has no voxels: its shape is {tuple(series.shape)}")
-    kept = [
-        (axis, size) for axis, size in zip(series.axes, series.shape, strict=True) if size > 1 or axis in ("Y", "X")
-    ]
+    given = series.axes.replace("S", "Q") if _is_stack_in_planes(series) else series.axes
+    kept = [(axis, size) for axis, size in zip(given, series.shape, strict=True) if size > 1 or axis in ("Y", "X")]
     axes, sizes = "".join(axis for axis, _ in kept), tuple(size for _, size in kept)
     # ImageJ shows 7 channels at most: more, and nothing else, are a stack that was saved without saying what it is.
     stack = len(kept) == 3 and axes[0] == "C" and sizes[0] > IMAGEJ_CHANNELS
@@ -237,6 +238,12 @@ def _form(path: Path, series: Any) -> tuple[str, tuple[int, ...]]:
         text = f"the axes {axes or 'of a single voxel'}, sizes {sizes}"
         raise VolumeError(f"{path} has {text}", "The last two must be Y and X, with Z before them.")
     return axes, sizes
+
+
+def _is_stack_in_planes(series: Any) -> bool:
+    """Whether it is marked as a colour image in planes only since tifffile marks every stack of 3 or 4 slices so."""
+    first = series.keyframe
+    return bool(series.kind == "shaped" and series.axes == "SYX" and first.photometric == 2 and first.planarconfig == 2)
 
 
 def _refuse_axes(path: Path, sizes: dict[str, int]) -> None:
