@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -42,11 +43,14 @@ def demo(parameters: p.Demo, context: Context) -> Result:
         results[name] = runs.perform(action, step, context.report, context.stop, folder / "runs")
         context.report.message(f"  {results[name].summary}")
         commands.append(command)
-    write_text(
-        folder / "commands.sh",
-        "#!/bin/sh\n# What the demo did, to be repeated or changed.\nset -e\n"
-        + "".join(f"{command}\n" for command in commands),
-    )
+    head = [
+        "#!/bin/sh",
+        "# What the demo did, to be repeated or changed.",
+        "set -e",
+        f"cd {shlex.quote(str(Path.cwd()))}",
+        f"export DEEPSCEM_TUI_RUNS={shlex.quote(str(folder / 'runs'))}",
+    ]
+    write_text(folder / "commands.sh", "\n".join([*head, *commands]) + "\n")
     scores = results["evaluate"]
     facts: dict[str, Any] = {"folder": str(folder), "training_run": results["train"].facts["run"]}
     summary = f"{folder} holds the images, data sets, model, prediction and commands.sh to go on with"
