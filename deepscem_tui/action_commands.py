@@ -121,6 +121,8 @@ def _from_file(path: Path, action: actions.Action) -> dict[str, Any]:
     else:
         import tomli as tomllib
 
+    if path.exists() and not path.is_file():  # opening a FIFO would wait for ever
+        raise DataError(f"{path} is no regular file", "Give a TOML file.")
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

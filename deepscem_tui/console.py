@@ -120,7 +120,9 @@ class Console(Reporter):
         grid = RichTable(box=None, pad_edge=False, header_style="bold")
         for index, column in enumerate(table.columns):
             numbers = all(isinstance(row[index], (int, float)) or row[index] is None for row in table.rows)
-            grid.add_column(safe(column), justify="right" if numbers and table.rows else "left", overflow="fold")
+            justify: Any = "right" if numbers and table.rows else "left"
+            # Names come first, and are what one copies: whole.
+            grid.add_column(safe(column), justify=justify, overflow="fold", no_wrap=index == 0)
         for row in table.rows:
             grid.add_row(*(Text(safe(_cell(value, table.missing))) for value in row))
         console = self._out_console()
@@ -159,7 +161,8 @@ class Console(Reporter):
         forced = picture.style == "blocks" or None
         color_system = "truecolor" if forced else "auto"
         console = _rich(self._out, width=max(width, 20), force_terminal=forced, color_system=color_system)
-        console.print(draw(scene, style, width), crop=False, soft_wrap=True)
+        rows = max(8, console.height - 8) if terminal and picture.width is None else None  # with what is said below it
+        console.print(draw(scene, style, width, rows), crop=False, soft_wrap=True)
         console.print()
 
     def _write_json(self, document: Any) -> None:

@@ -36,10 +36,11 @@ def run(words: Sequence[str]) -> int:
     def work(stop: Stop) -> Result:
         # Everything is checked before anything is done.
         todo = [(action, actions.build(action, values)) for action, values in _asked_for(options)]
-        results = []
+        results: list[Result] = []
         for action, parameters in todo:
+            if results:
+                console.message(results[-1].summary)
             results.append(runs.perform(action, parameters, console, stop, options.runs_dir))
-            console.message(results[-1].summary)
         steps = [{"action": action.name, **result.as_json()} for (action, _), result in zip(todo, results, strict=True)]
         return Result(results[-1].summary, {"steps": steps}, results[-1].tables)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import zipfile
@@ -422,6 +423,13 @@ def test_a_file_of_another_kind(content: bytes, tmp_path: Path) -> None:
     for read in (read_info, load_model):
         with pytest.raises(ModelError, match=r"m\.keras"):
             read(path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no FIFOs here")
+def test_a_fifo_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "m.keras")
+    with pytest.raises(ModelError, match="no regular file"):
+        read_info(tmp_path / "m.keras")
 
 
 def test_files_that_hold_something_else(tmp_path: Path) -> None:

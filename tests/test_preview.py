@@ -85,6 +85,12 @@ def test_predictions_are_compared_with_the_reference(labelled: Path, predicted: 
     assert picture.reference is not None
     assert [int(drawn.sum()) for drawn in picture.masks] == [24, 0]
     assert [int(drawn.sum()) for drawn in picture.reference] == [12, 30]
+    alone = look(predicted, z=3, reference=labelled, label=picture.names[1])
+    assert alone.names == picture.names[1:2]
+    assert alone.reference is not None
+    assert [int(drawn.sum()) for drawn in alone.reference] == [30]
+    with pytest.raises(ParameterError, match="no label 'axon'"):
+        look(predicted, z=3, reference=labelled, label="axon")
 
 
 def test_predictions_without_an_image_lie_on_grey(tmp_path: Path) -> None:
@@ -125,6 +131,7 @@ def test_grey_levels() -> None:
     ("case", "error", "words"),
     [
         ({"z": 5}, ParameterError, ["--z is 5", "0 to 4"]),
+        ({"label": "mito"}, ParameterError, ["--reference"]),
         ({"sample": "c"}, DataError, ["'c'"]),
         ({"reference": "one.hdf5"}, DataError, ["1 label", "not 2"]),
         ({"file": "image.tif", "sample": "a"}, ParameterError, ["SAMPLE", "image file"]),

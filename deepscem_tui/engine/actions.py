@@ -195,6 +195,11 @@ def _plain(kind: str, message: str, limits: Mapping[str, Any], given: Any) -> st
         "float_parsing": "must be a number (it is {given!r})",
         "finite_number": "must be a finite number (it is {given})",
         "literal_error": "must be {expected} (it is {given!r})",
+        "string_type": "must be a text (it is {given!r})",
+        "path_type": "must be a path (it is {given!r})",
+        "tuple_type": "must be a list (it is {given!r})",
+        "int_type": "must be a whole number (it is {given!r})",
+        "float_type": "must be a number (it is {given!r})",
         "bool_parsing": "must be true or false (it is {given!r})",
     }
     if kind in words:

@@ -50,6 +50,8 @@ def read_contents(path: Path) -> Contents:
     Raises:
         ModelError: it is no model file, is damaged, or holds layers that cannot be used.
     """
+    if path.exists() and not (path.is_file() or path.is_dir()):  # opening a FIFO would wait for ever
+        raise ModelError(f"{path} is no regular file", "Give a model file (.keras or .h5).")
     with explained(path):
         form = _format(path)
         description, metadata = _read_keras(path) if form == "keras" else _read_h5(path)

@@ -251,6 +251,7 @@ class Preview(Parameters):
     reference: Path | None = option(
         None, "Data set with this sample's true labels: hits, misses and false alarms are coloured."
     )
+    label: str | None = option(None, "With --reference, the label to compare; all of them together if not given.")
     style: Literal["auto", "blocks", "ascii"] = option("auto", "Half blocks in colour, or characters.")
     width: int | None = option(None, "Width of the picture; the terminal's if not given.", "columns", ge=8, le=1000)
 

@@ -21,7 +21,7 @@ from deepscem_tui.engine.errors import ParameterError, ResourceError
 from deepscem_tui.engine.files import published
 from deepscem_tui.engine.model_files import ModelInfo, load_model, read_info
 from deepscem_tui.engine.networks.geometry import activation_bytes
-from deepscem_tui.engine.prediction_output import Output, check_output, open_output
+from deepscem_tui.engine.prediction_output import Output, check_output, open_output, output_files
 from deepscem_tui.engine.results import Result, Table
 from deepscem_tui.engine.sources import InputImage, open_images, same_file
 from deepscem_tui.engine.tiled import Network, Sink, predict_sample
@@ -289,10 +289,10 @@ def _result(parameters: p.Predict, info: ModelInfo, works: Sequence[_Work]) -> R
         ],
     )
     kind = "probabilities" if parameters.probabilities else "masks"
-    facts = {"plans": [work.facts() for work in works]}
-    return Result(
-        f"Predicted {words.counted(len(works), 'sample')} into {parameters.out} ({kind})", facts, (samples, labels)
-    )
+    files = [str(path) for path in output_files(parameters.out, info.label_names)]
+    facts = {"files": files, "plans": [work.facts() for work in works]}
+    what = f"Predicted {words.counted(len(works), 'sample')} into {', '.join(files)} ({kind})"
+    return Result(what, facts, (samples, labels))
 
 
 def _grey(values: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:

@@ -20,7 +20,7 @@ from deepscem_tui.engine.sources import InputImage
 from deepscem_tui.engine.tiled import Sink
 from deepscem_tui.engine.volumes import create_volume
 
-__all__ = ["Output", "check_output", "open_output", "tiff_files"]
+__all__ = ["Output", "check_output", "open_output", "output_files", "tiff_files"]
 
 _DATASETS, _IMAGES = (".hdf5",), (".tif", ".tiff")
 
@@ -77,6 +77,11 @@ def open_output(parameters: p.Predict, info: ModelInfo, images: Sequence[InputIm
             for path in tiff_files(parameters.out, info.label_names)
         ]  # fmt: skip
         yield _TiffOutput(writers, np.dtype(kind))
+
+
+def output_files(out: Path, label_names: Sequence[str]) -> list[Path]:
+    """The files that a prediction makes."""
+    return [out] if out.suffix.lower() in _DATASETS else tiff_files(out, label_names)
 
 
 def tiff_files(out: Path, label_names: Sequence[str]) -> list[Path]:

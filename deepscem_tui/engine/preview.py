@@ -58,6 +58,8 @@ def preview(parameters: p.Preview, context: Context) -> Result:
         ParameterError: there is no such slice, or the parameters do not suit an image file.
         DataError: the file cannot be used, or lacks the sample; the reference does not fit.
     """
+    if parameters.label is not None and parameters.reference is None:
+        raise ParameterError("--label is for comparing with a --reference", "Leave it out, or give a --reference.")
     picture, n_slices = _of_file(parameters, context) if is_image_file(parameters.file) else _of_sample(parameters)
     height, width = picture.image.shape
     shares = {
@@ -110,6 +112,9 @@ def _of_sample(parameters: p.Preview) -> tuple[SlicePicture, int]:
             masks = _masks(sample.predictions or sample.labels, z)
             names = list(dataset.label_names)
             reference = _reference(files.enter_context(open_dataset(parameters.reference)), sample, z, len(masks))
+            if parameters.label is not None:
+                index = _label(dataset, parameters.label)
+                masks, names, reference = [masks[index]], [names[index]], [reference[index]]
         else:
             if parameters.overlay in ("labels", "all"):
                 masks += _masks(sample.labels, z)
@@ -167,6 +172,12 @@ def _slice(parameters: p.Preview, n_slices: int) -> int:
             f"--z is {z}, but {parameters.file} has slices 0 to {n_slices - 1}", "Choose one of these."
         )
     return z
+
+
+def _label(dataset: Dataset, name: str) -> int:
+    if name not in dataset.label_names:
+        raise ParameterError(f"There is no label {name!r}", f"There are {words.listed(dataset.label_names)}.")
+    return dataset.label_names.index(name)
 
 
 def _sample(dataset: Dataset, name: str | None) -> Sample:

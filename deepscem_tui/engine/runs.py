@@ -20,6 +20,7 @@ import os
 import platform
 import shlex
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -69,8 +70,10 @@ def perform(
     if not action.run or getattr(parameters, "dry_run", False):
         if not action.tensorflow:
             return action.carry_out(parameters, Context(report, stop))
+        _say_loading(report)
         with native_output.kept_off_the_terminal():
             return action.carry_out(parameters, Context(report, stop))
+    _say_loading(report)
     runs_folder = runs_folder or default_folder()
     first = not runs_folder.exists()
     folder = _new_folder(runs_folder, action.name, _title(parameters))
@@ -80,6 +83,11 @@ def perform(
         if first and not folder.exists():  # refused, so that the folder of runs was made for nothing
             with suppress(OSError):
                 runs_folder.rmdir()
+
+
+def _say_loading(report: Reporter) -> None:
+    if "tensorflow" not in sys.modules:  # some seconds in which nothing else is said
+        report.message("Loading TensorFlow")
 
 
 def resume(folder: Path, report: Reporter, stop: Stop) -> Result:
@@ -311,7 +319,8 @@ def read(folder: Path) -> RunState:
     """
     try:
         description = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-        facts = {key: description[key] for key in ("action", "parameters", "command", "inputs", "host", "pid")}
+        facts = {key: description[key] for key in ("action", "parameters", "command", "host", "pid")}
+        facts["inputs"] = description.get("inputs", [])
         facts["working_folder"] = Path(description["working_folder"])
         pid_started = float(description["pid_started"])
         alive = _alive(folder, str(facts["host"]), int(facts["pid"]), pid_started)

@@ -68,6 +68,7 @@ class TrainingLoop:
         if self.checkpoint.exists():
             state = self.trainer.restore(self.checkpoint)
             self.context.report.message(f"Going on after epoch {state.epoch}, step {state.step}")
+        self.context.report.message("Compiling the network: the first step takes longer")
         while state.epoch < self.schedule.epochs and not state.ended_early:
             try:
                 speed = self._steps(state)
