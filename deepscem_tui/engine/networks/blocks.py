@@ -14,7 +14,7 @@ layers = keras.layers
 Tensor = Any  # keras.KerasTensor: (B, Y, X, C) or (B, Z, Y, X, C)
 
 # Of the moving statistics that prediction uses. Keras' own 0.99 follows so slowly that after 300 steps a network that
-# has learned still predicts nothing; 0.9 is what PyTorch's default amounts to.
+# had learned its training patches predicted next to nothing (F1 0.09, 0.92 with 0.9). PyTorch's default amounts to 0.9.
 MOMENTUM = 0.9
 
 _CONVOLUTION = {2: layers.Conv2D, 3: layers.Conv3D}
