@@ -24,8 +24,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     75 stopped on request with everything saved; 130 left at once.
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    if not words and sys.stdin.isatty() and sys.stderr.isatty():
+        return _open_application()
     console = Console(as_json="--json" in words)
     return guarded(console, lambda: _dispatch(words))
+
+
+def _open_application() -> int:
+    from deepscem_tui.app import run
+
+    return run()
 
 
 def _dispatch(words: list[str]) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import sys
 import time
@@ -108,7 +107,7 @@ class Console(Reporter):
         if not self.quiet:
             for key, value in result.facts.items():
                 if isinstance(value, (str, int, float)):
-                    self.text(f"{key.replace('_', ' ')}: {_cell(value)}")
+                    self.text(f"{key.replace('_', ' ')}: {cell(value)}")
                 elif isinstance(value, list) and value and all(isinstance(item, (int, float)) for item in value):
                     self.text(f"{key.replace('_', ' ')}: {words.sizes(value)}")
             self.text(result.summary)
@@ -124,7 +123,7 @@ class Console(Reporter):
             # Names come first, and are what one copies: whole.
             grid.add_column(safe(column), justify=justify, overflow="fold", no_wrap=index == 0)
         for row in table.rows:
-            grid.add_row(*(Text(safe(_cell(value, table.missing))) for value in row))
+            grid.add_row(*(Text(safe(cell(value, table.missing))) for value in row))
         console = self._out_console()
         console.print(grid)
         console.print()
@@ -231,7 +230,7 @@ class _Bars:
             self._tasks[task] = self._progress.add_task(safe(task), total=total, unit="", note="")
         assert self._progress is not None
         seconds = time.monotonic() - began
-        rate = f"{_amount((done - before) / seconds, unit)}/s" if seconds > 0 else ""
+        rate = f"{words.amount((done - before) / seconds, unit)}/s" if seconds > 0 else ""
         self._progress.update(self._tasks[task], completed=done, total=total, unit=rate, note=safe(note))
         if done >= total:
             self._began.pop(task)
@@ -278,11 +277,13 @@ class _Lines:
         if due or (ended and task in self._said):
             self._said[task] = now
             rate = (done - before) / (now - began) if now > began else 0.0
-            parts = [f"{_amount(done, unit if unit == 'B' else '')} of {_amount(total, unit)}"]
+            parts = [f"{words.amount(done, unit if unit == 'B' else '')} of {words.amount(total, unit)}"]
             if rate > 0:
-                parts.append(f"{_amount(rate, unit)}/s")
+                parts.append(f"{words.amount(rate, unit)}/s")
                 parts.append(
-                    f"{_duration(now - began)} in all" if ended else f"{_duration((total - done) / rate)} left"
+                    f"{words.duration(now - began)} in all"
+                    if ended
+                    else f"{words.duration((total - done) / rate)} left"
                 )
             if note:
                 parts.append(note)
@@ -311,7 +312,8 @@ def _is_terminal(stream: IO[str]) -> bool:
     return stream.isatty()
 
 
-def _cell(value: Any, missing: str = "-") -> str:
+def cell(value: Any, missing: str = "-") -> str:
+    """A value as tables show it."""
     if value is None:
         return missing
     if isinstance(value, bool):
@@ -319,17 +321,3 @@ def _cell(value: Any, missing: str = "-") -> str:
     if isinstance(value, float):
         return f"{value:.4g}" if abs(value) < 1e3 else f"{value:,.0f}"
     return str(value)
-
-
-def _amount(value: float, unit: str) -> str:
-    if unit == "B":
-        power = min(4, int(math.log(max(value, 1), 1024)))
-        return f"{value / 1024**power:.{0 if power == 0 else 1}f} {('B', 'KiB', 'MiB', 'GiB', 'TiB')[power]}"
-    number = f"{value:,.0f}" if value >= 100 or float(value).is_integer() else f"{value:.3g}"
-    return f"{number} {unit}".rstrip()
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s" if minutes else f"{rest} s"

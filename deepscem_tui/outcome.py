@@ -26,22 +26,33 @@ def guarded(console: Console, work: Callable[[], int]) -> int:
     """Do ``work`` and give its exit status; whatever is raised ends in a message and the status that fits it."""
     try:
         return work()
-    except EngineError as error:
-        console.error(error)
-        return error.exit_code
     except BrokenPipeError:  # stdout's, whose reader has gone: nobody is left to tell
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0
-    except MemoryError:
-        console.error(ResourceError("There is not enough memory", "Use a smaller patch or batch, or a larger machine."))
-        return ResourceError.exit_code
-    except OSError as error:
-        known = _from_system(error)
+    except Exception as error:
+        known = explained(error)
         console.error(known)
         return known.exit_code
-    except Exception as error:
-        console.error(EngineError(f"A bug in deepscem-tui: {type(error).__name__}: {error}", _report(error)))
-        return 1
+
+
+class Bug(EngineError):
+    """A mistake of this program."""
+
+    exit_code = 1
+
+
+def explained(error: Exception) -> EngineError:
+    """Whatever an action raised, as an error that says what, where and what to do next.
+
+    What nobody foresaw is a :class:`Bug`; a report of it is written to a file.
+    """
+    if isinstance(error, EngineError):
+        return error
+    if isinstance(error, MemoryError):
+        return ResourceError("There is not enough memory", "Use a smaller patch or batch, or a larger machine.")
+    if isinstance(error, OSError):
+        return _from_system(error)
+    return Bug(f"A bug in deepscem-tui: {type(error).__name__}: {error}", _report(error))
 
 
 def _from_system(error: OSError) -> EngineError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import unicodedata
 from collections.abc import Iterable
 from typing import Any
@@ -18,6 +19,22 @@ def sizes(values: Iterable[Any]) -> str:
 def counted(count: int, noun: str) -> str:
     """Such as ``1 label`` or ``2 labels``."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def amount(value: float, unit: str = "") -> str:
+    """A number with its unit, such as ``1,200 slices``; with ``"B"`` bytes, such as ``3.5 GiB``."""
+    if unit == "B":
+        power = min(4, int(math.log(max(value, 1), 1024)))
+        return f"{value / 1024**power:.{0 if power == 0 else 1}f} {('B', 'KiB', 'MiB', 'GiB', 'TiB')[power]}"
+    number = f"{value:,.0f}" if value >= 100 or float(value).is_integer() else f"{value:.3g}"
+    return f"{number} {unit}".rstrip()
+
+
+def duration(seconds: float) -> str:
+    """A time such as ``12 s``, ``3 min 05 s`` or ``2 h 07 min``."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
 
 
 def listed(names: Iterable[str]) -> str:

@@ -1,0 +1,340 @@
+"""The Textual application: modes, keys, themes, signals, quitting. What is done lies in the engine, how in `jobs`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, ClassVar
+
+from textual.app import App, SystemCommand
+from textual.binding import Binding, BindingType
+from textual.driver import Driver
+from textual.screen import Screen
+from textual.signal import Signal
+from textual.timer import Timer
+
+from deepscem_tui.characters import choose_pictures
+from deepscem_tui.engine import actions, runs
+from deepscem_tui.engine.parameters import Parameters
+from deepscem_tui.jobs import Detached, Job, Jobs, detached_words, start_detached
+from deepscem_tui.settings import Settings
+from deepscem_tui.themes import THEMES
+
+SCREENS: Mapping[str, tuple[str, str]] = {  # mode: its key and title
+    "datasets": ("f2", "Data sets"),
+    "models": ("f3", "Models"),
+    "training": ("f4", "Training"),
+    "prediction": ("f5", "Prediction"),
+    "evaluation": ("f6", "Evaluation"),
+    "runs": ("f7", "Runs"),
+}
+_QUICK_SECONDS = 3.0  # after this long a result no longer opens by itself: its owner does something else by now
+
+
+def _screen(mode: str) -> Callable[[], Screen[Any]]:
+    """What makes a mode's screen; its module is imported when it is shown first."""
+
+    def make() -> Screen[Any]:
+        from importlib import import_module
+
+        module = import_module(f"deepscem_tui.screens.{mode}")
+        made = getattr(module, f"{mode.capitalize()}Screen")()
+        assert isinstance(made, Screen)
+        return made
+
+    return make
+
+
+class DeepscemApp(App[int]):
+    """The terminal application on one folder.
+
+    Args:
+        folder: Whose data sets, models and runs are shown; files made are put there.
+        runs_folder: Where runs are kept.
+        settings: Preferences of the user.
+        ascii_only: Whether the terminal shows ASCII characters only.
+        driver_class: Textual's driver.
+    """
+
+    TITLE = "deepscem-tui"
+    CSS_PATH = "app.tcss"
+    ENABLE_COMMAND_PALETTE = True
+    HELP = "Keys of the focused part are listed below. **F2** to **F7** switch screens, **ctrl+p** finds any action."
+    MODES: ClassVar[dict[str, str | Callable[[], Screen[Any]]]] = {mode: _screen(mode) for mode in SCREENS}
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("f1", "help", "Help", tooltip="Explain the focused part and list its keys", priority=True),
+        *(
+            Binding(key, f"switch_mode('{mode}')", title, show=False, id=f"mode.{mode}", priority=True)
+            for mode, (key, title) in SCREENS.items()
+        ),
+        Binding("f8", "jobs", "Jobs", show=False, tooltip="What is being done, waits, or is over", priority=True),
+        Binding("ctrl+q", "quit", "Quit", show=False, priority=True),
+    ]
+
+    def __init__(
+        self,
+        folder: Path | None = None,
+        runs_folder: Path | None = None,
+        settings: Settings | None = None,
+        ascii_only: bool = False,
+        driver_class: type[Driver] | None = None,
+    ) -> None:
+        super().__init__(driver_class=driver_class)
+        self.folder = folder or Path()
+        self.runs_folder = runs_folder or runs.default_folder()
+        self.settings = settings or Settings.load()
+        self.ascii_only = ascii_only
+        self.jobs = Jobs(ended=self._ended_in_its_thread)
+        self.job_ended: Signal[Job] = Signal(self, "job ended")
+        self.open_datasets: list[Path] = []  # opened by the user from anywhere; safe mode compares with them
+        self._leaving = False
+        self._waiting: Timer | None = None
+        for theme in THEMES:
+            self.register_theme(theme)
+        self.theme = self.settings.theme if self.settings.theme in self.available_themes else Settings().theme
+
+    @property
+    def pictures(self) -> str:
+        """How slices are drawn here: ``blocks`` or ``ascii``."""
+        return choose_pictures(self.settings.pictures, self.ascii_only, self.console.color_system, self.no_color)
+
+    # -------------------------------------------------------------------------------------------- starting
+
+    async def on_mount(self) -> None:
+        self.theme_changed_signal.subscribe(self, self._keep_theme)
+        self._watch_signals()
+        await self.switch_mode("datasets")
+
+    def _keep_theme(self, theme: Any) -> None:
+        if theme.name != self.settings.theme:
+            self.settings.theme = theme.name
+            self.settings.save()
+
+    def get_system_commands(self, screen: Screen[Any]) -> Iterator[SystemCommand]:
+        """The palette: every screen, every action, every setting."""
+        for mode, (key, title) in SCREENS.items():
+            yield SystemCommand(title, f"Show the screen ({key.upper()})", lambda mode=mode: self.switch_mode(mode))
+        for action in actions.ACTIONS.values():
+            first = action.help.splitlines()[0]
+            yield SystemCommand(action.name, first, lambda name=action.name: self.ask(name))
+        yield SystemCommand("Jobs", "What is being done, waits, or is over (F8)", self.action_jobs)
+        yield SystemCommand(
+            f"Switch safe mode {'off' if self.settings.safe_mode else 'on'}",
+            "Safe mode refuses data sets and models whose numbers of labels differ",
+            self.toggle_safe_mode,
+        )
+        yield SystemCommand(
+            f"Switch the bell {'off' if self.settings.bell else 'on'}", "It rings when a job ends", self.toggle_bell
+        )
+        for style, words in (("auto", "as the terminal allows"), ("blocks", "half blocks"), ("ascii", "characters")):
+            yield SystemCommand(
+                f"Draw slices: {words}", "How slices are drawn", lambda style=style: self.draw_slices(style)
+            )
+        yield from super().get_system_commands(screen)
+
+    # -------------------------------------------------------------------------------------------- doing
+
+    def ask(self, name: str, values: Mapping[str, Any] | None = None, hidden: tuple[str, ...] = ()) -> None:
+        """Open the form of an action in a dialog, and carry the action out when it is sent.
+
+        Args:
+            values: What the form shows at first, besides what was typed last time.
+            hidden: Parameters that are settled by ``values`` and not shown.
+        """
+        from deepscem_tui.screens.action_dialog import ActionDialog
+
+        action = actions.ACTIONS[name]
+
+        def answered(answer: tuple[Parameters, bool] | None) -> None:
+            if answer is not None:
+                self.start(action, *answer)
+
+        self.push_screen(ActionDialog(action, {**(values or {})}, hidden), answered)
+
+    def start(self, action: actions.Action, parameters: Parameters, detached: bool = False) -> Job | None:
+        """Carry out an action, in a worker thread or detached."""
+        if detached:
+            self._start_detached(detached_words(action, parameters), action.name)
+            return None
+        job = self.jobs.submit(action, parameters, self.runs_folder)
+        ahead = len(self.jobs.live(job.lane)) - 1
+        if ahead:
+            self.notify(f"{job.title} waits for {ahead} other job{'s' if ahead > 1 else ''} (F8)", markup=False)
+        return job
+
+    def resume(self, folder: Path, epochs: int | None = None, detached: bool = False) -> Job | None:
+        """Go on with a run."""
+        if detached:
+            words = ["runs", "resume", str(folder.absolute()), *(["--epochs", str(epochs)] if epochs else [])]
+            self._start_detached(words, "resume")
+            return None
+        return self.jobs.resume(folder, epochs)
+
+    def _start_detached(self, words: list[str], what: str) -> None:
+        try:
+            detached = start_detached(words, self.runs_folder)
+        except OSError as error:
+            self.notify(f"{what} could not be started: {error.strerror}", severity="error", markup=False)
+            return
+        self.notify(f"{what} started detached; it appears under Runs (F7)", markup=False)
+        self._look_after(detached, what)
+
+    def _look_after(self, detached: Detached, what: str) -> None:
+        def look() -> None:
+            code = detached.process.poll()
+            if code is None:
+                return
+            timer.stop()
+            if code not in (0, 75):
+                self.notify(f"{what}: {detached.complaint}", severity="error", timeout=20, markup=False)
+            with suppress(OSError):
+                detached.output.unlink()
+
+        timer = self.set_interval(0.5, look)
+
+    # -------------------------------------------------------------------------------------------- what is over
+
+    def _ended_in_its_thread(self, job: Job) -> None:
+        with suppress(RuntimeError):  # the application is over already
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(self._job_ended, job)
+
+    def _job_ended(self, job: Job) -> None:
+        if self._leaving:
+            return
+        if self.settings.bell and job.action in ("train", "predict", "resume", "demo"):
+            self.bell()
+        quick = job.began is not None and job.ended is not None and job.ended - job.began < _QUICK_SECONDS
+        if job.result is not None and job.result.tables and quick and not job.folder:
+            from deepscem_tui.screens.result_dialog import ResultDialog
+
+            self.push_screen(ResultDialog(job))
+        elif job.result is not None:
+            self.notify(job.result.summary, markup=False)
+        elif job.error is not None:
+            bad = job.state == "failed"
+            hint = job.error.hint if bad else ""
+            text = f"{job.error.what}. {hint}" if hint else job.error.what
+            self.notify(text, title=job.title, severity="error" if bad else "information", timeout=20, markup=False)
+        self.job_ended.publish(job)
+
+    def show_run(self, folder: Path) -> None:
+        """Show a run's live view on the screen of runs."""
+        from deepscem_tui.screens.runs import RunsScreen
+
+        self.switch_mode("runs")
+        screen = self.screen_stack[0]
+        if isinstance(screen, RunsScreen):
+            screen.show_run(folder)
+
+    # -------------------------------------------------------------------------------------------- keys
+
+    def action_help(self) -> None:
+        """Show or hide the panel that explains the focused part."""
+        if self.screen.query("HelpPanel"):
+            self.action_hide_help_panel()
+        else:
+            self.action_show_help_panel()
+
+    def action_jobs(self) -> None:
+        """Show what is being done."""
+        from deepscem_tui.screens.jobs import JobsScreen
+
+        if not isinstance(self.screen, JobsScreen):
+            self.push_screen(JobsScreen())
+
+    def toggle_safe_mode(self) -> None:
+        """Switch safe mode, and keep the choice."""
+        self.settings.safe_mode = not self.settings.safe_mode
+        self.settings.save()
+        self.notify(f"Safe mode is {'on' if self.settings.safe_mode else 'off'}")
+
+    def toggle_bell(self) -> None:
+        """Switch the bell, and keep the choice."""
+        self.settings.bell = not self.settings.bell
+        self.settings.save()
+        self.notify(f"The bell is {'on' if self.settings.bell else 'off'}")
+
+    def draw_slices(self, style: Any) -> None:
+        """Choose how slices are drawn, and keep the choice."""
+        self.settings.pictures = style
+        self.settings.save()
+        for screen in self.screen_stack:
+            screen.refresh(recompose=False)
+
+    # -------------------------------------------------------------------------------------------- leaving
+
+    async def action_quit(self) -> None:
+        """Leave, after asking what shall become of what is being done."""
+        live = self.jobs.live()
+        if not live:
+            self.exit(0)
+            return
+        from deepscem_tui.screens.quit import QuitDialog
+
+        if not isinstance(self.screen, QuitDialog):
+            self.push_screen(QuitDialog(live))
+
+    def leave(self, reason: str) -> None:
+        """Ask every job to save its state and end; leave when they have."""
+        if self._leaving:
+            return
+        self._leaving = True
+        self.jobs.stop_all(reason)
+        self.leave_when_done()
+
+    def leave_when_done(self) -> None:
+        """Leave as soon as no job is left; :meth:`stay` takes it back."""
+        if self._waiting is None:
+            self._waiting = self.set_interval(0.1, self._leave_if_done)
+
+    def stay(self) -> None:
+        """Do not leave when the jobs are done."""
+        if self._waiting is not None and not self._leaving:
+            self._waiting.stop()
+            self._waiting = None
+
+    def _leave_if_done(self) -> None:
+        if not self.jobs.live():
+            self.exit(75 if any(job.state == "stopped" for job in self.jobs.all) else 0)
+
+    def _watch_signals(self) -> None:
+        """Signals through the event loop, so that jobs are saved and the terminal is put in order."""
+        loop = asyncio.get_running_loop()
+        for name in ("SIGTERM", "SIGHUP", "SIGINT", "SIGUSR1"):
+            number = getattr(signal, name, None)
+            if number is not None and signal.getsignal(number) != signal.SIG_IGN:
+                with suppress(NotImplementedError, RuntimeError, ValueError):  # Windows; tests in other threads
+                    loop.add_signal_handler(number, self.leave, f"{name} received")
+
+    def terminal_gone(self) -> None:
+        """The terminal cannot be read any more; called from the driver's thread."""
+        with suppress(RuntimeError):
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(self.leave, "the terminal is gone")
+
+
+def run(folder: Path | None = None, runs_folder: Path | None = None) -> int:
+    """Show the application until its user leaves, and give the exit status."""
+    from deepscem_tui.characters import is_utf8
+    from deepscem_tui.settings import log_file
+    from deepscem_tui.terminal import driver_on, own_terminal
+
+    ascii_only = not is_utf8()
+    with own_terminal(log_file(), ascii_only) as terminal:
+        app: DeepscemApp | None = None
+
+        def gone() -> None:
+            if app is not None:
+                app.terminal_gone()
+
+        app = DeepscemApp(folder, runs_folder, ascii_only=ascii_only, driver_class=driver_on(terminal, gone))
+        value = app.run()
+        status = app.return_code or value or 0
+        if app.jobs.live():  # left at once, as was chosen: their threads would keep the process
+            os._exit(status)
+    return status

@@ -1,0 +1,130 @@
+"""What the screens have in common: the bar of screens above, the bar of jobs and the keys below."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, ClassVar
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.events import Click
+from textual.screen import Screen
+from textual.widgets import Footer, Static
+
+from deepscem_tui.console import safe
+from deepscem_tui.engine import words
+from deepscem_tui.jobs import Job
+
+if TYPE_CHECKING:
+    from deepscem_tui.app import DeepscemApp
+
+_POLL_SECONDS = 0.25
+_BAR = 16
+
+
+class WorkScreen(Screen[None]):
+    """A screen of the application; subclasses give its content.
+
+    Args (class variables):
+        MODE: Its name in :data:`deepscem_tui.app.SCREENS`.
+    """
+
+    MODE: ClassVar[str]
+    app: DeepscemApp
+
+    def compose(self) -> ComposeResult:
+        yield ModeBar(self.MODE)
+        yield from self.compose_content()
+        yield JobBar()
+        yield Footer()
+
+    def compose_content(self) -> ComposeResult:
+        """The widgets between the bars."""
+        raise NotImplementedError
+
+
+class ModeBar(Static):
+    """The screens with their keys, the present one marked; a click switches."""
+
+    app: DeepscemApp
+    can_focus = False
+
+    def __init__(self, mode: str) -> None:
+        super().__init__(markup=False)
+        self._mode = mode
+
+    def on_mount(self) -> None:
+        self._draw()
+
+    def on_resize(self) -> None:
+        self._draw()
+
+    def on_click(self, event: Click) -> None:
+        for mode, start, stop in self._places:
+            if start <= event.x < stop:
+                self.app.switch_mode(mode)
+
+    def _draw(self) -> None:
+        from deepscem_tui.app import SCREENS
+
+        text = Text(no_wrap=True, overflow="ellipsis")
+        self._places: list[tuple[str, int, int]] = []
+        short = self.size.width < 78
+        for mode, (key, title) in SCREENS.items():
+            start = len(text)
+            label = f" {key.upper()} {title.split()[0][:5] if short else title} "
+            text.append(label, "reverse bold" if mode == self._mode else "")
+            self._places.append((mode, start, len(text)))
+        self.update(text)
+
+
+class JobBar(Static):
+    """One line about the job in hand; away while there is none."""
+
+    app: DeepscemApp
+    can_focus = False
+
+    def __init__(self) -> None:
+        super().__init__(markup=False)
+        self._shown = ""
+
+    def on_mount(self) -> None:
+        self.display = False
+        self.set_interval(_POLL_SECONDS, self._look)
+
+    def on_click(self) -> None:
+        self.app.action_jobs()
+
+    def _look(self) -> None:
+        live = self.app.jobs.live()
+        self.display = bool(live)
+        if live and self.screen.is_current:
+            line = job_line(live, time.monotonic())
+            if line != self._shown:
+                self._shown = line
+                self.update(line)
+
+
+def job_line(live: list[Job], now: float) -> str:
+    """The job in hand in one line: what, how far, time left, and how many wait."""
+    at_work = [job for job in live if job.state != "queued"]
+    job = (at_work or live)[0]
+    parts = [f"● {safe(job.title)}", described(job, now)]
+    others = len(live) - 1
+    if others:
+        parts.append(f"+{others} more")
+    return "  ".join(part for part in parts if part) + "  (F8)"
+
+
+def described(job: Job, now: float) -> str:
+    """How far a job is, in words."""
+    if job.state == "stopping":
+        return "stopping: what is in hand is saved first"
+    progress = job.progress
+    if job.state != "running" or progress is None:
+        last = job.messages[-1] if job.messages and job.live else ""
+        return safe(last.strip().splitlines()[0]) if last.strip() else job.state
+    filled = round(_BAR * progress.share)
+    text = f"{safe(progress.task)} {'━' * filled}{'╌' * (_BAR - filled)} {100 * progress.share:.0f} %"
+    left = progress.seconds_left(now)
+    return f"{text}  {words.duration(left)} left" if left is not None and progress.share < 1 else text

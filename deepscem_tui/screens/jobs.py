@@ -1,0 +1,106 @@
+"""The jobs of this application: what is being done, what waits, what is over and how it ended."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.screen import ModalScreen
+from textual.widgets import DataTable, Footer, RichLog, Static
+
+from deepscem_tui.console import safe
+from deepscem_tui.jobs import Job
+from deepscem_tui.screens.base import described
+from deepscem_tui.screens.result_dialog import ResultDialog
+
+if TYPE_CHECKING:
+    from deepscem_tui.app import DeepscemApp
+
+_POLL_SECONDS = 0.5
+
+
+class JobsScreen(ModalScreen[None]):
+    """Lists the jobs; the chosen one's messages are below."""
+
+    app: DeepscemApp
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,f8", "leave", "Close"),
+        Binding("x", "stop", "Stop", tooltip="Save its state and end it; one that waits is cancelled"),
+        Binding("enter", "open", "Show", tooltip="Its run, or its result", priority=True),
+    ]
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="dialog wide"):
+            yield Static("Jobs of this application: one at a time in each lane, the others wait", classes="title")
+            yield DataTable(cursor_type="row", zebra_stripes=True)
+            yield RichLog(wrap=True, markup=False, highlight=False)
+        yield Footer()
+
+    def on_mount(self) -> None:
+        table: DataTable[str] = self.query_one(DataTable)
+        for key, label in (("number", "#"), ("title", "Job"), ("lane", "Lane"), ("state", "State")):
+            table.add_column(label, key=key)
+        self._said: tuple[int, int] = (0, 0)
+        self._look()
+        self.set_interval(_POLL_SECONDS, self._look)
+        table.focus()
+
+    def _look(self) -> None:
+        table: DataTable[str] = self.query_one(DataTable)
+        now = time.monotonic()
+        for job in self.app.jobs.all:
+            key, state = str(job.number), described(job, now) if job.live else job.state
+            if key in table.rows:
+                table.update_cell(key, "state", state, update_width=True)
+            else:
+                table.add_row(key, safe(job.title), job.lane, state, key=key)
+                table.move_cursor(row=table.row_count - 1)
+        self._tell()
+
+    def _tell(self) -> None:
+        """The messages of the chosen job, when there are new ones."""
+        job, log = self._chosen(), self.query_one(RichLog)
+        if job is None:
+            return
+        lines = list(job.messages)
+        end = job.error or (job.result.summary if job.result else None)
+        lines += [str(end)] if end else []
+        if (job.number, len(lines)) != self._said:
+            self._said = (job.number, len(lines))
+            log.clear()
+            for line in lines:
+                log.write(safe(line))
+
+    def on_data_table_row_highlighted(self) -> None:
+        self._tell()
+
+    def _chosen(self) -> Job | None:
+        jobs, row = self.app.jobs.all, self.query_one(DataTable).cursor_row
+        return jobs[row] if 0 <= row < len(jobs) else None
+
+    def action_stop(self) -> None:
+        """Stop the chosen job."""
+        job = self._chosen()
+        if job is None or not job.live:
+            self.app.notify("There is nothing to stop")
+        else:
+            self.app.jobs.stop(job)
+            self._look()
+
+    def action_open(self) -> None:
+        """Show the chosen job's run, or its result."""
+        job = self._chosen()
+        if job is None:
+            return
+        if job.folder is not None:
+            self.dismiss()
+            self.app.show_run(job.folder)
+        elif job.result is not None:
+            self.app.push_screen(ResultDialog(job))
+
+    def action_leave(self) -> None:
+        """Close."""
+        self.dismiss()

@@ -1,0 +1,63 @@
+"""What shall become of the jobs when the application is left."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.screen import ModalScreen
+from textual.widgets import Footer, OptionList, Static
+from textual.widgets.option_list import Option
+
+from deepscem_tui.console import safe
+from deepscem_tui.jobs import Job
+
+if TYPE_CHECKING:
+    from deepscem_tui.app import DeepscemApp
+
+
+class QuitDialog(ModalScreen[None]):
+    """Asks whether jobs are stopped and saved, waited for, or gone on with."""
+
+    app: DeepscemApp
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,c", "choose('cancel')", "Stay"),
+        Binding("s", "choose('stop')", "Stop and save"),
+        Binding("w", "choose('wait')", "Wait"),
+    ]
+
+    def __init__(self, live: list[Job]) -> None:
+        super().__init__()
+        self._live = live
+
+    def compose(self) -> ComposeResult:
+        jobs = "\n".join(f"  {safe(job.title)} ({job.state})" for job in self._live[:6])
+        more = f"\n  and {len(self._live) - 6} more" if len(self._live) > 6 else ""
+        with Vertical(classes="dialog"):
+            yield Static(f"Still to do:\n{jobs}{more}", markup=False)
+            yield OptionList(
+                Option("s  Stop and save, then quit: `runs resume` goes on later", id="stop"),
+                Option("w  Wait until everything is done, then quit", id="wait"),
+                Option("c  Stay here", id="cancel"),
+            )
+        yield Footer()
+
+    def on_mount(self) -> None:
+        self.query_one(OptionList).focus()
+
+    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
+        self.action_choose(event.option.id or "cancel")
+
+    def action_choose(self, choice: str) -> None:
+        """Do what was chosen."""
+        self.dismiss()
+        if choice == "stop":
+            self.app.notify("Stopping: what is in hand is saved, then the application ends", timeout=60)
+            self.app.leave("the application is left")
+        elif choice == "wait":
+            self.app.notify("The application ends when everything is done; ctrl+q again to choose anew", timeout=60)
+            self.app.leave_when_done()
+        else:
+            self.app.stay()

@@ -1,0 +1,44 @@
+"""The result of an action: its tables and its summary, to be read at leisure."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import VerticalScroll
+from textual.screen import ModalScreen
+from textual.widgets import DataTable, Footer, Static
+
+from deepscem_tui.console import cell, safe
+from deepscem_tui.jobs import Job
+
+
+class ResultDialog(ModalScreen[None]):
+    """Shows what an action gave back, until it is left."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,enter,q", "leave", "Close")]
+
+    def __init__(self, job: Job) -> None:
+        super().__init__()
+        self._job = job
+
+    def compose(self) -> ComposeResult:
+        result = self._job.result
+        assert result is not None
+        with VerticalScroll(classes="dialog wide"):
+            yield Static(safe(self._job.title), markup=False, classes="title")
+            for text in self._job.warnings:
+                yield Static(f"! {safe(text)}", markup=False, classes="warning")
+            for table in result.tables:
+                grid: DataTable[str] = DataTable(cursor_type="row", zebra_stripes=True)
+                grid.add_columns(*(safe(column) for column in table.columns))
+                for row in table.rows:
+                    grid.add_row(*(safe(cell(value, table.missing)) for value in row))
+                yield grid
+            yield Static(safe(result.summary), markup=False)
+        yield Footer()
+
+    def action_leave(self) -> None:
+        """Close."""
+        self.dismiss()
