@@ -9,7 +9,7 @@ import typer
 
 from deepscem_tui.action_commands import Json, Quiet, RunsDir
 from deepscem_tui.console import Console
-from deepscem_tui.engine import runs
+from deepscem_tui.engine import runs, watching
 from deepscem_tui.engine.results import Result, Table
 from deepscem_tui.engine.stop import Stop
 from deepscem_tui.outcome import carry_out
@@ -71,7 +71,7 @@ def watch(run: _Run = "latest", runs_dir: RunsDir = None, json: Json = False, qu
     def work(stop: Stop) -> Result:
         folder = runs.locate(run, runs_dir or runs.default_folder())
         runs.read(folder)
-        for event in runs.follow(folder, stop):
+        for event in watching.follow(folder, stop):
             if event["type"] == "progress":
                 console.progress(*(event[key] for key in ("task", "done", "total", "unit", "note")))
             elif event["type"] == "message":

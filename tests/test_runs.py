@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from pydantic import Field
 
-from deepscem_tui.engine import actions, native_output, runs
+from deepscem_tui.engine import actions, native_output, runs, watching
 from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.errors import DataError, RunError, Stopped
@@ -193,7 +193,7 @@ def test_a_run_is_found_by_path_name_part_and_age(tmp_path: Path) -> None:
 
 def test_following_ends_when_the_run_has(tmp_path: Path) -> None:
     perform(tmp_path)
-    kinds = [event["type"] for event in runs.follow(only_run(tmp_path), Stop(), seconds=0.01)]
+    kinds = [event["type"] for event in watching.follow(only_run(tmp_path), Stop(), seconds=0.01)]
     assert kinds[-1] == "finished"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 
@@ -10,6 +11,9 @@ class Reporter:
 
     Methods may be called from the thread that carries out the action only.
     """
+
+    def began(self, folder: Path) -> None:
+        """The run's folder is made: whoever carries out the action can watch it from now on."""
 
     def message(self, text: str) -> None:
         """Say in one line what is being done, or was found."""

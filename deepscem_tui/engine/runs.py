@@ -33,15 +33,16 @@ from typing import Any
 import psutil
 
 from deepscem_tui import __version__
-from deepscem_tui.engine import actions, native_output
+from deepscem_tui.engine import actions, native_output, words
 from deepscem_tui.engine.context import Context
-from deepscem_tui.engine.errors import RunError, Stopped
+from deepscem_tui.engine.errors import ParameterError, RunError, Stopped
 from deepscem_tui.engine.files import write_text
 from deepscem_tui.engine.lock import Holder, locked
 from deepscem_tui.engine.parameters import Parameters
 from deepscem_tui.engine.reporting import Reporter
 from deepscem_tui.engine.results import Result, finite
 from deepscem_tui.engine.stop import Stop
+from deepscem_tui.engine.usage import Meter
 
 HEARTBEAT_SECONDS = 5.0
 DEAD_AFTER_SECONDS = 60.0  # on another node, where its process cannot be looked up; several heartbeats and a slow NFS
@@ -90,52 +91,85 @@ def _say_loading(report: Reporter) -> None:
         report.message("Loading TensorFlow")
 
 
-def resume(folder: Path, report: Reporter, stop: Stop) -> Result:
-    """Go on with a run that was stopped, failed or killed.
+def resume(folder: Path, report: Reporter, stop: Stop, epochs: int | None = None, overwrite: bool = False) -> Result:
+    """Go on with a run that was stopped, failed or killed; with more epochs also with a training that has finished.
+
+    Args:
+        epochs: How many a training is to have in all from now on.
+        overwrite: Whether a training that has finished may replace its result where another has written it since.
 
     Raises:
         RunError: if the run is alive, has finished, or its folder cannot be read.
+        ParameterError: for epochs that the run has no use for.
         LockedError: if another process resumes it at this moment.
         EngineError: as the action says.
     """
     with locked(folder / "run.json", 0):  # two may try at once
-        return _resume(folder, report, stop)
+        return _resume(folder, report, stop, epochs, overwrite)
 
 
-def _resume(folder: Path, report: Reporter, stop: Stop) -> Result:
+def _resume(folder: Path, report: Reporter, stop: Stop, epochs: int | None, overwrite: bool) -> Result:
     run = read(folder)
-    if run.state in ("running", "finished"):
-        raise RunError(f"{folder} is {run.state}", "Only a run that was stopped, failed or died can be resumed.")
+    if run.state == "running":
+        raise RunError(f"{folder} is running", "Ask it to stop first: deepscem-tui runs stop")
+    if run.state == "finished" and epochs is None:
+        hint = "A training goes on with --epochs N, the number of epochs in all."
+        raise RunError(f"{folder} is finished", hint if "epochs" in run.parameters else "")
     action = actions.ACTIONS.get(run.action)
     if action is None:
         raise RunError(f"{folder} was made by an action {run.action!r} that this version does not have")
+    changes: dict[str, Any] = {}
+    if epochs is not None:
+        _check_epochs(run, epochs)
+        changes["epochs"] = epochs
+    if run.state == "finished" or overwrite:  # that the first run might replace a file says nothing about now
+        changes["overwrite"] = overwrite
     for item in run.inputs:
         path = Path(item["path"])
         if not path.is_file() or (path.stat().st_size, path.stat().st_mtime) != (item["size"], item["mtime"]):
             report.warning(f"{path} is not what it was when the run began")
-    parameters = actions.build(action, run.parameters)
+    parameters = actions.build(action, run.parameters | changes)
     paths = {name: run.working_folder / value for name, value in parameters if isinstance(value, Path)}
-    return _carry_out_in(folder, action, parameters.model_copy(update=paths), report, stop)
+    return _carry_out_in(folder, action, parameters.model_copy(update=paths), report, stop, run)
 
 
-def _carry_out_in(folder: Path, action: actions.Action, parameters: Parameters, report: Reporter, stop: Stop) -> Result:
-    resumed = (folder / "run.json").exists()
+def _check_epochs(run: RunState, epochs: int) -> None:
+    if "epochs" not in run.parameters:
+        raise ParameterError(f"{run.folder} is no training: --epochs means nothing to it", "Leave --epochs out.")
+    done = run.epoch["epoch"] if run.epoch else 0
+    if epochs <= done:
+        has = words.counted(done, "epoch")
+        raise ParameterError(f"{run.folder} has {has} already", f"Give --epochs more than {done}.")
+
+
+def _carry_out_in(
+    folder: Path,
+    action: actions.Action,
+    parameters: Parameters,
+    report: Reporter,
+    stop: Stop,
+    before: RunState | None = None,
+) -> Result:
+    """Carry out an action in its folder; ``before`` is what a run was that is resumed."""
+    described = (folder / "run.json").read_text(encoding="utf-8") if before else ""
     (folder / "stop").unlink(missing_ok=True)
     write_text(folder / "run.json", json.dumps(_description(action, parameters), indent=2, ensure_ascii=False) + "\n")
+    report.began(folder)
     recorder = Recorder(folder, report)
-    if resumed:
+    if before:
         recorder.event("resumed")
-    with native_output.kept_in(folder / "log.txt"), _heartbeat(folder, stop):
+    with native_output.kept_in(folder / "log.txt"), _heartbeat(folder, stop, recorder):
         try:
             result = action.carry_out(parameters, Context(recorder, stop, folder))
         except BaseException as error:
-            if not recorder.started and not resumed:
-                recorder.close()
-                _remove(folder)
-            else:
+            if recorder.started:
                 kind = "stopped" if isinstance(error, Stopped) else "failed"
                 recorder.event(kind, error=str(error) or type(error).__name__)
-                recorder.close()
+            elif before:
+                _put_back(recorder, before, described, error)
+            recorder.close()
+            if not recorder.started and not before:
+                _remove(folder)
             if isinstance(error, Stopped) and not error.hint:
                 resume_with = shlex.join(["deepscem-tui", "runs", "resume", str(folder)])
                 raise Stopped(error.what, f"Go on with: {resume_with}") from None
@@ -143,6 +177,14 @@ def _carry_out_in(folder: Path, action: actions.Action, parameters: Parameters, 
         recorder.event("finished", result=result.as_json())
         recorder.close()
     return replace(result, facts={**result.facts, "run": str(folder)})
+
+
+def _put_back(recorder: Recorder, before: RunState, described: str, error: BaseException) -> None:
+    """A resume was refused before it did anything: the run is again what it was."""
+    write_text(before.folder / "run.json", described)
+    recorder.message(f"Not resumed: {error}")
+    if before.end:
+        recorder.event(**{("kind" if key == "type" else key): value for key, value in before.end.items() if key != "t"})
 
 
 class Recorder(Reporter):
@@ -156,6 +198,7 @@ class Recorder(Reporter):
             self._events.seek(-1, os.SEEK_END)
             if self._events.read(1) != b"\n":  # torn by a kill
                 self._events.write(b"\n")
+        self._writing = threading.Lock()  # the heartbeat writes too
         self._last_progress = 0.0
         self.started = False
 
@@ -181,13 +224,21 @@ class Recorder(Reporter):
             self._append_metrics(facts)
         self._inner.event(kind, **facts)
 
+    def usage(self, **facts: Any) -> None:
+        """Record what the run takes of its machine; from any thread, and not passed on."""
+        if self.started:
+            self._append("usage", facts)
+
     def close(self) -> None:
-        self._events.close()
+        with self._writing:
+            self._events.close()
 
     def _append(self, kind: str, facts: Mapping[str, Any]) -> None:
         event = finite({"t": round(time.time(), 3), "type": kind, **facts})
         line = json.dumps(event, ensure_ascii=False, default=str) + "\n"
-        self._events.write(line.encode("utf-8", "backslashreplace"))
+        with self._writing:
+            if not self._events.closed:
+                self._events.write(line.encode("utf-8", "backslashreplace"))
 
     def _append_metrics(self, facts: Mapping[str, Any]) -> None:
         path = self._folder / "metrics.csv"
@@ -200,17 +251,19 @@ class Recorder(Reporter):
 
 
 @contextmanager
-def _heartbeat(folder: Path, stop: Stop) -> Iterator[None]:
-    """Touch the heartbeat file, and look every second whether somebody asks for a stop."""
+def _heartbeat(folder: Path, stop: Stop, recorder: Recorder) -> Iterator[None]:
+    """Touch the heartbeat file, measure, and look every second whether somebody asks for a stop."""
     ended = threading.Event()
+    meter = Meter()
 
     def beat() -> None:
         last = float("-inf")
         while not ended.wait(0.0 if last < 0 else 1.0):
             with suppress(OSError):  # a full disk or a lost server must not end the run
                 if time.monotonic() - last >= HEARTBEAT_SECONDS:
-                    (folder / "heartbeat").touch()
                     last = time.monotonic()
+                    (folder / "heartbeat").touch()
+                    recorder.usage(**meter.measure())
                 if (folder / "stop").exists():
                     stop.request("asked through the run folder")
 
@@ -303,6 +356,7 @@ class RunState:
     inputs: list[dict[str, Any]]
     host: str
     pid: int
+    pid_started: float
     state: str
     began: float
     latest: float
@@ -322,8 +376,8 @@ def read(folder: Path) -> RunState:
         facts = {key: description[key] for key in ("action", "parameters", "command", "host", "pid")}
         facts["inputs"] = description.get("inputs", [])
         facts["working_folder"] = Path(description["working_folder"])
-        pid_started = float(description["pid_started"])
-        alive = _alive(folder, str(facts["host"]), int(facts["pid"]), pid_started)
+        facts["pid_started"] = float(description["pid_started"])
+        alive = _alive(folder, str(facts["host"]), int(facts["pid"]), facts["pid_started"])
     except FileNotFoundError:
         raise RunError(f"{folder} is not a run folder: it has no run.json", "See: deepscem-tui runs list") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -391,45 +445,77 @@ def ask_to_stop(folder: Path) -> RunState:
     return run
 
 
+def stop_now(folder: Path, seconds: float = 10.0) -> RunState:
+    """End a run without waiting for what it has in hand: its process is asked to stop, and killed if it does not.
+
+    It may end in time, with everything saved; if not, what came since its last checkpoint is lost.
+
+    Args:
+        seconds: To wait before it is killed.
+
+    Returns:
+        The run after its end.
+
+    Raises:
+        RunError: if it is not running, or its process is not one of this host's, or this process itself.
+    """
+    run = read(folder)
+    if run.state != "running":
+        raise RunError(f"{folder} is not running: it is {run.state}")
+    ask = f"Ask it to stop instead: {shlex.join(['deepscem-tui', 'runs', 'stop', str(folder)])}"
+    if run.host != socket.gethostname():
+        raise RunError(f"{folder} runs on {run.host}, and only there it can be ended at once", ask)
+    if run.pid == os.getpid():
+        raise RunError(f"{folder} runs in this very process", ask)
+    try:
+        process = psutil.Process(run.pid)  # which looks at the time of its start again before each signal
+        if not process_alive(run.host, run.pid, run.pid_started):
+            raise RunError(f"{folder} has ended just now")
+        _end(process, seconds)
+    except psutil.NoSuchProcess:
+        pass
+    except psutil.AccessDenied:
+        raise RunError(f"Process {run.pid} of {folder} belongs to another user", ask) from None
+    return read(folder)
+
+
+def _end(process: psutil.Process, seconds: float) -> None:
+    children = process.children(recursive=True)
+    process.terminate()
+    try:
+        process.wait(seconds)
+    except psutil.TimeoutExpired:
+        for one in (process, *children):
+            with suppress(psutil.NoSuchProcess):
+                one.kill()
+        psutil.wait_procs([process], timeout=seconds)
+
+
 def events(folder: Path) -> list[dict[str, Any]]:
     """The events of a run so far; a line that is still being written, or is none of ours, is left out."""
-    return _events_from(folder / "events.jsonl", 0)[0]
-
-
-def _events_from(path: Path, position: int) -> tuple[list[dict[str, Any]], int]:
-    """The events from a position of the file on, and the position behind the last complete line."""
     try:
-        with path.open("rb") as file:
-            file.seek(position)
-            content = file.read()
+        content = (folder / "events.jsonl").read_bytes()
     except OSError:  # not there yet, or a file server that is not reached
-        return [], position
-    complete = content[: content.rfind(b"\n") + 1]
+        return []
     found = []
-    for line in complete.splitlines():
+    for line in content[: content.rfind(b"\n") + 1].splitlines():
         with suppress(ValueError):
             event = json.loads(line)
             if isinstance(event, dict) and isinstance(event.get("t"), (int, float)):
                 found.append(event)
-    return found, position + len(complete)
+    return found
 
 
-def follow(folder: Path, stop: Stop, seconds: float = 0.3) -> Iterator[dict[str, Any]]:
-    """The events of a run, those to come too, until it has ended or died, or ``stop`` is requested."""
-    position = 0
-    while not stop.requested:
-        ended = read(folder).state != "running"  # asked first: what it wrote before its end is read below
-        found, position = _events_from(folder / "events.jsonl", position)
-        yield from found
-        if ended:
-            return
-        time.sleep(seconds)
+def process_alive(host: str, pid: int, pid_started: float) -> bool | None:
+    """Whether a run's process lives; None for one of another host, where it cannot be looked up."""
+    process = Holder(host, pid, pid_started, since=pid_started, token="")
+    return not process.dead if process.here else None
 
 
 def _alive(folder: Path, host: str, pid: int, pid_started: float) -> bool:
-    process = Holder(host, pid, pid_started, since=pid_started, token="")
-    if process.here:
-        return not process.dead
+    known = process_alive(host, pid, pid_started)
+    if known is not None:
+        return known
     try:
         return time.time() - (folder / "heartbeat").stat().st_mtime < DEAD_AFTER_SECONDS
     except OSError:
