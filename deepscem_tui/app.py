@@ -201,7 +201,7 @@ class DeepscemApp(App[int]):
     def _ended_in_its_thread(self, job: Job) -> None:
         with suppress(RuntimeError):  # the application is over already
             if self._loop is not None:
-                self._loop.call_soon_threadsafe(self._job_ended, job)
+                self._loop.call_soon_threadsafe(self.call_later, self._job_ended, job)
 
     def _job_ended(self, job: Job) -> None:
         if self._leaving:
@@ -309,13 +309,13 @@ class DeepscemApp(App[int]):
             number = getattr(signal, name, None)
             if number is not None and signal.getsignal(number) != signal.SIG_IGN:
                 with suppress(NotImplementedError, RuntimeError, ValueError):  # Windows; tests in other threads
-                    loop.add_signal_handler(number, self.leave, f"{name} received")
+                    loop.add_signal_handler(number, self.call_later, self.leave, f"{name} received")
 
     def terminal_gone(self) -> None:
         """The terminal cannot be read any more; called from the driver's thread."""
         with suppress(RuntimeError):
             if self._loop is not None:
-                self._loop.call_soon_threadsafe(self.leave, "the terminal is gone")
+                self._loop.call_soon_threadsafe(self.call_later, self.leave, "the terminal is gone")
 
 
 def run(folder: Path | None = None, runs_folder: Path | None = None) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, ClassVar
 
+from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
@@ -40,7 +41,7 @@ class JobsScreen(ModalScreen[None]):
         yield Footer()
 
     def on_mount(self) -> None:
-        table: DataTable[str] = self.query_one(DataTable)
+        table: DataTable[Text] = self.query_one(DataTable)
         for key, label in (("number", "#"), ("title", "Job"), ("lane", "Lane"), ("state", "State")):
             table.add_column(label, key=key)
         self._said: tuple[int, int] = (0, 0)
@@ -49,14 +50,14 @@ class JobsScreen(ModalScreen[None]):
         table.focus()
 
     def _look(self) -> None:
-        table: DataTable[str] = self.query_one(DataTable)
+        table: DataTable[Text] = self.query_one(DataTable)
         now = time.monotonic()
         for job in self.app.jobs.all:
             key, state = str(job.number), described(job, now) if job.live else job.state
             if key in table.rows:
-                table.update_cell(key, "state", state, update_width=True)
+                table.update_cell(key, "state", Text(state), update_width=True)
             else:
-                table.add_row(key, safe(job.title), job.lane, state, key=key)
+                table.add_row(*map(Text, (key, safe(job.title), job.lane, state)), key=key)
                 table.move_cursor(row=table.row_count - 1)
         self._tell()
 
@@ -72,7 +73,7 @@ class JobsScreen(ModalScreen[None]):
             self._said = (job.number, len(lines))
             log.clear()
             for line in lines:
-                log.write(safe(line))
+                log.write(Text(safe(line)))
 
     def on_data_table_row_highlighted(self) -> None:
         self._tell()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
@@ -31,10 +32,10 @@ class ResultDialog(ModalScreen[None]):
             for text in self._job.warnings:
                 yield Static(f"! {safe(text)}", markup=False, classes="warning")
             for table in result.tables:
-                grid: DataTable[str] = DataTable(cursor_type="row", zebra_stripes=True)
-                grid.add_columns(*(safe(column) for column in table.columns))
+                grid: DataTable[Text] = DataTable(cursor_type="row", zebra_stripes=True)
+                grid.add_columns(*(Text(safe(column)) for column in table.columns))
                 for row in table.rows:
-                    grid.add_row(*(safe(cell(value, table.missing)) for value in row))
+                    grid.add_row(*(Text(safe(cell(value, table.missing))) for value in row))
                 yield grid
             yield Static(safe(result.summary), markup=False)
         yield Footer()

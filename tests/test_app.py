@@ -1,0 +1,270 @@
+"""The application around its screens: modes, palette, help, settings, leaving, what the terminal can show."""
+
+import asyncio
+import json
+import os
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pilot import screen_text, until
+from textual.pilot import Pilot
+from textual.widgets import DataTable, HelpPanel
+
+from deepscem_tui import terminal
+from deepscem_tui.app import SCREENS, DeepscemApp
+from deepscem_tui.characters import ascii_text, choose_pictures, is_utf8
+from deepscem_tui.engine import parameters as p
+from deepscem_tui.engine.context import Context
+from deepscem_tui.engine.results import Result, Table
+from deepscem_tui.screens.jobs import JobsScreen
+from deepscem_tui.screens.quit import QuitDialog
+from deepscem_tui.screens.result_dialog import ResultDialog
+from deepscem_tui.settings import Settings, settings_file
+
+
+def driven(
+    test: Callable[[Pilot[Any], DeepscemApp], Awaitable[None]], folder: Path, size: tuple[int, int] = (80, 24)
+) -> DeepscemApp:
+    """Run the application without a terminal, and do with it what a test wants."""
+    app = DeepscemApp(folder, folder / "runs")
+
+    async def run() -> None:
+        async with app.run_test(size=size) as pilot:
+            await until(pilot, lambda: app.current_mode == "datasets", "the first screen")
+            await test(pilot, app)
+
+    asyncio.run(run())
+    return app
+
+
+@pytest.fixture
+def slow_info(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """`info` lasts until it is stopped, or its path is `quick`."""
+    said: list[str] = []
+
+    def info(parameters: p.Info, context: Context) -> Result:
+        said.append(parameters.path.name)
+        context.report.progress("Looking", 1, 4, "things")
+        while parameters.path.name != "quick":
+            context.stop.check()
+            time.sleep(0.01)
+        return Result("looked", tables=(Table("what", ("a[b]", "n"), (("x", 1),)),))
+
+    monkeypatch.setattr("deepscem_tui.engine.info.info", info)
+    return said
+
+
+def start(app: DeepscemApp, name: str) -> None:
+    from deepscem_tui.engine import actions
+
+    action = actions.ACTIONS["info"]
+    app.start(action, actions.build(action, {"path": name}))
+
+
+def test_function_keys_switch_screens(tmp_path: Path) -> None:
+    async def test(pilot: Pilot[Any], app: DeepscemApp) -> None:
+        for mode, (key, title) in SCREENS.items():
+            await pilot.press(key)
+            await until(pilot, lambda mode=mode: app.current_mode == mode)
+            assert title.split()[0] in screen_text(app).splitlines()[0]
+
+    driven(test, tmp_path)
+
+
+def test_help_opens_and_closes(tmp_path: Path) -> None:
+    async def test(pilot: Pilot[Any], app: DeepscemApp) -> None:
+        await pilot.press("f1")
+        await until(pilot, lambda: app.screen.query(HelpPanel))
+        await pilot.press("f1")
+        await until(pilot, lambda: not app.screen.query(HelpPanel))
+
+    driven(test, tmp_path)
+
+
+def test_the_palette_has_every_action_screen_and_setting(tmp_path: Path) -> None:
+    from deepscem_tui.engine.actions import ACTIONS
+
+    async def test(pilot: Pilot[Any], app: DeepscemApp) -> None:
+        titles = {command.title for command in app.get_system_commands(app.screen)}
+        assert set(ACTIONS) <= titles
+        assert {title for _, title in SCREENS.values()} <= titles
+        assert {"Switch safe mode off", "Switch the bell off", "Theme", "Jobs"} <= titles
+
+    driven(test, tmp_path)
+
+
+def test_settings_are_kept_and_damage_is_forgiven(tmp_path: Path) -> None:
+    async def test(pilot: Pilot[Any], app: DeepscemApp) -> None:
+        app.toggle_safe_mode()
+        app.theme = "high-contrast"
+        await pilot.pause()
+
+    driven(test, tmp_path)
+    assert json.loads(settings_file().read_text())["safe_mode"] is False
+    assert Settings.load().theme == "high-contrast"
+    settings_file().write_text('{"theme": "no such theme", "safe_mode": true}')
+    assert DeepscemApp(tmp_path).theme == Settings().theme
+    settings_file().write_text("{ torn")
+    assert Settings.load() == Settings()
+
+
+def test_quitting_with_nothing_to_do_quits(tmp_path: Path) -> None:
+    async def test(pilot: Pilot[Any], app: DeepscemApp) -> None:
+        await pilot.press("ctrl+q")
+        await until(pilot, lambda: app.return_value == 0)
+
+    driven(test, tmp_path)
+
+
+@pytest.mark.parametrize(("key", "stays"), [("c", True), ("escape", True), ("s", False)])
+def test_quitting_asks_what_becomes_of_a_job(tmp_path: Path, slow_info: list[str], key: str, stays: bool) -> None:
+    async def test(pilot: Pilot[Any], app: DeepscemApp) -> None:
+        start(app, "slow")
+        await until(pilot, lambda: app.jobs.all[0].state == "running")
+        await pilot.press("ctrl+q")
+        await until(pilot, lambda: isinstance(app.screen, QuitDialog))
+        assert "info slow" in screen_text(app)
+        await pilot.press(key)
+        if stays:
+            await until(pilot, lambda: not isinstance(app.screen, QuitDialog))
+            assert app.jobs.all[0].state == "running"
+            app.jobs.stop_all("the test is over")
+        else:
+            await until(pilot, lambda: app.return_value == 75)
+            assert app.jobs.all[0].state == "stopped"
+
+    driven(test, tmp_path)
+
+
+def test_waiting_ends_the_application_with_its_last_job(tmp_path: Path, slow_info: list[str]) -> None:
+    async def test(pilot: Pilot[Any], app: DeepscemApp) -> None:
+        start(app, "slow")
+        await until(pilot, lambda: app.jobs.all[0].state == "running")
+        await pilot.press("ctrl+q")
+        await until(pilot, lambda: isinstance(app.screen, QuitDialog))
+        await pilot.press("down", "enter")  # wait
+        await pilot.pause(0.3)
+        assert app.return_value is None
+        app.jobs.stop(app.jobs.all[0])
+        await until(pilot, lambda: app.return_value == 75)
+
+    driven(test, tmp_path)
+
+
+def test_one_job_waits_for_another_and_can_be_cancelled(tmp_path: Path, slow_info: list[str]) -> None:
+    async def test(pilot: Pilot[Any], app: DeepscemApp) -> None:
+        start(app, "one")
+        start(app, "two")
+        await until(pilot, lambda: "● info one" in screen_text(app) and "+1 more" in screen_text(app))
+        assert "25 %" in screen_text(app)
+        await pilot.press("f8")
+        await until(pilot, lambda: isinstance(app.screen, JobsScreen))
+        assert "queued" in screen_text(app)
+        app.screen.query_one(DataTable).move_cursor(row=1)
+        await pilot.press("x")
+        await until(pilot, lambda: app.jobs.all[1].state == "cancelled")
+        app.screen.query_one(DataTable).move_cursor(row=0)
+        await pilot.press("x")
+        await until(pilot, lambda: app.jobs.all[0].state == "stopped")
+        assert slow_info == ["one"]
+        await pilot.press("escape")
+        await until(pilot, lambda: "● info" not in screen_text(app))
+
+    driven(test, tmp_path, (100, 30))
+
+
+def test_a_quick_result_opens_by_itself_and_markup_is_text(tmp_path: Path, slow_info: list[str]) -> None:
+    async def test(pilot: Pilot[Any], app: DeepscemApp) -> None:
+        start(app, "quick")
+        await until(pilot, lambda: isinstance(app.screen, ResultDialog))
+        assert "a[b]" in screen_text(app)
+        assert "looked" in screen_text(app)
+        await pilot.press("escape")
+        await until(pilot, lambda: not isinstance(app.screen, ResultDialog))
+
+    driven(test, tmp_path)
+
+
+def test_an_error_is_said_and_stays_in_the_list(tmp_path: Path) -> None:
+    async def test(pilot: Pilot[Any], app: DeepscemApp) -> None:
+        start(app, "missing[bold].hdf5")
+        await until(pilot, lambda: app.jobs.all and app.jobs.all[0].state == "failed")
+        await pilot.press("f8")
+        await until(pilot, lambda: "missing[bold].hdf5" in screen_text(app) and "failed" in screen_text(app))
+
+    driven(test, tmp_path, (120, 30))
+
+
+def test_leaving_on_a_signal_saves_first(tmp_path: Path, slow_info: list[str]) -> None:
+    async def test(pilot: Pilot[Any], app: DeepscemApp) -> None:
+        start(app, "slow")
+        await until(pilot, lambda: app.jobs.all[0].state == "running")
+        app.leave("SIGTERM received")
+        await until(pilot, lambda: app.return_value == 75)
+        assert str(app.jobs.all[0].error) == "Stopped: SIGTERM received"
+
+    driven(test, tmp_path)
+
+
+# ------------------------------------------------------------------------------------------------ the terminal
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, False),
+        ({"LANG": "C"}, False),
+        ({"LANG": "en_GB.UTF-8"}, True),
+        ({"LANG": "de_DE.utf8"}, True),
+        ({"LANG": "en_GB.UTF-8", "LC_ALL": "C"}, False),
+        ({"LANG": "C", "LC_CTYPE": "C.UTF-8"}, True),
+        ({"LANG": "de_DE.ISO-8859-1"}, False),
+    ],
+)
+def test_utf8_is_what_the_locale_says(environment: dict[str, str], expected: bool) -> None:
+    assert is_utf8(environment) is expected
+
+
+def test_plain_text_is_as_wide_as_what_it_stands_for() -> None:
+    assert ascii_text("plain") == "plain"
+    assert ascii_text("┌─┐│▀ … 50 µm ● é 界") == "+-+|# . 50 um * ? ??"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "ascii_only", "colours", "no_color", "expected"),
+    [
+        ("auto", False, "truecolor", False, "blocks"),
+        ("auto", False, "256", False, "blocks"),
+        ("auto", False, "standard", False, "ascii"),
+        ("auto", False, None, False, "ascii"),
+        ("auto", True, "truecolor", False, "ascii"),
+        ("auto", False, "truecolor", True, "ascii"),
+        ("blocks", True, "standard", True, "blocks"),
+        ("ascii", False, "truecolor", False, "ascii"),
+    ],
+)
+def test_pictures(wanted: str, ascii_only: bool, colours: str | None, no_color: bool, expected: str) -> None:
+    assert choose_pictures(wanted, ascii_only, colours, no_color) == expected
+
+
+def test_native_output_goes_to_the_log_and_the_terminal_stays(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    log = tmp_path / "state" / "log.txt"
+    with terminal.own_terminal(log, ascii_only=True) as own:
+        os.write(1, b"native one\n")
+        os.write(2, b"native two\n")
+        own.write("drawn ─\n")
+    assert log.read_text() == "native one\nnative two\n"
+    os.write(2, b"again\n")
+    assert capfd.readouterr().err == "drawn -\nagain\n"
+
+
+def test_a_terminal_that_is_gone_is_no_error() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    terminal.Terminal(writing, ascii_only=False).write("nobody reads this")
+    os.close(writing)
