@@ -92,6 +92,7 @@ class Declared:
         kind: ``flag``, ``many`` (any number of texts), ``choice``, ``path`` or ``text``.
         choices: What a ``choice`` may be.
         facts: Unit, range and default in words, such as ``"voxels; at least 1; default 3"``.
+        title, unit, opens, makes, within, each, otherwise, more: See :func:`~deepscem_tui.engine.parameters.option`.
     """
 
     name: str
@@ -102,6 +103,19 @@ class Declared:
     default: Any
     required: bool
     argument: bool
+    title: str
+    unit: str
+    opens: str
+    makes: str
+    within: str
+    each: str
+    otherwise: str
+    more: bool
+
+    @property
+    def suffixes(self) -> tuple[str, ...]:
+        """Ends of the names of the files that belong here; none for any."""
+        return p.SUFFIXES[self.opens or self.makes]
 
 
 def declared(action: Action) -> list[Declared]:
@@ -141,9 +155,12 @@ def _declared(name: str, field: FieldInfo) -> Declared:
     if field.is_required() and not is_argument(field):
         facts.append("required")
     kind: Any = "flag" if flag else "many" if many else "choice" if choices else "path" if path else "text"
+    about = {key: str(extra.get(key, "")) for key in ("unit", "opens", "makes", "within", "each", "otherwise")}
+    about["title"] = str(extra.get("title") or name.replace("_", " ").capitalize())
     return Declared(
-        name, kind, field.description or "", "; ".join(facts), choices, default, field.is_required(), is_argument(field)
-    )
+        name, kind, field.description or "", "; ".join(facts), choices, default, field.is_required(),
+        is_argument(field), more=bool(extra.get("more")), **about,
+    )  # fmt: skip
 
 
 def is_argument(field: FieldInfo) -> bool:
@@ -167,19 +184,37 @@ def build(action: Action, values: Mapping[str, Any]) -> p.Parameters:
         return action.parameters.model_validate(dict(values))
     except ValidationError as error:
         fields = action.parameters.model_fields
-        complaints = []
-        for item in error.errors():
-            location = item["loc"]
-            text = _plain(item["type"], item["msg"], item.get("ctx", {}), item["input"])
-            if not location:
-                complaints.append(text)
-            elif str(location[0]) in fields:
-                name = str(location[0])
-                complaints.append(f"{spelling(name, fields[name])} {text}")
-            else:
-                complaints.append(f"there is no parameter {str(location[0])!r}")
+        complaints = [
+            f"{spelling(location, fields[location])} {text}" if location else text
+            for location, _, text in _complaints(action, error)
+        ]
         hint = f"See: deepscem-tui run {action.name} --help"
         raise ParameterError("; ".join(dict.fromkeys(complaints)), hint) from None
+
+
+def faults(action: Action, values: Mapping[str, Any]) -> dict[str, str]:
+    """What is wrong with ``values`` by the action's declaration, for each parameter at fault; "" is the whole."""
+    try:
+        action.parameters.model_validate(dict(values))
+    except ValidationError as error:
+        found: dict[str, str] = {}
+        for location, parameter, text in _complaints(action, error):
+            found.setdefault(location or parameter, text)
+        return found
+    return {}
+
+
+def _complaints(action: Action, error: ValidationError) -> list[tuple[str, str, str]]:
+    """Where each complaint is ("" for several together), which parameter should change, and what is wrong."""
+    found = []
+    for item in error.errors():
+        context = item.get("ctx", {})
+        text = _plain(item["type"], item["msg"], context, item["input"])
+        name = str(item["loc"][0]) if item["loc"] else ""
+        if name and name not in action.parameters.model_fields:
+            name, text = "", f"there is no parameter {name!r}"
+        found.append((name, str(context.get("parameter", "")), text))
+    return found
 
 
 def _plain(kind: str, message: str, limits: Mapping[str, Any], given: Any) -> str:
@@ -209,7 +244,7 @@ def _plain(kind: str, message: str, limits: Mapping[str, Any], given: Any) -> st
 
 def command_line(action: Action, parameters: p.Parameters) -> str:
     """The same thing as a command: every parameter that is not at its default."""
-    words = ["deepscem-tui", "run", action.name]
+    words: list[str] = []
     options: list[str] = []
     shown = parameters.model_dump(mode="json")
     for name, field in action.parameters.model_fields.items():
@@ -225,4 +260,8 @@ def command_line(action: Action, parameters: p.Parameters) -> str:
                 options += [spelling(name, field), str(item)]
         else:
             options += [spelling(name, field), str(value if isinstance(value, Path) else shown[name])]
-    return shlex.join(words + options)
+    if any(word.startswith("-") for word in words):  # of a file that others made
+        words = [*options, "--", *words]
+    else:
+        words += options
+    return shlex.join(["deepscem-tui", "run", action.name, *words])

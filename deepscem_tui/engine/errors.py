@@ -36,14 +36,16 @@ class EngineError(Exception):
     Args:
         what: What is wrong and where, one sentence without a full stop.
         hint: What the user can do about it, one sentence; may be empty.
+        parameter: The parameter at fault, as it is declared; empty if it is none, or not known.
     """
 
     exit_code = 3
 
-    def __init__(self, what: str, hint: str = "") -> None:
+    def __init__(self, what: str, hint: str = "", parameter: str = "") -> None:
         super().__init__(what, hint)
         self.what = what
         self.hint = hint
+        self.parameter = parameter
 
     def __str__(self) -> str:
         return f"{self.what}. {self.hint}" if self.hint else self.what

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
+from pydantic_core import PydanticCustomError
 
 # ------------------------------------------------------------------------------------------------ kinds of value
 
@@ -81,6 +82,12 @@ def _as_sizes_text(value: tuple[int, ...]) -> str:
     return ",".join(map(str, value))
 
 
+def _odd(value: int) -> int:
+    if value % 2 == 0:
+        raise ValueError(f"must be odd (it is {value})")
+    return value
+
+
 Name = Annotated[str, AfterValidator(_name)]
 Bounds = Annotated[
     tuple[int | None, int | None],
@@ -100,14 +107,52 @@ Loss = Literal["dice-cross-entropy", "dice", "cross-entropy", "mean-squared-erro
 Activation = Literal["sigmoid", "softmax", "tanh", "linear"]
 
 
-def argument(help: str, **rules: Any) -> Any:
-    """A parameter that stands on the command line without its name."""
-    return Field(description=help, json_schema_extra={"argument": True}, **rules)
+def argument(help: str, **facts: Any) -> Any:
+    """A parameter that stands on the command line without its name; see :func:`option` for ``facts``."""
+    return _field(help, facts | {"argument": True})
 
 
-def option(default: Any, help: str, unit: str = "", **rules: Any) -> Any:
-    """A parameter given as ``--name value``."""
-    return Field(default, description=help, json_schema_extra={"unit": unit}, **rules)
+def option(default: Any, help: str, unit: str = "", **facts: Any) -> Any:
+    """A parameter given as ``--name value``.
+
+    Args:
+        default: ``...`` if it is required.
+        unit: Of the number.
+        facts: Rules of pydantic (``ge``, ``le``, ...), and what a form needs to know:
+            ``opens`` and ``makes``, what a path leads to, a key of :data:`SUFFIXES`;
+            ``within``, that this names something in the file of another parameter: ``"file.samples"`` or
+            ``"file.labels"``;
+            ``each``, that there is one of these for each label of the data set that another parameter names;
+            ``title``, what it is called where its name is no good title;
+            ``otherwise``, in a word, what is taken where it is not given;
+            ``more``, that it is rarely changed.
+    """
+    return _field(help, facts | {"default": default, "unit": unit})
+
+
+# Ends of the names of the files that a parameter opens or makes; none for any file, and for a folder.
+SUFFIXES: dict[str, tuple[str, ...]] = {
+    "dataset": (".hdf5",),
+    "model": (".keras", ".h5"),
+    "image": (".tif", ".tiff", ".npy"),
+    "dataset or image": (".hdf5", ".tif", ".tiff", ".npy"),
+    "dataset or TIFF": (".hdf5", ".tif", ".tiff"),
+    "file": (".hdf5", ".keras", ".h5", ".tif", ".tiff", ".npy"),
+    "csv": (".csv",),
+    "folder": (),
+}
+_FOR_FORMS = ("argument", "unit", "opens", "makes", "within", "each", "title", "otherwise", "more")
+
+
+def _field(help: str, facts: dict[str, Any]) -> Any:
+    extra = {name: value for name, value in facts.items() if name in _FOR_FORMS and value}
+    rules = {name: value for name, value in facts.items() if name not in _FOR_FORMS}
+    return Field(description=help, json_schema_extra=extra, **rules)
+
+
+def _wrong(parameter: str, text: str) -> PydanticCustomError:
+    """What a check of several parameters together raises, naming the one to change."""
+    return PydanticCustomError("value_error", text, {"parameter": parameter})
 
 
 class Parameters(BaseModel):
@@ -134,9 +179,14 @@ class Writing(Changing):
 class CreateDataset(Writing):
     """Make an empty data set."""
 
-    file: Path = argument("Data set to make (.hdf5).")
+    file: Path = argument("Data set to make (.hdf5).", makes="dataset")
     name: Name = argument("Name of the data set.")
-    n_labels: int = argument("Labels of each sample.", ge=0, le=999)
+    n_labels: int = argument(
+        "Things to segment, such as 2 for mitochondria and membranes: labels of each sample.",
+        title="Number of labels",
+        ge=0,
+        le=999,
+    )
 
 
 class AddSample(Changing):
@@ -146,10 +196,12 @@ class AddSample(Changing):
     The image is stored min-max normalised to 0-1, which takes two passes over it: one for its range, one for its data.
     """
 
-    file: Path = argument("Data set to change.")
+    file: Path = argument("Data set to change.", opens="dataset")
     name: Name = argument("Name of the new sample.")
-    image: Path = argument("Image: .tif, .tiff or .npy, 2D or 3D.")
-    labels: tuple[str, ...] = argument('Labels, one file each, in order; "" for a blank one.', default=())
+    image: Path = argument("Image: .tif, .tiff or .npy, 2D or 3D.", opens="image")
+    labels: tuple[str, ...] = argument(
+        'Labels, one file each, in order; "" for a blank one.', default=(), opens="image", each="file"
+    )
     range: Literal["data", "type"] = option(
         "data", "Grey values that become 0 and 1: those found in the image, or those of its type (one pass less)."
     )
@@ -158,26 +210,28 @@ class AddSample(Changing):
 class CropSample(Changing):
     """Copy a box of a sample to a new sample of the same data set."""
 
-    file: Path = argument("Data set to change.")
-    sample: str = argument("Sample to crop.")
-    z: Bounds | None = option(None, "Slices START:STOP; all of them if not given.", "voxels")
-    y: Bounds | None = option(None, "Rows START:STOP; all of them if not given.", "voxels")
-    x: Bounds | None = option(None, "Columns START:STOP; all of them if not given.", "voxels")
-    name: Name | None = option(None, "Name of the new sample; SAMPLE_crop_z0_z1_y0_y1_x0_x1 if not given.")
+    file: Path = argument("Data set to change.", opens="dataset")
+    sample: str = argument("Sample to crop.", within="file.samples")
+    z: Bounds | None = option(None, "Slices START:STOP; all of them if not given.", "voxels", otherwise="all")
+    y: Bounds | None = option(None, "Rows START:STOP; all of them if not given.", "voxels", otherwise="all")
+    x: Bounds | None = option(None, "Columns START:STOP; all of them if not given.", "voxels", otherwise="all")
+    name: Name | None = option(
+        None, "Name of the new sample; SAMPLE_crop_z0_z1_y0_y1_x0_x1 if not given.", otherwise="chosen"
+    )
 
 
 class RenameDataset(Changing):
     """Change the name that a data set carries inside (its file keeps its own)."""
 
-    file: Path = argument("Data set to change.")
+    file: Path = argument("Data set to change.", opens="dataset")
     new: Name = argument("New name.")
 
 
 class RenameSample(Changing):
     """Change the name of a sample."""
 
-    file: Path = argument("Data set to change.")
-    sample: str = argument("Sample to rename.")
+    file: Path = argument("Data set to change.", opens="dataset")
+    sample: str = argument("Sample to rename.", within="file.samples")
     new: Name = argument("New name.")
 
 
@@ -187,37 +241,37 @@ class RemoveSample(Changing):
     The file keeps its size until `save-dataset` writes it anew.
     """
 
-    file: Path = argument("Data set to change.")
-    sample: str = argument("Sample to remove.")
+    file: Path = argument("Data set to change.", opens="dataset")
+    sample: str = argument("Sample to remove.", within="file.samples")
 
 
 class SetAliases(Changing):
     """Give the labels of a data set names."""
 
-    file: Path = argument("Data set to change.")
-    aliases: tuple[Name, ...] = argument("Names, one for each label, in order.", default=())
+    file: Path = argument("Data set to change.", opens="dataset")
+    aliases: tuple[Name, ...] = argument("Names, one for each label, in order.", default=(), each="file")
     clear: bool = option(False, "Take the names away.")
 
     @model_validator(mode="after")
     def _one_of_both(self) -> SetAliases:
         if bool(self.aliases) == self.clear:
-            raise ValueError("give either one name for each label, or --clear")
+            raise _wrong("aliases", "give either one name for each label, or --clear")
         return self
 
 
 class SaveDataset(Writing):
     """Write a data set anew into another file, without the space that removed samples left."""
 
-    file: Path = argument("Data set to copy.")
-    out: Path = argument("Data set to make (.hdf5).")
+    file: Path = argument("Data set to copy.", opens="dataset")
+    out: Path = argument("Data set to make (.hdf5).", makes="dataset")
 
 
 class ExportSample(Writing):
     """Write the image and labels (or predictions) of a sample as TIFF files."""
 
-    file: Path = argument("Data set.")
-    sample: str = argument("Sample to export.")
-    folder: Path = argument("Folder for the files; made if it does not exist.")
+    file: Path = argument("Data set.", opens="dataset")
+    sample: str = argument("Sample to export.", within="file.samples")
+    folder: Path = argument("Folder for the files; made if it does not exist.", makes="folder")
 
 
 class DistanceTransform(Writing):
@@ -226,34 +280,53 @@ class DistanceTransform(Writing):
     Stored as DeepSCEM does, as `label_0000_dt` beside `label_0000`. DeepSCEM cannot train on a data set that has them.
     """
 
-    file: Path = argument("Data set to change.")
+    file: Path = argument("Data set to change.", opens="dataset")
 
 
 class CheckDataset(Parameters):
     """Read a data set through and list everything wrong or unusual in it."""
 
-    file: Path = argument("Data set.")
+    file: Path = argument("Data set.", opens="dataset")
 
 
 class Info(Parameters):
     """Say what a data set, a model or an image file holds."""
 
-    path: Path = argument("Data set, model (.keras, .h5) or image file.")
+    path: Path = argument("Data set, model (.keras, .h5) or image file.", opens="file")
 
 
 class Preview(Parameters):
     """Show a slice of a sample, with its labels or predictions on it, as text."""
 
-    file: Path = argument("Data set, or an image file.")
-    sample: str | None = argument("Sample; the first if not given.", default=None)
-    z: int | None = option(None, "Slice; the middle one if not given.", "voxels", ge=0)
+    file: Path = argument("Data set, or an image file.", opens="dataset or image")
+    sample: str | None = argument(
+        "Sample; the first if not given.", default=None, within="file.samples", otherwise="the first"
+    )
+    z: int | None = option(None, "Slice; the middle one if not given.", "voxels", otherwise="the middle one", ge=0)
     overlay: Literal["none", "labels", "predictions", "all"] = option("all", "What to draw on the image.")
     reference: Path | None = option(
-        None, "Data set with this sample's true labels: hits, misses and false alarms are coloured."
+        None,
+        "Data set with this sample's true labels: hits, misses and false alarms are coloured.",
+        opens="dataset",
+        more=True,
     )
-    label: str | None = option(None, "With --reference, the label to compare; all of them together if not given.")
-    style: Literal["auto", "blocks", "ascii"] = option("auto", "Half blocks in colour, or characters.")
-    width: int | None = option(None, "Width of the picture; the terminal's if not given.", "columns", ge=8, le=1000)
+    label: str | None = option(
+        None,
+        "With --reference, the label to compare; all of them together if not given.",
+        within="reference.labels",
+        otherwise="all of them",
+        more=True,
+    )
+    style: Literal["auto", "blocks", "ascii"] = option("auto", "Half blocks in colour, or characters.", more=True)
+    width: int | None = option(
+        None,
+        "Width of the picture; the terminal's if not given.",
+        "columns",
+        otherwise="the terminal's",
+        more=True,
+        ge=8,
+        le=1000,
+    )
 
 
 # ------------------------------------------------------------------------------------------------ models
@@ -265,34 +338,44 @@ class CreateModel(Writing):
     `--like` takes the number of labels and their names from a data set.
     """
 
-    out: Path = argument("Model to make (.keras, or .h5 for DeepSCEM).")
+    out: Path = argument("Model to make (.keras, or .h5 for DeepSCEM).", makes="model")
+    like: Path | None = option(
+        None, "Data set that the number of labels and their names are taken from.", opens="dataset", otherwise="none"
+    )
+    labels: int | None = option(
+        None,
+        "Labels to segment, where there is no data set to take them from.",
+        otherwise="as in the data set",
+        ge=1,
+        le=999,
+    )
     dimension: Dimension = option(2, "Network for slices (2) or for volumes (3).")
     architecture: Literal["u-net", "fcn"] = option("u-net", "U-Net, or a fully convolutional network fused by sums.")
-    block: Literal["residual", "vgg"] = option("residual", "Convolutions with a shortcut, or plain ones.")
-    kernel_size: int = option(3, "Side of the convolutions; odd.", "voxels", ge=1, le=11)
+    block: Literal["residual", "vgg"] = option("residual", "Convolutions with a shortcut, or plain ones.", more=True)
+    kernel_size: Annotated[int, AfterValidator(_odd)] = option(
+        3, "Side of the convolutions; odd.", "voxels", more=True, ge=1, le=11
+    )
     filters: int = option(32, "Filters of the first level; doubled at each further one.", ge=1, le=512)
-    blocks_per_level: int = option(2, "Convolutions in each block.", ge=1, le=8)
-    normalization: Literal["batchnorm", "none"] = option("batchnorm", "Normalisation after each convolution.")
+    blocks_per_level: int = option(2, "Convolutions in each block.", more=True, ge=1, le=8)
+    normalization: Literal["batchnorm", "none"] = option(
+        "batchnorm", "Normalisation after each convolution.", more=True
+    )
     depth: int = option(5, "Levels; each further one halves the resolution.", ge=1, le=8)
-    labels: int | None = option(None, "Labels to segment.", ge=1, le=999)
-    like: Path | None = option(None, "Data set that the number of labels and their names are taken from.")
-    activation: Activation = option("sigmoid", "Of the output; softmax adds a background output, the last.")
-    seed: int = option(0, "Seed of the initial weights.", ge=0, le=2**31 - 1)
+    activation: Activation = option("sigmoid", "Of the output; softmax adds a background output, the last.", more=True)
+    seed: int = option(0, "Seed of the initial weights.", more=True, ge=0, le=2**31 - 1)
 
     @model_validator(mode="after")
     def _consistent(self) -> CreateModel:
         if (self.labels is None) == (self.like is None):
-            raise ValueError("give either --labels N or --like DATASET")
-        if self.kernel_size % 2 == 0:
-            raise ValueError(f"--kernel-size must be odd (it is {self.kernel_size})")
+            raise _wrong("labels", "give either --labels N or --like DATASET")
         return self
 
 
 class ConvertModel(Writing):
     """Write a model in the other file format: .keras, or the .h5 that DeepSCEM reads."""
 
-    model: Path = argument("Model to read (.keras or .h5).")
-    out: Path = argument("Model to make (.keras or .h5).")
+    model: Path = argument("Model to read (.keras or .h5).", opens="model")
+    out: Path = argument("Model to make (.keras or .h5).", makes="model")
 
 
 class Train(Writing):
@@ -302,25 +385,36 @@ class Train(Writing):
     Everything about the training is kept in a run folder.
     """
 
-    model: Path = argument("Model to start from (.keras or .h5).")
-    out: Path = argument("Trained model to make (.keras or .h5).")
-    train: Path = option(..., "Data set to learn from.")
-    valid: Path | None = option(None, "Data set that chooses the best model.")
-    test: Path | None = option(None, "Data set that the result is predicted and scored on at the end.")
-    loss: Loss = option("dice-cross-entropy", "What is minimised.")
-    batch_size: int | None = option(None, "Patches in a step; 8 in 2D and 2 in 3D if not given.", "patches", ge=1)
-    patch_size: PatchSize | None = option(
-        None, "Size of a patch, Z,Y,X or Y,X; 256,256 or 32,128,128 if not given, less for small samples.", "voxels"
+    model: Path = argument("Model to start from (.keras or .h5).", opens="model")
+    out: Path = argument("Trained model to make (.keras or .h5).", makes="model")
+    train: Path = option(..., "Data set to learn from.", opens="dataset")
+    valid: Path | None = option(None, "Data set that chooses the best model.", opens="dataset", otherwise="none")
+    test: Path | None = option(
+        None,
+        "Data set that the result is predicted and scored on at the end.",
+        opens="dataset",
+        otherwise="none",
+        more=True,
     )
-    steps_per_epoch: int = option(256, "Steps in an epoch.", ge=1)
+    loss: Loss = option("dice-cross-entropy", "What is minimised.", more=True)
+    patch_size: PatchSize | None = option(
+        None,
+        "Size of a patch, Z,Y,X or Y,X; 256,256 or 32,128,128 if not given, less for small samples.",
+        "voxels",
+        otherwise="chosen",
+    )
+    batch_size: int | None = option(
+        None, "Patches in a step; 8 in 2D and 2 in 3D if not given.", "patches", otherwise="chosen", ge=1
+    )
     epochs: int = option(64, "Epochs.", ge=1)
-    validation_steps: int = option(64, "Most batches in a validation; 0 for no validation.", ge=0)
-    label_focus: float = option(33.0, "Share of patches drawn around a labelled voxel.", "%", ge=0, le=100)
-    augmentation: Literal["flips", "none"] = option("flips", "Mirrors and quarter turns, or nothing.")
-    learning_rate: float = option(1e-3, "Of Adam; halved when nothing improves for 3 epochs.", gt=0, le=1)
-    keep_best: bool = option(True, "Write the best model of the validation, not the last.")
-    early_stopping: bool = option(False, "End when nothing improves for max(5, epochs / 20) epochs.")
-    seed: int = option(0, "Seed of everything random.", ge=0, le=2**31 - 1)
+    steps_per_epoch: int = option(256, "Steps in an epoch.", more=True, ge=1)
+    validation_steps: int = option(64, "Most batches in a validation; 0 for no validation.", more=True, ge=0)
+    label_focus: float = option(33.0, "Share of patches drawn around a labelled voxel.", "%", more=True, ge=0, le=100)
+    augmentation: Literal["flips", "none"] = option("flips", "Mirrors and quarter turns, or nothing.", more=True)
+    learning_rate: float = option(1e-3, "Of Adam; halved when nothing improves for 3 epochs.", more=True, gt=0, le=1)
+    keep_best: bool = option(True, "Write the best model of the validation, not the last.", more=True)
+    early_stopping: bool = option(False, "End when nothing improves for max(5, epochs / 20) epochs.", more=True)
+    seed: int = option(0, "Seed of everything random.", more=True, ge=0, le=2**31 - 1)
 
 
 class Predict(Writing):
@@ -329,32 +423,44 @@ class Predict(Writing):
     OUT is a data set (.hdf5), or a TIFF file (.tif; with several labels one file each, OUT_<label>.tif).
     """
 
-    model: Path = argument("Model (.keras or .h5).")
-    input: Path = argument("Data set, or an image file (.tif, .tiff, .npy).")
-    out: Path = argument("Result to make (.hdf5, .tif or .tiff).")
-    sample: tuple[str, ...] = option((), "Sample to predict, may be repeated; all of them if not given.")
-    patch_size: PatchSize | None = option(None, "Largest tile, Z,Y,X or Y,X; chosen if not given.", "voxels")
-    batch_size: int | None = option(None, "Tiles in a step; chosen if not given.", "tiles", ge=1)
+    model: Path = argument("Model (.keras or .h5).", opens="model")
+    input: Path = argument("Data set, or an image file (.tif, .tiff, .npy).", opens="dataset or image")
+    out: Path = argument("Result to make (.hdf5, .tif or .tiff).", makes="dataset or TIFF")
+    sample: tuple[str, ...] = option(
+        (), "Sample to predict, may be repeated; all of them if not given.", within="input.samples", otherwise="all"
+    )
+    patch_size: PatchSize | None = option(
+        None, "Largest tile, Z,Y,X or Y,X; chosen if not given.", "voxels", otherwise="chosen", more=True
+    )
+    batch_size: int | None = option(
+        None, "Tiles in a step; chosen if not given.", "tiles", otherwise="chosen", more=True, ge=1
+    )
     join: Literal["crop", "none"] = option(
-        "crop", "Tiles overlap and each voxel is taken from the tile it lies deepest in, or tiles lie side by side."
+        "crop",
+        "Tiles overlap and each voxel is taken from the tile it lies deepest in, or tiles lie side by side.",
+        more=True,
     )
     threshold: float = option(0.5, "Voxels predicted above it are foreground.", ge=0, le=1)
     probabilities: bool = option(False, "Write what the network says instead of masks.")
-    image: bool = option(True, "Copy the image into the resulting data set, as DeepSCEM's view needs it.")
+    image: bool = option(True, "Copy the image into the resulting data set, as DeepSCEM's view needs it.", more=True)
 
 
 class Evaluate(Writing):
     """Compare a segmentation with its reference: F1, IoU, precision and recall of each label and sample."""
 
-    reference: Path = argument("Data set with the true labels, or an image file with one label.")
-    segmentation: Path = argument("Data set with predictions, or an image file with one label.")
-    csv: Path | None = option(None, "Write the table to this file too.")
+    reference: Path = argument(
+        "Data set with the true labels, or an image file with one label.", opens="dataset or image"
+    )
+    segmentation: Path = argument(
+        "Data set with predictions, or an image file with one label.", opens="dataset or image"
+    )
+    csv: Path | None = option(None, "Write the table to this file too.", makes="csv", otherwise="none")
     threshold: float = option(0.5, "Probabilities above it are foreground.", ge=0, le=1)
 
 
 class Demo(Parameters):
     """Do the whole job on a synthetic volume: data sets, training, prediction, scores."""
 
-    folder: Path = argument("Folder for the demo's files.", default=Path("deepscem-demo"))
+    folder: Path = argument("Folder for the demo's files.", default=Path("deepscem-demo"), makes="folder")
     seed: int = option(0, "Seed of the volume and of the training.", ge=0, le=2**31 - 1)
     overwrite: bool = option(False, "Replace an earlier demo in the folder.")
