@@ -123,7 +123,8 @@ class Console(Reporter):
             # Names come first, and are what one copies: whole.
             grid.add_column(safe(column), justify=justify, overflow="fold", no_wrap=index == 0)
         for row in table.rows:
-            grid.add_row(*(Text(safe(cell(value, table.missing))) for value in row))
+            missing = map(table.stands_for_none, table.columns)
+            grid.add_row(*(Text(safe(cell(value, none))) for value, none in zip(row, missing, strict=True)))
         console = self._out_console()
         console.print(grid)
         console.print()

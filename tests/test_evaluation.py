@@ -11,6 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import tifffile
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from deepscem_tui.engine import evaluation
 from deepscem_tui.engine import parameters as p
@@ -18,6 +20,7 @@ from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.datasets import new_dataset
 from deepscem_tui.engine.errors import DataError, EngineError, ParameterError, Stopped, VolumeError
 from deepscem_tui.engine.evaluation import evaluate
+from deepscem_tui.engine.metrics import ThresholdCurve, confusion
 from deepscem_tui.engine.reporting import Reporter
 from deepscem_tui.engine.results import Result
 from deepscem_tui.engine.stop import Stop
@@ -233,3 +236,77 @@ def test_a_stop_is_honoured(tmp_path: Path) -> None:
     paths = dataset(tmp_path / "t.hdf5", {"a": [TRUE]}), dataset(tmp_path / "f.hdf5", {"a": [FOUND]}, "prediction")
     with pytest.raises(Stopped):
         evaluate(p.Evaluate(reference=paths[0], segmentation=paths[1]), Context(stop=stop))
+
+
+# ------------------------------------------------------------------------------------------------ thresholds
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    shape=st.tuples(st.integers(1, 3), st.integers(1, 6), st.integers(1, 6)),
+    seed=st.integers(0, 2**32 - 1),
+    kind=st.sampled_from([np.float16, np.float32, np.float64]),
+    on_edges=st.booleans(),
+)
+def test_the_curve_is_what_counting_at_each_threshold_gives(
+    shape: tuple[int, int, int], seed: int, kind: type[np.floating[Any]], on_edges: bool
+) -> None:
+    random = np.random.default_rng(seed)
+    reference = random.random(shape) < 0.4
+    values = (random.integers(-20, 280, shape) / 256 if on_edges else random.random(shape)).astype(kind)
+    values[random.random(shape) < 0.05] = np.nan
+    curve = ThresholdCurve.of(reference, values)
+    for index, threshold in enumerate(ThresholdCurve.THRESHOLDS):
+        count = confusion(reference, values > threshold)
+        expected = (count.f1, count.precision, count.recall)
+        if count.absent:
+            assert curve.absent
+        else:
+            assert (curve.f1[index], curve.precision[index], curve.recall[index]) == pytest.approx(expected)
+
+
+def test_probabilities_are_scored_at_every_threshold(tmp_path: Path) -> None:
+    guess = np.array([[[0.9, 0.8, 0.3, 0.3], [0.25, 0.1, 0.0, 0.0]]], np.float32)
+    result = scores(
+        dataset(tmp_path / "true.hdf5", {"a": [TRUE], "b": [TRUE]}, aliases=("mito",)),
+        dataset(tmp_path / "found.hdf5", {"a": [guess], "b": [guess]}, "prediction"),
+    )
+    (curve,) = result.as_json()["curve"]
+    assert curve["label"] == "mito"
+    assert curve["f1"][curve["threshold"].index(0.5)] == pytest.approx(rows(result)[-1]["f1"])
+    (best,) = result.tables[1].as_dicts()
+    assert best == {"label": "mito", "threshold": 0.25, "f1": 1.0, "precision": 1.0, "recall": 1.0}
+    assert "best 1.0000 at 0.25" in result.summary
+    json.dumps(result.as_json())
+
+
+def test_masks_have_no_curve(tmp_path: Path) -> None:
+    result = scores(
+        dataset(tmp_path / "true.hdf5", {"a": [TRUE]}), dataset(tmp_path / "found.hdf5", {"a": [FOUND]}, "prediction")
+    )
+    assert "curve" not in result.facts
+    assert len(result.tables) == 1
+
+
+def test_the_mean_has_no_counts(tmp_path: Path) -> None:
+    table = tmp_path / "table.csv"
+    result = scores(
+        dataset(tmp_path / "true.hdf5", {"a": [TRUE, TRUE]}),
+        dataset(tmp_path / "found.hdf5", {"a": [TRUE, FOUND]}, "prediction"),
+        csv=table,
+    )
+    mean = rows(result)[-1]
+    assert mean["f1"] == pytest.approx((1 + 0.75) / 2)
+    assert [mean[key] for key in ("tp", "fp", "fn")] == [None] * 3
+    assert table.read_text().splitlines()[-1].endswith(",,,")
+
+
+def test_a_grey_reference_is_worth_a_warning(tmp_path: Path) -> None:
+    report = Listener()
+    tifffile.imwrite(tmp_path / "grey.tif", np.arange(8, dtype=np.uint8).reshape(1, 2, 4), photometric="minisblack")
+    tifffile.imwrite(tmp_path / "mask.tif", 255 * TRUE, photometric="minisblack")
+    scores(tmp_path / "grey.tif", tmp_path / "mask.tif", report)
+    assert any("more than two values" in text for text in report.warnings)
+    report.warnings.clear()
+    scores(tmp_path / "mask.tif", tmp_path / "grey.tif", report)
+    assert not report.warnings

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from math import prod
 from typing import Any
 
@@ -17,14 +18,15 @@ from deepscem_tui.engine import words
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.errors import DataError, DatasetError, ParameterError
 from deepscem_tui.engine.files import refuse_existing, write_text
-from deepscem_tui.engine.metrics import Confusion, confusion
+from deepscem_tui.engine.metrics import Confusion, ThresholdCurve, confusion
 from deepscem_tui.engine.results import Result, Table
-from deepscem_tui.engine.sources import Labelled, LabelledSample, open_labelled, same_file
+from deepscem_tui.engine.sources import Labelled, LabelledSample, Sliced, open_labelled, same_file
 
 __all__ = ["COLUMNS", "as_csv", "evaluate", "score_table"]
 
 # The first four are DeepSCEM's.
-COLUMNS = ("label", "sample", "f1", "iou", "precision", "recall", "tp", "fp", "fn")
+COUNTS = ("tp", "fp", "fn")
+COLUMNS = ("label", "sample", "f1", "iou", "precision", "recall", *COUNTS)
 ABSENT = "absent"
 ALL, MEAN = "all", "mean"
 
@@ -52,6 +54,8 @@ def evaluate(parameters: p.Evaluate, context: Context) -> Result:
             )
         total = sum(prod(true.shape) * len(names) for true, _ in pairs)
         counts: dict[str, list[Confusion]] = {}
+        curves: dict[str, list[ThresholdCurve | None]] = {}
+        grey: list[str] = []
         done = 0
 
         def advance(voxels: int) -> None:
@@ -61,12 +65,32 @@ def evaluate(parameters: p.Evaluate, context: Context) -> Result:
             context.report.progress("Comparing", done, total, "voxels")
 
         for true, found in pairs:
-            counts[true.name] = _compare(true, found, parameters.threshold, advance)
+            compared = [
+                _compare(a, b, true, max(true.depth, found.depth), parameters.threshold, advance)
+                for a, b in zip(true.labels, found.labels, strict=True)
+            ]
+            counts[true.name] = [label.count for label in compared]
+            curves[true.name] = [label.curve for label in compared]
+            grey += [f"{name} of {true.name}" for name, label in zip(names, compared, strict=False) if label.grey]
+    if grey:
+        context.report.warning(
+            f"{parameters.reference} has more than two values in {words.listed(grey)}: whatever is above 0 counts as "
+            "the label. Is it an image instead of a mask?"
+        )
     table = score_table(names, counts)
     if parameters.csv is not None:
         write_text(parameters.csv, as_csv(table))
         context.report.message(f"Wrote {parameters.csv}")
-    return Result(_summary(table, len(names), len(counts)), tables=(table,))
+    summary = _summary(table, len(names), len(counts))
+    overall = [_sum_of_curves(labels[index] for labels in curves.values()) for index in range(len(names))]
+    if not any(overall):
+        return Result(summary, tables=(table,))
+    best = _best_table(names, overall)
+    return Result(
+        f"{summary} at threshold {parameters.threshold:g}; {_best_words(best)}",
+        {"curve": [_curve_facts(name, curve) for name, curve in zip(names, overall, strict=False) if curve]},
+        tables=(table, best),
+    )
 
 
 def score_table(names: Sequence[str], counts: Mapping[str, Sequence[Confusion]]) -> Table:
@@ -77,8 +101,8 @@ def score_table(names: Sequence[str], counts: Mapping[str, Sequence[Confusion]])
         counts: For each sample one count a label.
 
     Returns:
-        Rows of :data:`COLUMNS`; None where a label is absent. The mean is that of each column, over the labels that
-        are not absent; with one label there is none.
+        Rows of :data:`COLUMNS`; None where a label is absent. The mean is that of each score, over the labels that
+        are not absent, without counts; with one label there is none.
     """
     rows = [
         _row(name, sample, labels[index]) for index, name in enumerate(names) for sample, labels in counts.items()
@@ -87,9 +111,9 @@ def score_table(names: Sequence[str], counts: Mapping[str, Sequence[Confusion]])
     means: list[tuple[Any, ...]] = []
     if len(totals) > 1:
         present = [row for row in totals if row[2] is not None] or totals
-        columns = list(zip(*present, strict=True))[2:]
-        means = [(MEAN, ALL, *(_mean(column) for column in columns))]
-    return Table("scores", COLUMNS, [*rows, *totals, *means], missing=ABSENT)
+        scores = list(zip(*present, strict=True))[2:6]
+        means = [(MEAN, ALL, *(_mean(column) for column in scores), None, None, None)]
+    return Table("scores", COLUMNS, [*rows, *totals, *means], missing=ABSENT, blank=COUNTS)
 
 
 def as_csv(table: Table) -> str:
@@ -98,25 +122,42 @@ def as_csv(table: Table) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(table.columns)
     for row in table.rows:
-        writer.writerow([_cell(value) for value in row])
+        writer.writerow([_cell(value, column) for value, column in zip(row, table.columns, strict=True)])
     return text.getvalue()
 
 
+@dataclass(frozen=True)
+class _Compared:
+    """One label of a sample: its counts, those at every threshold if it has probabilities, and whether the reference
+    is grey: has more than two values.
+    """
+
+    count: Confusion
+    curve: ThresholdCurve | None
+    grey: bool
+
+
 def _compare(
-    true: LabelledSample, found: LabelledSample, threshold: float, advance: Callable[[int], None]
-) -> list[Confusion]:
-    """Counts for each label of a sample."""
-    depth = max(true.depth, found.depth)
-    thickness = max(depth, _SLAB_VOXELS // prod(true.shape[1:]) // depth * depth)
-    counts = []
-    for a, b in zip(true.labels, found.labels, strict=True):
-        parts = []
-        for z0 in range(0, true.shape[0], thickness):
-            z1 = min(z0 + thickness, true.shape[0])
-            parts.append(confusion(a[z0:z1] > 0, _foreground(b[z0:z1], threshold)))
-            advance((z1 - z0) * prod(true.shape[1:]))
-        counts.append(_sum(parts))
-    return counts
+    true: Sliced, found: Sliced, sample: LabelledSample, depth: int, threshold: float, advance: Callable[[int], None]
+) -> _Compared:
+    """Read one label of a sample once.
+
+    Args:
+        sample: Of the reference.
+        depth: Slices that are best read together.
+    """
+    thickness = max(depth, _SLAB_VOXELS // prod(sample.shape[1:]) // depth * depth)
+    count, curve, grey = Confusion(), None, False
+    for z0 in range(0, sample.shape[0], thickness):
+        z1 = min(z0 + thickness, sample.shape[0])
+        reference, values = true[z0:z1], found[z0:z1]
+        mask = reference > 0
+        count += confusion(mask, _foreground(values, threshold))
+        if values.dtype.kind == "f":
+            curve = ThresholdCurve.of(mask, values) + curve
+        grey = grey or bool((mask & (reference != reference.max())).any())
+        advance((z1 - z0) * prod(sample.shape[1:]))
+    return _Compared(count, curve, grey)
 
 
 def _foreground(values: npt.NDArray[Any], threshold: float) -> npt.NDArray[np.bool_]:
@@ -187,6 +228,49 @@ def _check_csv(parameters: p.Evaluate) -> None:
     refuse_existing(path, parameters.overwrite)
 
 
+def _sum_of_curves(curves: Iterable[ThresholdCurve | None]) -> ThresholdCurve | None:
+    """Over the samples with probabilities; None if there are none."""
+    total: ThresholdCurve | None = None
+    for curve in curves:
+        if curve is not None:
+            total = curve + total
+    return total
+
+
+def _best_table(names: Sequence[str], curves: Sequence[ThresholdCurve | None]) -> Table:
+    """The threshold with the highest F1 of each label, and of the mean over the labels that are present."""
+    columns = ("label", "threshold", "f1", "precision", "recall")
+    present = [curve for curve in curves if curve is not None and not curve.absent]
+    rows: list[tuple[Any, ...]] = [
+        (name, *_best(curve.f1), *curve.others_at_best)
+        for name, curve in zip(names, curves, strict=False)
+        if curve is not None and not curve.absent
+    ]
+    if len(present) > 1:
+        rows.append((MEAN, *_best(np.mean([curve.f1 for curve in present], axis=0)), None, None))
+    return Table("best_thresholds", columns, rows, blank=columns)
+
+
+def _best(f1: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """The threshold with the highest F1, and that F1."""
+    index = int(np.argmax(f1))
+    return float(ThresholdCurve.THRESHOLDS[index]), float(f1[index])
+
+
+def _best_words(best: Table) -> str:
+    if not best.rows:
+        return "no label is in the reference"
+    _, threshold, f1, *_ = best.rows[-1]
+    return f"best {f1:.4f} at {threshold:.3g}"
+
+
+def _curve_facts(name: str, curve: ThresholdCurve) -> dict[str, Any]:
+    facts: dict[str, Any] = {"label": name, "threshold": [float(value) for value in ThresholdCurve.THRESHOLDS]}
+    for key, values in (("f1", curve.f1), ("precision", curve.precision), ("recall", curve.recall)):
+        facts[key] = None if curve.absent else [round(float(value), 6) for value in values]
+    return facts
+
+
 def _row(label: str, sample: str, count: Confusion) -> tuple[Any, ...]:
     return (label, sample, count.f1, count.iou, count.precision, count.recall, count.tp, count.fp, count.fn)
 
@@ -211,7 +295,7 @@ def _summary(table: Table, n_labels: int, n_samples: int) -> str:
     return f"Mean F1 of {n_labels} labels, {of}: {score}" if n_labels > 1 else f"F1, {of}: {score}"
 
 
-def _cell(value: Any) -> Any:
+def _cell(value: Any, column: str) -> Any:
     if value is None:
-        return ABSENT
+        return "" if column in COUNTS else ABSENT
     return round(value, 8) if isinstance(value, float) else value

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -62,6 +62,81 @@ class Confusion:
         if self.absent:
             return None
         return part / whole if whole else 0.0
+
+
+_BINS = 256
+
+
+@dataclass(frozen=True, eq=False)
+class ThresholdCurve:
+    """Scores at every threshold k / 256, k from 0 to 255, from one histogram of the probabilities.
+
+    A voxel is foreground above the threshold, so the counts at these thresholds are exact: multiplying by 256 is exact
+    in binary, and a probability in (k / 256, (k + 1) / 256] is above the thresholds 0 to k / 256.
+
+    Args:
+        inside: int64 (257,), voxels of the reference's foreground: those at 0 or below (and NaN), then those of each
+            of the 256 bins.
+        outside: The same of its background.
+    """
+
+    inside: npt.NDArray[np.int64]
+    outside: npt.NDArray[np.int64]
+    THRESHOLDS: ClassVar[npt.NDArray[np.float64]] = np.arange(_BINS) / _BINS
+
+    @classmethod
+    def of(cls, reference: npt.NDArray[np.bool_], probabilities: npt.NDArray[Any]) -> ThresholdCurve:
+        """Count one label's probabilities.
+
+        Args:
+            reference: Mask of any shape.
+            probabilities: Floats of the same shape.
+        """
+        counts = np.zeros(2 * (_BINS + 1), np.int64)
+        a, b = np.broadcast_arrays(reference, probabilities)
+        with np.nditer(
+            [a, b], flags=["external_loop", "buffered", "zerosize_ok"], op_flags=[["readonly"]] * 2, buffersize=_BLOCK
+        ) as blocks:
+            for true, values in blocks:
+                bins = np.ceil(np.clip(np.nan_to_num(values), 0, 1) * values.dtype.type(_BINS)).astype(np.int16)
+                counts += np.bincount(bins + np.int16(_BINS + 1) * true, minlength=counts.size)
+        return cls(counts[_BINS + 1 :], counts[: _BINS + 1])
+
+    def __add__(self, other: ThresholdCurve | None) -> ThresholdCurve:
+        return self if other is None else ThresholdCurve(self.inside + other.inside, self.outside + other.outside)
+
+    @property
+    def absent(self) -> bool:
+        """Whether the reference has no voxel of the label: there is no score then."""
+        return not self.inside.any()
+
+    @property
+    def f1(self) -> npt.NDArray[np.float64]:
+        """float64 (256,)"""
+        true, false = self._above
+        return np.asarray(2 * true / np.maximum(true + false + self.inside.sum(), 1), np.float64)
+
+    @property
+    def precision(self) -> npt.NDArray[np.float64]:
+        """float64 (256,); 0 where nothing is segmented"""
+        true, false = self._above
+        return np.asarray(true / np.maximum(true + false, 1), np.float64)
+
+    @property
+    def recall(self) -> npt.NDArray[np.float64]:
+        """float64 (256,)"""
+        return np.asarray(self._above[0] / np.maximum(self.inside.sum(), 1), np.float64)
+
+    @property
+    def others_at_best(self) -> tuple[float, float]:
+        """Precision and recall where F1 is highest."""
+        index = int(np.argmax(self.f1))
+        return float(self.precision[index]), float(self.recall[index])
+
+    @property
+    def _above(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Voxels above each threshold, inside and outside of the reference."""
+        return self.inside[:0:-1].cumsum()[::-1], self.outside[:0:-1].cumsum()[::-1]
 
 
 def confusion(reference: npt.NDArray[Any], segmentation: npt.NDArray[Any]) -> Confusion:

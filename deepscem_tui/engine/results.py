@@ -13,13 +13,19 @@ class Table:
     """Rows of plain values (str, int, float, bool, None) under named columns.
 
     ``name`` is the table's key in the JSON document, where each row is an object.
-    ``missing`` is what a table shows for None, which is null in the JSON document.
+    ``missing`` is what a table shows for None, which is null in the JSON document; in the columns named by ``blank``
+    it shows nothing.
     """
 
     name: str
     columns: Sequence[str]
     rows: Sequence[Sequence[Any]]
     missing: str = "-"
+    blank: Sequence[str] = ()
+
+    def stands_for_none(self, column: str) -> str:
+        """What is shown for None in a column."""
+        return "" if column in self.blank else self.missing
 
     def as_dicts(self) -> list[dict[str, Any]]:
         return [dict(zip(self.columns, row, strict=True)) for row in self.rows]

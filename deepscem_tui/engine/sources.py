@@ -17,7 +17,16 @@ from deepscem_tui.engine.tiled import Source
 from deepscem_tui.engine.tiling import Shape
 from deepscem_tui.engine.volumes import SUFFIXES, Volume, open_volume, value_range
 
-__all__ = ["InputImage", "Labelled", "LabelledSample", "is_image_file", "open_images", "open_labelled", "same_file"]
+__all__ = [
+    "InputImage",
+    "Labelled",
+    "LabelledSample",
+    "Sliced",
+    "is_image_file",
+    "open_images",
+    "open_labelled",
+    "same_file",
+]
 
 
 @dataclass(frozen=True)
@@ -69,6 +78,9 @@ class _Slices:
         return self._volume.read(*z.indices(self._volume.shape[0])[:2])
 
 
+Sliced = Member | _Slices  # an array (Z, Y, X) read by slicing along Z
+
+
 @dataclass(frozen=True)
 class LabelledSample:
     """A sample's masks or probabilities.
@@ -79,7 +91,7 @@ class LabelledSample:
 
     name: str
     shape: Shape
-    labels: Sequence[Member | _Slices]
+    labels: Sequence[Sliced]
 
     @property
     def depth(self) -> int:

@@ -34,8 +34,9 @@ class ResultDialog(ModalScreen[None]):
             for table in result.tables:
                 grid: DataTable[Text] = DataTable(cursor_type="row", zebra_stripes=True)
                 grid.add_columns(*(Text(safe(column)) for column in table.columns))
+                missing = [table.stands_for_none(column) for column in table.columns]
                 for row in table.rows:
-                    grid.add_row(*(Text(safe(cell(value, table.missing))) for value in row))
+                    grid.add_row(*(Text(safe(cell(*pair))) for pair in zip(row, missing, strict=True)))
                 yield grid
             yield Static(safe(result.summary), markup=False)
         yield Footer()
