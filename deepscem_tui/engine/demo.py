@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from deepscem_tui.engine import actions, runs
+from deepscem_tui.engine import actions, runs, words
 from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.errors import ParameterError
@@ -28,10 +28,15 @@ def demo(parameters: p.Demo, context: Context) -> Result:
         Stopped: on request.
     """
     folder = parameters.folder
-    if not parameters.overwrite and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ParameterError(f"{folder} exists already", "Use --overwrite, or name another folder.")
+    made = folder / "images" if parameters.images_only else folder
+    if not parameters.overwrite and made.exists() and (not made.is_dir() or any(made.iterdir())):
+        raise ParameterError(f"{made} exists already", "Use --overwrite, or name another folder.")
     folder.mkdir(parents=True, exist_ok=True)
     _make_images(parameters, context)
+    if parameters.images_only:
+        names = words.listed(_VOLUMES)
+        summary = f"{made} holds the images {names} and their labels; make data sets of them"
+        return Result(summary, {"folder": str(folder), "images": str(made)})
     todo = _steps(folder, parameters.seed)
     results: dict[str, Result] = {}
     commands: list[str] = []

@@ -463,4 +463,5 @@ class Demo(Parameters):
 
     folder: Path = argument("Folder for the demo's files.", default=Path("deepscem-demo"), makes="folder")
     seed: int = option(0, "Seed of the volume and of the training.", ge=0, le=2**31 - 1)
+    images_only: bool = option(False, "Make the images only, to make data sets of yourself.")
     overwrite: bool = option(False, "Replace an earlier demo in the folder.")
