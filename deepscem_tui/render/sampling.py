@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -29,8 +30,11 @@ def fit(shape: tuple[int, int], columns: int, rows: int | None = None, aspect: f
 
 def area_mean(image: npt.NDArray[Any], shape: tuple[int, int]) -> npt.NDArray[np.float32]:
     """An image (Y, X) reduced or enlarged to a shape: each pixel is the mean of the area that it covers."""
-    down, across = _weights(image.shape[0], shape[0]), _weights(image.shape[1], shape[1])
-    result: npt.NDArray[np.float32] = down @ image.astype(np.float32) @ across.T
+    result: npt.NDArray[np.float32] = image.astype(np.float32)
+    if image.shape[0] != shape[0]:
+        result = _weights(image.shape[0], shape[0]) @ result
+    if image.shape[1] != shape[1]:
+        result = result @ _weights(image.shape[1], shape[1]).T
     return result
 
 
@@ -51,6 +55,7 @@ def edge(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     return mask & ~inner
 
 
+@lru_cache(16)
 def _weights(size: int, target: int) -> npt.NDArray[np.float32]:
     """The share (target, size) that each voxel has in each pixel along one axis; rows sum to 1."""
     borders = np.arange(target + 1) * (size / target)

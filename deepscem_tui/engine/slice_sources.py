@@ -1,0 +1,201 @@
+"""Parts of one plane of a volume, wherever the volume lies, and no more of the file than they need.
+
+Measured with ``benchmarks/slices.py``:
+
+- HDF5's chunk cache would read whole chunks, of which a slice needs an eighth (xy) to a sixty-fourth (xz, yz); without
+  it, what has no filter is read byte by byte. A filtered chunk is decoded whole either way.
+- Rows cost more than the voxels in them where rows are short (1 µs each for yz, whose rows are single voxels).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from deepscem_tui.engine.dataset_samples import Dataset, Member
+from deepscem_tui.engine.dataset_tree import stored_name
+from deepscem_tui.engine.errors import VolumeError
+from deepscem_tui.engine.plain_files import FortranSource, PlainSource
+from deepscem_tui.engine.volumes import Volume
+
+__all__ = ["AXES", "MemberVoxels", "Part", "Plane", "VolumeVoxels", "Voxels", "uncached"]
+
+Plane = Literal["xy", "xz", "yz"]
+Span = tuple[int, int]
+
+# The axis that the index of a slice counts, the one that goes down the picture, and the one across.
+AXES: dict[Plane, tuple[int, int, int]] = {"xy": (0, 1, 2), "xz": (1, 0, 2), "yz": (2, 0, 1)}
+
+SAMPLES = 8  # voxels read for a pixel, along either side of a picture
+SAMPLES_ACROSS_SLICES = 2  # the same along Z, and along the rows of yz: each costs a row or a chunk
+WHOLE_MASK = 2**24  # voxels of a mask that are read though fewer are kept
+DECODED_BYTES = 2**27  # of slices of an image file decoded for one xz or yz slice
+FEWEST_SLICES = 16
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a plane, and how large it is to be shown.
+
+    Args:
+        plane: Which axes are seen; Z goes down in xz and yz.
+        index: Along the third axis.
+        rows: First and behind the last, along the axis that goes down.
+        columns: The same along the axis that goes across.
+        pixels: Down and across: more voxels than are needed for that many need not be read.
+    """
+
+    plane: Plane
+    index: int
+    rows: Span
+    columns: Span
+    pixels: tuple[int, int]
+
+    @property
+    def lengths(self) -> tuple[int, int]:
+        """Voxels down and across."""
+        return self.rows[1] - self.rows[0], self.columns[1] - self.columns[0]
+
+    def steps(self) -> tuple[int, int]:
+        """Which of the voxels down and across to take: every first, every second ..."""
+        down = SAMPLES if self.plane == "xy" else SAMPLES_ACROSS_SLICES
+        across = SAMPLES_ACROSS_SLICES if self.plane == "yz" else SAMPLES
+        return max(1, self.lengths[0] // (down * self.pixels[0])), max(1, self.lengths[1] // (across * self.pixels[1]))
+
+
+class Voxels(Protocol):
+    """A volume (Z, Y, X) that parts of planes are read from."""
+
+    def image(self, part: Part) -> tuple[npt.NDArray[Any], bool]:
+        """Grey values (rows, columns), and whether they are samples: not every voxel was read."""
+
+    def mask(self, part: Part) -> tuple[npt.NDArray[Any], bool]:
+        """The same for a mask or probabilities: the largest of the voxels that a value stands for."""
+
+    def at(self, voxel: tuple[int, int, int]) -> float:
+        """The value of a voxel (z, y, x)."""
+
+
+class MemberVoxels:
+    """An array of a sample."""
+
+    def __init__(self, member: Member) -> None:
+        self._member = member
+        self._decoded = member.depth if member.compression else 0  # slices that are decoded together
+
+    def image(self, part: Part) -> tuple[npt.NDArray[Any], bool]:
+        down, across = part.steps()
+        if part.plane == "xy" and not self._decoded:
+            across = 1  # a row is one read, however few of its voxels are taken
+        values = self._read(part, down, across)
+        return values[:, :: part.steps()[1]] if across == 1 else values, (down, part.steps()[1]) != (1, 1)
+
+    def mask(self, part: Part) -> tuple[npt.NDArray[Any], bool]:
+        down, across = part.steps()
+        if part.plane == "xy":
+            whole = part.lengths[0] * part.lengths[1] <= WHOLE_MASK
+            first, second = (1, 1) if whole else (down, across)
+        else:
+            first = 1 if down <= self._decoded else down
+            second = 1 if self._decoded or part.plane == "xz" else across
+        values = self._read(part, first, second)
+        sampled = first > 1 or second > 1
+        return largest(values, down // first, across // second), sampled
+
+    def at(self, voxel: tuple[int, int, int]) -> float:
+        return float(self._member[voxel])
+
+    def _read(self, part: Part, down: int, across: int) -> npt.NDArray[Any]:
+        return np.asarray(self._member[_selection(part, down, across)])
+
+
+class VolumeVoxels:
+    """An image file: what lies open in it is read by rows, other files by whole slices."""
+
+    def __init__(self, volume: Volume) -> None:
+        self._volume = volume
+        source = volume._source  # rows of it can be read where slices would be a thousand times as much
+        self._plain = source if isinstance(source, PlainSource) and not isinstance(source, FortranSource) else None
+
+    def image(self, part: Part) -> tuple[npt.NDArray[Any], bool]:
+        down, across = part.steps()
+        if part.plane == "xy":
+            values = self._volume.read(part.index, part.index + 1)[0]
+            return values[_span(part.rows, down), _span(part.columns, across)], (down, across) != (1, 1)
+        if self._plain is None:
+            slices = max(FEWEST_SLICES, DECODED_BYTES * self._volume.shape[0] // max(1, self._volume.nbytes))
+            down = max(down, -(-part.lengths[0] // slices))
+        chosen = range(*_span(part.rows, down).indices(self._volume.shape[0]))
+        rows = [self._row(z, part)[::across] for z in chosen]
+        return np.stack(rows), (down, across) != (1, 1)
+
+    mask = image
+
+    def at(self, voxel: tuple[int, int, int]) -> float:
+        z, y, x = voxel
+        return float(self._line(z, y, (x, x + 1))[0] if self._plain else self._volume.read(z, z + 1)[0, y, x])
+
+    def _row(self, z: int, part: Part) -> npt.NDArray[Any]:
+        """The voxels (columns,) of one slice that lie in a plane across the slices."""
+        first, last = part.columns
+        if self._plain is None:
+            page = self._volume.read(z, z + 1)[0]
+            return page[part.index, first:last] if part.plane == "xz" else page[first:last, part.index]
+        if part.plane == "xz":
+            return self._line(z, part.index, part.columns)
+        step = part.steps()[1]
+        values = np.empty(last - first, self._plain.dtype)
+        for y in range(first, last, step):
+            values[y - first] = self._line(z, y, (part.index, part.index + 1))[0]
+        return values
+
+    def _line(self, z: int, y: int, columns: Span) -> npt.NDArray[Any]:
+        assert self._plain is not None
+        depth, height, width = self._plain.shape
+        if not (0 <= z < depth and 0 <= y < height):
+            raise VolumeError(f"{self._plain.path} has no slice {z} or row {y}")
+        values = np.empty(columns[1] - columns[0], self._plain.dtype)
+        self._plain._read(
+            self._plain.offset + ((z * height + y) * width + columns[0]) * values.itemsize, values
+        )  # fmt: skip
+        return values
+
+
+def uncached(dataset: Dataset, sample: str, member: str, what: str) -> Member:
+    """An array of a sample that was looked at before, opened so that no more is read than is asked for.
+
+    While something else in this process has it open, that one's cache is used.
+
+    Args:
+        what: For messages.
+    """
+    access = h5py.h5p.create(h5py.h5p.DATASET_ACCESS)
+    access.set_chunk_cache(1, 0, 1.0)
+    name = stored_name(sample) + b"/" + member.encode()
+    return Member(h5py.Dataset(h5py.h5d.open(dataset.file.id, name, access)), what)
+
+
+def largest(values: npt.NDArray[Any], down: int, across: int) -> npt.NDArray[Any]:
+    """Values (rows, columns) reduced to the largest of each block of so many, so that nothing vanishes."""
+    if values.dtype.kind == "b":
+        values = values.view(np.uint8)
+    if down > 1:
+        values = np.maximum.reduceat(values, np.arange(0, values.shape[0], down), axis=0)
+    if across > 1:
+        values = np.maximum.reduceat(values, np.arange(0, values.shape[1], across), axis=1)
+    return values
+
+
+def _selection(part: Part, down: int, across: int) -> tuple[int | slice, ...]:
+    fixed, first, second = AXES[part.plane]
+    key: list[int | slice] = [0, 0, 0]
+    key[fixed], key[first], key[second] = part.index, _span(part.rows, down), _span(part.columns, across)
+    return tuple(key)
+
+
+def _span(span: Span, step: int) -> slice:
+    return slice(span[0], span[1], step)
