@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from deepscem_tui.engine import parameters as p
+from deepscem_tui.engine import run_preview
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.datasets import new_dataset
 from deepscem_tui.engine.errors import (
@@ -329,10 +330,14 @@ def test_the_test_set_is_scored_and_kept(files) -> None:
 
 def test_previews_show_one_slice(files) -> None:
     run(files, valid=files["train"])
-    with np.load(files["train"].parent / "run" / "preview" / "epoch-0002.npz", allow_pickle=False) as preview:
-        assert preview["image"].shape == (16, 16)
-        assert preview["labels"].shape == preview["prediction"].shape == (2, 16, 16)
-        assert {preview[name].dtype for name in preview} == {np.dtype(np.uint8)}
+    folder = files["train"].parent / "run" / "preview"
+    assert sorted(path.name for path in folder.iterdir()) == ["epoch-0001.npz", "epoch-0002.npz", "now.npz"]
+    preview = run_preview.read(folder / "epoch-0002.npz")
+    assert preview.image.shape == (16, 16)
+    assert preview.labels is not None
+    assert preview.labels.shape == preview.prediction.shape == (2, 16, 16)
+    assert preview.labels.any(axis=(1, 2)).all()  # it shows some of either label
+    assert (preview.names, preview.sample, preview.known) == (NAMES, "s", None)
 
 
 def test_a_training_that_explodes_says_so(files, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,6 +34,8 @@ class State:
     plateau_loss: float = math.inf
     plateau_epochs: int = 0
     ended_early: bool = False
+    asked: int = 0  # epochs in all, when this was last decided
+    continued: int = 0  # epoch from which on more were asked for
 
 
 @dataclass(frozen=True)

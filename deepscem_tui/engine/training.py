@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,16 +14,15 @@ from typing import Any
 import numpy as np
 
 from deepscem_tui.engine import parameters as p
-from deepscem_tui.engine import words
+from deepscem_tui.engine import run_preview
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.datasets import Dataset, open_dataset
 from deepscem_tui.engine.devices import available_cores, available_memory, device_summary
-from deepscem_tui.engine.errors import DatasetError, ModelError, ParameterError, ResourceError
 from deepscem_tui.engine.evaluation import evaluate
-from deepscem_tui.engine.files import check_writable, published, refuse_existing
-from deepscem_tui.engine.losses import Loss, make_loss
-from deepscem_tui.engine.model_files import ModelInfo, check_suffix, load_model, read_info, save_model
-from deepscem_tui.engine.networks.geometry import activation_bytes
+from deepscem_tui.engine.files import check_writable, refuse_existing, write_text
+from deepscem_tui.engine.losses import make_loss
+from deepscem_tui.engine.model_files import ModelInfo, check_suffix, load_model, save_model
+from deepscem_tui.engine.model_info import read_network
 from deepscem_tui.engine.patches import (
     Batch,
     PatchSampler,
@@ -38,9 +39,10 @@ from deepscem_tui.engine.reporting import Reporter
 from deepscem_tui.engine.results import Result, Table
 from deepscem_tui.engine.trainer import Scores, State, Trainer
 from deepscem_tui.engine.training_loop import Schedule, TrainingLoop
+from deepscem_tui.engine.training_plan import Plan, check_labels, check_memory, plan_training
 
-_DEFAULT_PATCH = {2: (1, 256, 256), 3: (32, 128, 128)}
-_DEFAULT_BATCH = {2: 8, 3: 2}
+_PREVIEW_SOURCES = 4  # samples, and labels of each, among which the slice to show is chosen
+_PREVIEW_LABELS = 8
 
 
 def train(parameters: p.Train, context: Context) -> Result:
@@ -54,136 +56,36 @@ def train(parameters: p.Train, context: Context) -> Result:
         Stopped: on request; the run can be resumed.
     """
     resuming = context.folder is not None and _checkpoint(context.folder).exists()
-    if not resuming:  # a resumed run's result is its own
+    ours = context.folder is not None and _is_own_result(parameters.out, context.folder)
+    if not ours:  # a run may replace its own result
         refuse_existing(parameters.out, parameters.overwrite)
     check_suffix(parameters.out)
     check_writable(parameters.out.parent)
-    info = read_info(parameters.model)
+    info, graph = read_network(parameters.model)
     with ExitStack() as files:
         learn = files.enter_context(open_dataset(parameters.train))
         valid = files.enter_context(open_dataset(parameters.valid)) if parameters.valid else None
         test = files.enter_context(open_dataset(parameters.test)) if parameters.test else None
-        for dataset in (learn, valid, test):
+        for name, dataset in (("train", learn), ("valid", valid), ("test", test)):
             if dataset is not None:
-                _check_labels(dataset, info, context.report)
+                check_labels(name, dataset, info, context.report)
         if parameters.validation_steps == 0:
             valid = None
-        plan = _plan(parameters, info, learn, valid, context.report)
-        _check_memory(plan)
+        plan = plan_training(parameters, info, graph, learn, valid, context.report)
         if parameters.dry_run:
-            return Result(f"Would train {parameters.model} for {parameters.epochs} epochs", plan.facts)
+            check_memory(plan)
+            return Result(f"Would train {parameters.model} for {parameters.epochs} epochs: {plan}", plan.facts)
+        check_memory(plan, device_summary().startswith("CPU"))
         context.report.event("started", resumed=resuming, device=device_summary(), **plan.facts)
         assert context.folder is not None
-        session = _Session(parameters, context, context.folder, plan, learn, valid)
+        model, _ = load_model(parameters.model)
+        session = _Session(parameters, context, context.folder, plan, model, learn, valid)
         state = session.run()
     chosen = context.folder / ("best.keras" if valid is not None and parameters.keep_best else "last.keras")
-    save_model(*load_model(chosen), parameters.out, overwrite=parameters.overwrite or resuming)
+    save_model(*load_model(chosen), parameters.out, overwrite=parameters.overwrite or ours)
+    _note_result(parameters.out, context.folder)
     tables = _test(parameters, chosen, context) if test is not None else ()
     return _result(parameters, state, chosen.stem, tables)
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """What was left open in the parameters, decided."""
-
-    model: Any
-    info: ModelInfo
-    loss: Loss
-    patch: Shape
-    batch_size: int
-
-    @property
-    def step_bytes(self) -> int:
-        """Memory that a step takes."""
-        return activation_bytes(self.model, self.patch[3 - self.info.dimension :], self.batch_size, training=True)
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        return {"patch_size": list(self.patch), "batch_size": self.batch_size}
-
-
-def _plan(parameters: p.Train, info: ModelInfo, learn: Dataset, valid: Dataset | None, report: Reporter) -> _Plan:
-    samples = [*learn.samples.values(), *(valid.samples.values() if valid else ())]
-    patch = fitting_patch(parameters.patch_size, info.dimension, info.divisor, {s.name: s.shape for s in samples})
-    asked = parameters.patch_size or ()
-    if info.dimension == 2 and len(asked) == 3 and asked[0] != 1:
-        report.message("The network is 2D: Z of --patch-size does not count")
-    batch_size = parameters.batch_size or _DEFAULT_BATCH[info.dimension]
-    model, info = load_model(parameters.model)
-    loss = make_loss(parameters.loss, info.activation, info.n_labels, info.n_outputs)
-    return _Plan(model, info, loss, patch, batch_size)
-
-
-def _check_memory(plan: _Plan) -> None:
-    free, needed = available_memory(), plan.step_bytes
-    if needed > free and device_summary().startswith("CPU"):  # what a GPU has left, only trying tells
-        fits = int(plan.batch_size * free / needed)
-        hint = f"A --batch-size of {fits} would fit." if fits else "Use a smaller --patch-size."
-        what = f"A step on {plan.batch_size} patches of {words.sizes(plan.patch)} voxels needs about"
-        raise ResourceError(f"{what} {needed / 2**30:.1f} GiB of memory, and {free / 2**30:.1f} GiB are free", hint)
-
-
-def fitting_patch(
-    asked: tuple[int, ...] | None, dimension: int, divisor: int, shapes: Mapping[str, Sequence[int]]
-) -> Shape:
-    """The patch to train with: the one asked for, or the default, shrunk to the smallest sample.
-
-    Args:
-        asked: Y, X or Z, Y, X, or None.
-        dimension: Of the network. With 2 a patch is one slice thick, and a Z that was asked for does not count.
-        divisor: What the sides must be multiples of.
-        shapes: (Z, Y, X) of each sample by its name.
-
-    Returns:
-        Z, Y, X.
-
-    Raises:
-        ParameterError: if the one asked for does not suit the network or a sample.
-        DatasetError: if a sample is smaller than any patch can be.
-    """
-    if asked is not None and dimension == 3 and len(asked) == 2:
-        raise ParameterError("--patch-size has two sizes, and the network is 3D", "Give three: Z,Y,X.")
-    sizes = list(_DEFAULT_PATCH[dimension] if asked is None else asked if len(asked) == 3 else (1, *asked))
-    first = 0 if dimension == 3 else 1
-    sizes[:first] = [1] * first
-    for axis in range(first, 3):
-        name, smallest = min(((name, shape[axis]) for name, shape in shapes.items()), key=lambda item: item[1])
-        about = f"sample {name!r} has {smallest} voxels along {'ZYX'[axis]}"
-        if smallest < divisor:
-            hint = "Use larger samples, or a model with fewer levels (create-model --depth)."
-            raise DatasetError(f"The network needs patches of at least {divisor} voxels a side, and {about}", hint)
-        if asked is None:
-            sizes[axis] = min(sizes[axis], smallest) // divisor * divisor
-        elif sizes[axis] > smallest:
-            hint = f"{smallest // divisor * divisor} is the most that fits."
-            raise ParameterError(f"--patch-size is {sizes[axis]} along {'ZYX'[axis]}, but {about}", hint)
-        elif sizes[axis] % divisor:
-            lower = sizes[axis] // divisor * divisor
-            near = " or ".join(str(size) for size in (lower, lower + divisor) if 0 < size <= smallest)
-            raise ParameterError(
-                f"--patch-size along {'ZYX'[axis]} must be a multiple of {divisor} (it is {sizes[axis]})",
-                f"Use {near}.",
-            )
-    return sizes[0], sizes[1], sizes[2]
-
-
-def _check_labels(dataset: Dataset, info: ModelInfo, report: Reporter) -> None:
-    """Whether a data set can train, validate or test the model."""
-    if not dataset.samples:
-        raise DatasetError(f"{dataset.path} has no samples", "Add some with: deepscem-tui run add-sample")
-    if dataset.n_labels != info.n_labels:
-        has = words.counted(dataset.n_labels, "label")
-        what = f"{dataset.path} has {has} a sample, and the model {info.n_labels}"
-        raise ModelError(what, f"Make one with: deepscem-tui run create-model OUT --like {dataset.path}")
-    for sample in dataset.samples.values():
-        if len(sample.labels) != dataset.n_labels:
-            raise DatasetError(
-                f"Sample {sample.name!r} of {dataset.path} has {len(sample.labels)} of {dataset.n_labels} labels",
-                "Is it a data set of predictions? Labels are needed here.",
-            )
-    if dataset.aliases and info.named and tuple(dataset.aliases) != tuple(info.label_names):
-        ours, theirs = ", ".join(dataset.aliases), ", ".join(info.label_names)
-        report.warning(f"The labels of {dataset.path} are named {ours}; those of the model {theirs}")
 
 
 # ------------------------------------------------------------------------------------------------ the training
@@ -196,7 +98,8 @@ class _Session:
     parameters: p.Train
     context: Context
     folder: Path
-    plan: _Plan
+    plan: Plan
+    model: Any
     learn: Dataset
     valid: Dataset | None
 
@@ -212,8 +115,9 @@ class _Session:
         self._warn_of_blank_labels(sources)
         most = parameters.validation_steps * plan.batch_size
         boxes = covering_boxes(held_out, plan.patch, most) if held_out else []
-        self._preview = self._preview_patch(held_out or sources)
-        self._trainer = Trainer(plan.model, plan.loss, info.n_labels, parameters.learning_rate)
+        self._preview = _choose_preview(held_out or sources, plan.patch, info.dimension == 2)
+        loss = make_loss(parameters.loss, info.activation, info.n_labels, info.n_outputs)
+        self._trainer = Trainer(self.model, loss, info.n_labels, parameters.learning_rate)
         loop = TrainingLoop(
             trainer=self._trainer,
             sampler=PatchSampler(
@@ -233,6 +137,7 @@ class _Session:
             label_names=self._names,
             context=self.context,
             on_epoch=self._keep,
+            on_preview=self._write_preview,
         )
         return loop.run()
 
@@ -247,9 +152,9 @@ class _Session:
     def _keep(self, state: State, scores: Scores | None, best: bool) -> None:
         """Write the models of an epoch, and a slice of what the network says."""
         info = self._described(state, scores)
-        save_model(self.plan.model, info, self.folder / "last.keras", overwrite=True)
+        save_model(self.model, info, self.folder / "last.keras", overwrite=True)
         if best and scores is not None:
-            save_model(self.plan.model, info, self.folder / "best.keras", overwrite=True)
+            save_model(self.model, info, self.folder / "best.keras", overwrite=True)
         self._write_preview(state.epoch)
 
     def _described(self, state: State, scores: Scores | None) -> ModelInfo:
@@ -274,28 +179,57 @@ class _Session:
             return info
         return replace(info, label_names=tuple(self.learn.aliases), named=True)
 
-    def _preview_patch(self, sources: Sequence[Source]) -> Batch:
-        """The middle of the first sample, of a size that the network takes."""
-        source, patch = sources[0], self.plan.patch
-        start = tuple((n - size) // 2 for n, size in zip(source.shape, patch, strict=True))
-        return assemble([cut(source, (start[0], start[1], start[2]), patch)], self.plan.info.dimension == 2)
-
-    def _write_preview(self, epoch: int) -> None:
-        """One slice: the image (Y, X), the labels and what the network says of it (L, Y, X), all uint8."""
-        outputs = self._trainer.predict(self._preview)[0, ..., : self.plan.info.n_labels]
-        image, labels = self._preview.images[0, ..., 0], self._preview.labels[0]
+    def _write_preview(self, epoch: int | None = None) -> None:
+        """The slice for whoever watches: of an epoch, which is kept, or of now, which the next one replaces."""
+        batch, box = self._preview.batch, self._preview
+        outputs = self._trainer.predict(batch)[0, ..., : self.plan.info.n_labels]
+        image, labels = batch.images[0, ..., 0], batch.labels[0]
         if image.ndim == 3:
             middle = len(image) // 2
             image, labels, outputs = image[middle], labels[middle], outputs[middle]
-        path = self.folder / "preview" / f"epoch-{epoch:04}.npz"
-        with published(path) as temporary, temporary.open("wb") as file:
-            np.savez_compressed(
-                file,
-                image=(image.clip(0, 1) * 255).astype(np.uint8),
-                labels=np.moveaxis(labels, -1, 0),
-                prediction=np.moveaxis((outputs.clip(0, 1) * 255).astype(np.uint8), -1, 0),
-            )
-        self.context.report.event("preview", epoch=epoch, file=f"preview/{path.name}")
+        file = "preview/now.npz" if epoch is None else f"preview/epoch-{epoch:04}.npz"
+        prediction, true = np.moveaxis(outputs, -1, 0), np.moveaxis(labels, -1, 0)
+        run_preview.write(self.folder / file, image, prediction, self._names, box.sample, box.z, labels=true)
+        self.context.report.event("preview", epoch=epoch, file=file, sample=box.sample, z=box.z)
+
+
+@dataclass(frozen=True)
+class _PreviewPatch:
+    """What the network is asked again and again to show what it has learned: a batch of one patch."""
+
+    batch: Batch
+    sample: str
+    z: int
+
+
+def _choose_preview(sources: Sequence[Source], patch: Shape, flat: bool) -> _PreviewPatch:
+    """The patch whose middle slice shows most labels, and most of them, among a few that are sure to show some."""
+    best: tuple[tuple[int, int], Source, Shape, list[np.ndarray[Any, Any]]] | None = None
+    for source in sources[:_PREVIEW_SOURCES]:
+        for start in _preview_starts(source, patch):
+            arrays = cut(source, start, patch)
+            shown = [int(np.count_nonzero(label[patch[0] // 2])) for label in arrays[1:]]
+            rank = (sum(count > 0 for count in shown), sum(shown))
+            if best is None or rank > best[0]:
+                best = rank, source, start, arrays
+    assert best is not None
+    _, source, start, arrays = best
+    return _PreviewPatch(assemble([arrays], flat), source.name, start[0] + patch[0] // 2)
+
+
+def _preview_starts(source: Source, patch: Shape) -> Iterator[Shape]:
+    """The middle of a sample, and for each label a patch around a voxel in the slice that has most of it."""
+    centres = [(source.shape[0] // 2, source.shape[1] // 2, source.shape[2] // 2)]
+    for label, by_slice in zip(source.labels[:_PREVIEW_LABELS], source.foreground, strict=False):
+        if by_slice.any():
+            z = int(by_slice.argmax())
+            voxels = np.flatnonzero(label[z])
+            y, x = divmod(int(voxels[len(voxels) // 2]), source.shape[2])
+            centres.append((z, y, x))
+    for centre in centres:
+        sizes = zip(centre, patch, source.shape, strict=True)
+        z, y, x = (min(max(0, middle - size // 2), n - size) for middle, size, n in sizes)
+        yield z, y, x
 
 
 def _checkpoint(folder: Path) -> Path:
@@ -303,6 +237,28 @@ def _checkpoint(folder: Path) -> Path:
 
 
 # ------------------------------------------------------------------------------------------------ the end
+
+
+def _note_result(out: Path, folder: Path) -> None:
+    """Remember what the run wrote, so that it may replace it when it goes on."""
+    write_text(folder / "result.json", json.dumps({"out": str(out.absolute()), "sha256": _digest(out)}) + "\n")
+
+
+def _is_own_result(out: Path, folder: Path) -> bool:
+    """Whether a file is still what this run wrote."""
+    try:
+        noted = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+        return out.is_file() and noted["sha256"] == _digest(out)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 class _Talk(Reporter):

@@ -21,6 +21,9 @@ from deepscem_tui.engine.trainer import Scores, State, Trainer
 PLATEAU_EPOCHS = 3
 _SMALLEST_RATE = 1e-6
 _CHECKPOINT_SECONDS = 600.0
+_STEP_SECONDS = 0.5  # between two facts about steps
+PREVIEW_SECONDS = 20.0
+_PREVIEW_SHARE = 0.02  # of the time, at most
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,31 @@ class Schedule:
         return max(5, self.epochs // 20)
 
 
+class _Speed:
+    """Patches a second, and the share of the time that is spent waiting for them."""
+
+    def __init__(self, batch_size: int) -> None:
+        self._batch_size = batch_size
+        self._began = time.monotonic()
+        self._waited, self._steps = 0.0, 0
+
+    def add(self, waited: float) -> None:
+        self._waited += waited
+        self._steps += 1
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._began
+
+    def facts(self) -> dict[str, float | None]:
+        seconds = self.seconds
+        known = self._steps > 0 and seconds > 0  # not when only the validation was left to do
+        return {
+            "patches_per_second": self._steps * self._batch_size / seconds if known else None,
+            "waiting_for_data": self._waited / seconds if known else None,
+        }
+
+
 @dataclass
 class TrainingLoop:
     """Trains until the epochs are over, or nothing improves any more.
@@ -46,6 +74,7 @@ class TrainingLoop:
         validation: Batches to validate on after each epoch, always the same; may be none.
         checkpoint: File that the training is resumed from if it exists, and saved to.
         on_epoch: Called after each epoch with the state, its validation, and whether this is the best so far.
+        on_preview: Called after the first step and every now and then within long epochs, for whoever watches.
     """
 
     trainer: Trainer
@@ -56,6 +85,8 @@ class TrainingLoop:
     label_names: Sequence[str]
     context: Context
     on_epoch: Callable[[State, Scores | None, bool], None]
+    on_preview: Callable[[], None] = lambda: None
+    _next_preview: float = 0.0
 
     def run(self) -> State:
         """Train, from the checkpoint if there is one.
@@ -68,6 +99,8 @@ class TrainingLoop:
         if self.checkpoint.exists():
             state = self.trainer.restore(self.checkpoint)
             self.context.report.message(f"Going on after epoch {state.epoch}, step {state.step}")
+        if state.asked != self.schedule.epochs:  # early stopping begins anew where more epochs are asked for
+            state.asked, state.continued, state.ended_early = self.schedule.epochs, state.epoch, False
         self.context.report.message("Compiling the network: the first step takes longer")
         while state.epoch < self.schedule.epochs and not state.ended_early:
             try:
@@ -84,34 +117,57 @@ class TrainingLoop:
 
     def _steps(self, state: State) -> dict[str, float | None]:
         """The steps of an epoch that are still to do; gives their speed."""
-        began = saved = time.monotonic()
-        waited, first = 0.0, state.step
+        saved = time.monotonic()
+        whole, lately = _Speed(self.sampler.batch_size), _Speed(self.sampler.batch_size)
         batches = prefetched(self._makers(state), self.schedule.workers)
         try:
             while state.step < self.schedule.steps_per_epoch:
                 self.context.stop.check()
                 asked = time.monotonic()
                 batch = next(batches)
-                waited += time.monotonic() - asked
-                self._step(state, batch)
+                waited = time.monotonic() - asked
+                loss = self._step(state, batch)
+                whole.add(waited)
+                lately.add(waited)
+                if lately.seconds >= _STEP_SECONDS or state.step == self.schedule.steps_per_epoch:
+                    self._report_step(state, loss, lately)
+                    lately = _Speed(self.sampler.batch_size)
+                self._preview_if_due()
                 if time.monotonic() - saved > _CHECKPOINT_SECONDS:
                     self.trainer.save(self.checkpoint, state)
                     saved = time.monotonic()
         finally:
             batches.close()
-        seconds = time.monotonic() - began
-        patches = (state.step - first) * self.sampler.batch_size
-        known = patches > 0  # not when only the validation was left to do
-        return {
-            "patches_per_second": patches / seconds if known else None,
-            "waiting_for_data": waited / seconds if known else None,
-        }
+        return whole.facts()
+
+    def _report_step(self, state: State, loss: float, speed: _Speed) -> None:
+        self.context.report.event(
+            "step",
+            epoch=state.epoch + 1,
+            step=state.step,
+            steps_per_epoch=self.schedule.steps_per_epoch,
+            epochs=self.schedule.epochs,
+            loss=loss,
+            mean_loss=state.loss_sum / state.step,
+            learning_rate=self.trainer.learning_rate,
+            **speed.facts(),
+        )
+
+    def _preview_if_due(self) -> None:
+        began = time.monotonic()
+        if began >= self._next_preview:
+            first = self._next_preview == 0.0  # which traces the network: that takes longer once
+            self.on_preview()
+            ended = time.monotonic()
+            self._next_preview = ended + (
+                PREVIEW_SECONDS if first else max(PREVIEW_SECONDS, (ended - began) / _PREVIEW_SHARE)
+            )
 
     def _makers(self, state: State) -> Iterator[Callable[[], Batch]]:
         first = state.epoch * self.schedule.steps_per_epoch
         return (partial(self.sampler.batch, first + step) for step in range(state.step, self.schedule.steps_per_epoch))
 
-    def _step(self, state: State, batch: Batch) -> None:
+    def _step(self, state: State, batch: Batch) -> float:
         loss, counts = self.trainer.step(batch)
         _refuse_non_finite(loss, f"loss is {loss} in epoch {state.epoch + 1}, step {state.step + 1}")
         state.step += 1
@@ -121,6 +177,7 @@ class TrainingLoop:
         total = self.schedule.epochs * self.schedule.steps_per_epoch
         note = f"epoch {state.epoch + 1}/{self.schedule.epochs}, loss {state.loss_sum / state.step:.4f}"
         self.context.report.progress("Training", done, total, "steps", note)
+        return loss
 
     def _validate(self) -> Scores | None:
         if not self.validation:
@@ -141,11 +198,15 @@ class TrainingLoop:
         state.step, state.loss_sum, state.counts = 0, 0.0, []
         if improved:
             state.best, state.best_epoch = judged.rank, state.epoch
-        if self.schedule.early_stopping and state.epoch - state.best_epoch >= self.schedule.patience:
+        if (
+            self.schedule.early_stopping
+            and state.epoch - max(state.best_epoch, state.continued) >= self.schedule.patience
+        ):
             state.ended_early = True
             self.context.report.message(f"Nothing has improved since epoch {state.best_epoch}: ending early")
         self._report(state, learned, scores, speed, improved)
         self.on_epoch(state, scores, improved)
+        self._next_preview = max(self._next_preview, time.monotonic() + PREVIEW_SECONDS)
         self._follow_plateau(state, judged.loss)
 
     def _follow_plateau(self, state: State, loss: float) -> None:
