@@ -13,7 +13,7 @@ import pytest
 import tifffile
 
 from deepscem_tui.engine import parameters as p
-from deepscem_tui.engine import prediction
+from deepscem_tui.engine import prediction, run_preview
 from deepscem_tui.engine.actions import ACTIONS, build
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.datasets import new_dataset, open_dataset
@@ -291,10 +291,41 @@ def test_progress_events_and_previews(models: dict[str, Path], samples: Path, tm
     previews = [facts for kind, facts in report.events if kind == "preview"]
     assert [facts["sample"] for facts in previews] == ["a", "β 2"]
     for facts in previews:
-        with np.load(folder / facts["file"], allow_pickle=False) as arrays:
-            assert arrays["image"].dtype == np.uint8
-            masks = predictions(tmp_path / "out.hdf5", facts["sample"], 2)[:, facts["z"]]
-            assert np.array_equal(arrays["prediction"], masks * 255)
+        preview = run_preview.read(folder / facts["file"])
+        masks = predictions(tmp_path / "out.hdf5", facts["sample"], 2)[:, facts["z"]]
+        assert np.array_equal(preview.prediction, masks * 255)
+        assert (preview.sample, preview.z, preview.known) == (facts["sample"], facts["z"], None)
+
+
+@pytest.mark.parametrize("model", ["2d-two", "3d"])
+def test_the_slice_in_hand_fills_in(
+    model: str, models: dict[str, Path], samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prediction, "_PREVIEW_SECONDS", -1.0)
+    monkeypatch.setattr(prediction, "_PREVIEW_SHARE", 1e9)  # always due
+    folder = tmp_path / "run"
+    folder.mkdir()
+    seen: list[run_preview.RunPreview] = []
+
+    class Looker(Reporter):
+        def event(self, kind: str, **facts: Any) -> None:
+            if kind == "preview":
+                seen.append(run_preview.read(folder / facts["file"]))
+
+    patch = (8, 8) if model == "2d-two" else (4, 8, 8)
+    run(models[model], samples, tmp_path / "out.hdf5", Context(Looker(), folder=folder), patch_size=patch, batch_size=1)
+    of_a = [preview for preview in seen if preview.sample == "a"]
+    assert of_a[-1].known is None  # at last the middle slice, whole
+    n_labels = len(of_a[0].names)
+    masks = predictions(tmp_path / "out.hdf5", "a", n_labels)
+    shares = []
+    for preview in of_a:
+        known = np.ones(preview.image.shape, bool) if preview.known is None else preview.known > 0
+        shares.append(known.mean())
+        assert np.array_equal(preview.prediction[:, known], masks[:, preview.z][:, known] * 255)
+        assert not preview.prediction[:, ~known].any()
+    assert min(shares) < 1
+    assert sorted(path.suffix for path in (folder / "preview").iterdir()) == [".npz", ".npz"]
 
 
 def test_a_dry_run_writes_nothing_and_tells_the_plan(models: dict[str, Path], samples: Path, tmp_path: Path) -> None:

@@ -7,24 +7,22 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from math import prod
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from deepscem_tui.engine import parameters as p
-from deepscem_tui.engine import words
+from deepscem_tui.engine import run_preview, words
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.devices import available_memory, device_summary, tensorflow
 from deepscem_tui.engine.errors import ParameterError, ResourceError
-from deepscem_tui.engine.files import published
 from deepscem_tui.engine.model_files import ModelInfo, load_model, read_info
 from deepscem_tui.engine.networks.geometry import activation_bytes
 from deepscem_tui.engine.prediction_output import Output, check_output, open_output, output_files
 from deepscem_tui.engine.results import Result, Table
 from deepscem_tui.engine.sources import InputImage, open_images, same_file
-from deepscem_tui.engine.tiled import Network, Sink, predict_sample
+from deepscem_tui.engine.tiled import InHand, Network, Sink, predict_sample
 from deepscem_tui.engine.tiling import TilePlan, plan_tiles
 
 __all__ = ["default_batch", "network_function", "predict", "predict_sample"]
@@ -33,6 +31,8 @@ __all__ = ["default_batch", "network_function", "predict", "predict_sample"]
 _BATCH_VOXELS = 2**20
 _MOST_TILES = 32
 _EVENT_SECONDS = 0.5
+_PREVIEW_SECONDS = 1.0  # between two slices for whoever watches
+_PREVIEW_SHARE = 0.02  # of the time that they take, at most
 
 
 def predict(parameters: p.Predict, context: Context) -> Result:
@@ -195,17 +195,19 @@ def _predict_all(
     before = 0
     for index, work in enumerate(works):
         began = time.monotonic()
-        sink = output.sink(work.image)
+        sink, preview = output.sink(work.image), _Preview(context, index, work, info.label_names)
         predict_sample(
             network,
             work.image.source,
             work.plan,
-            _counting(work, info.n_labels, parameters.threshold, sink, _Preview(context, index, work)),
+            _counting(work, info.n_labels, parameters.threshold, sink, preview.take),
             n_labels=info.n_labels,
             batch=parameters.batch_size or default_batch(work.plan),
             threshold=None if parameters.probabilities else parameters.threshold,
             before_batch=_Progress(context, work, before, total),
+            after_batch=preview.fill_in,
         )
+        preview.end()
         work.seconds = time.monotonic() - began
         before += work.plan.n_tiles
 
@@ -246,25 +248,52 @@ def _counting(work: _Work, n_labels: int, threshold: float, sink: Sink, preview:
 
 
 class _Preview:
-    """Keeps the middle slice of a sample in the run folder, for whoever watches.
+    """Shows a sample in the run folder, for whoever watches: the slice in hand as it fills in, at last the middle one.
 
-    ``preview/NNN-SAMPLE.npz``: ``image`` uint8 (Y, X), ``prediction`` uint8 (labels, Y, X) from 0 to 255, ``z``.
+    There is one file a sample, ``preview/NNN-SAMPLE.npz``, replaced each time.
     """
 
-    def __init__(self, context: Context, index: int, work: _Work) -> None:
+    def __init__(self, context: Context, index: int, work: _Work, names: Sequence[str]) -> None:
         self._context = context
-        self._path = Path("preview") / f"{index:03d}-{words.file_name(work.name)}.npz"
-        self._work = work
+        self._file = f"preview/{index:03d}-{words.file_name(work.name)}.npz"
+        self._work, self._names = work, names
+        self._middle: tuple[npt.NDArray[Any], npt.NDArray[Any]] | None = None
+        self._next = time.monotonic() + _PREVIEW_SECONDS
 
-    def __call__(self, first: int, labels: npt.NDArray[Any], voxels: npt.NDArray[Any]) -> None:
-        z = self._work.plan.shape[0] // 2
-        if self._context.folder is None or not first <= z < first + len(voxels):
+    def fill_in(self, in_hand: InHand) -> None:
+        """Show the slice in the middle of the tile that was computed last, as far as it is known."""
+        began = time.monotonic()
+        if self._context.folder is None or began < self._next:
             return
-        image = self._work.image.source.normalised(voxels[z - first])
-        prediction = labels[:, z - first].astype(np.float32)
-        with published(self._context.folder / self._path) as temporary, temporary.open("wb") as file:
-            np.savez_compressed(file, image=_grey(image), prediction=_grey(prediction), z=z)
-        self._context.report.event("preview", sample=self._work.name, z=z, file=self._path.as_posix())
+        first, tiles = in_hand.layer.own[0], in_hand.layer.tiles[: in_hand.done]
+        thick = tiles[-1].core[0]
+        z = sum(thick) // 2
+        known = np.zeros(in_hand.voxels.shape[1:], bool)
+        for tile in tiles:
+            if tile.core[0] == thick:
+                known[slice(*tile.core[1]), slice(*tile.core[2])] = True
+        prediction = np.where(known, in_hand.labels[:, z - first], 0)
+        self._write(z, in_hand.voxels[z - first], prediction, known)
+        ended = time.monotonic()
+        self._next = ended + max(_PREVIEW_SECONDS, (ended - began) / _PREVIEW_SHARE)
+
+    def take(self, first: int, labels: npt.NDArray[Any], voxels: npt.NDArray[Any]) -> None:
+        """Keep the sample's middle slice, of a slab that is computed."""
+        z = self._work.plan.shape[0] // 2
+        if self._context.folder is not None and first <= z < first + len(voxels):
+            self._middle = voxels[z - first].copy(), labels[:, z - first].copy()
+
+    def end(self) -> None:
+        if self._middle is not None:
+            self._write(self._work.plan.shape[0] // 2, *self._middle)
+
+    def _write(
+        self, z: int, voxels: npt.NDArray[Any], prediction: npt.NDArray[Any], known: npt.NDArray[np.bool_] | None = None
+    ) -> None:
+        assert self._context.folder is not None
+        image, name = self._work.image.source.normalised(voxels), self._work.name
+        run_preview.write(self._context.folder / self._file, image, prediction, self._names, name, z, known=known)
+        self._context.report.event("preview", sample=name, z=z, file=self._file)
 
 
 # ------------------------------------------------------------------------------------------------ the result
@@ -293,10 +322,6 @@ def _result(parameters: p.Predict, info: ModelInfo, works: Sequence[_Work]) -> R
     facts = {"files": files, "plans": [work.facts() for work in works]}
     what = f"Predicted {words.counted(len(works), 'sample')} into {', '.join(files)} ({kind})"
     return Result(what, facts, (samples, labels))
-
-
-def _grey(values: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
-    return np.rint(np.clip(np.nan_to_num(values), 0, 1) * 255).astype(np.uint8)
 
 
 def _rate(rate: float) -> str:

@@ -14,13 +14,31 @@ import numpy.typing as npt
 
 from deepscem_tui.engine.tiling import Layer, Shape, TilePlan, cut
 
-__all__ = ["Network", "Sink", "Source", "predict_sample"]
+__all__ = ["InHand", "Network", "Sink", "Source", "predict_sample"]
 
 # float32 (B, Z, Y, X), 0 to 1 -> float32 (B, Z, Y, X, labels)
 Network = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]
 
 # First slice; labels (labels, Z, Y, X); the image's voxels there (Z, Y, X) as they are stored.
 Sink = Callable[[int, npt.NDArray[Any], npt.NDArray[Any]], None]
+
+
+@dataclass(frozen=True)
+class InHand:
+    """A slab that is being computed.
+
+    Args:
+        layer: Its tiles.
+        done: How many of them are computed.
+        labels: What is known, (labels, Z, Y, X); anything where no tile is computed yet.
+        voxels: The image's there, as they are stored (Z, Y, X).
+    """
+
+    layer: Layer
+    done: int
+    labels: npt.NDArray[Any]
+    voxels: npt.NDArray[Any]
+
 
 # Voxels of a slab of slices; with networks for volumes a slab is as thick as its tiles.
 SLAB_VOXELS = 2**24
@@ -65,6 +83,7 @@ def predict_sample(
     batch: int,
     threshold: float | None,
     before_batch: Callable[[int], None],
+    after_batch: Callable[[InHand], None] = lambda _: None,
 ) -> None:
     """Predict an image, slab by slab along Z.
 
@@ -78,17 +97,21 @@ def predict_sample(
         threshold: Values above it are foreground; None to keep the values.
         before_batch: Called with the number of tiles that are done, before each batch and at the end. What it raises
             ends the prediction.
+        after_batch: Called after each batch with the slab in hand; what it is given changes later.
     """
     done = 0
     for layer in plan.layers(SLAB_VOXELS):
         slab = source.read(*layer.read)
         first, last = layer.own
+        own = slab[first - layer.read[0] : last - layer.read[0]]
         labels = np.empty((n_labels, last - first, *source.shape[1:]), np.float32 if threshold is None else np.uint8)
         for begin in range(0, len(layer.tiles), batch):
             before_batch(done)
             _predict_batch(network, source, plan, layer, slice(begin, begin + batch), slab, labels, threshold)
-            done += min(batch, len(layer.tiles) - begin)
-        sink(first, labels, slab[first - layer.read[0] : last - layer.read[0]])
+            some = min(batch, len(layer.tiles) - begin)
+            done += some
+            after_batch(InHand(layer, begin + some, labels, own))
+        sink(first, labels, own)
     before_batch(done)
 
 
