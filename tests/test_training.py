@@ -26,8 +26,9 @@ from deepscem_tui.engine.model_files import load_model, read_info
 from deepscem_tui.engine.reporting import Reporter
 from deepscem_tui.engine.stop import Stop
 from deepscem_tui.engine.trainer import State
-from deepscem_tui.engine.training import fitting_patch, train
+from deepscem_tui.engine.training import train
 from deepscem_tui.engine.training_loop import TrainingLoop
+from deepscem_tui.engine.training_plan import fitting_patch
 
 NAMES = ("disc", "half")
 
@@ -165,7 +166,7 @@ def test_a_data_set_without_labels_is_refused(files, tmp_path: Path) -> None:
 
 
 def test_a_batch_that_cannot_fit_is_refused_with_one_that_does(files, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("deepscem_tui.engine.training.available_memory", lambda: 1 << 20)
+    monkeypatch.setattr("deepscem_tui.engine.memory.available_memory", lambda: 1 << 20)
     refused(files, ResourceError, "GiB of memory", batch_size=100_000)
 
 

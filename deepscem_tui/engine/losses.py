@@ -13,10 +13,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from deepscem_tui.engine import devices
+from deepscem_tui.engine.devices import tensorflow
 from deepscem_tui.engine.errors import ParameterError
 
-tf = devices.tensorflow()
+__all__ = ["Loss", "check_loss", "make_loss"]
 
 Loss = Callable[[Any, Any], Any]
 
@@ -36,20 +36,8 @@ def make_loss(name: str, activation: str, n_labels: int, n_outputs: int) -> Loss
     Raises:
         ParameterError: the loss does not suit the network.
     """
-    if n_outputs not in (n_labels, n_labels + (activation == "softmax")):
-        raise ParameterError(
-            f"A network with {n_outputs} outputs ({activation}) cannot learn {n_labels} labels",
-            "Make one with: deepscem-tui run create-model OUT --like DATASET",
-        )
-    if activation == "softmax" and n_outputs == 1:
-        raise ParameterError(
-            "A softmax of a single output is always 1, so that there is nothing to learn", "Use a sigmoid model."
-        )
-    if name != "mean-squared-error" and activation not in ("sigmoid", "softmax"):
-        raise ParameterError(
-            f"The loss {name!r} needs outputs between 0 and 1, but the model's activation is {activation!r}",
-            "Use --loss mean-squared-error, or a model with the activation sigmoid or softmax.",
-        )
+    check_loss(name, activation, n_labels, n_outputs)
+    tf = tensorflow()
     cross_entropy = _categorical_cross_entropy if activation == "softmax" else _binary_cross_entropy
     losses: dict[str, Loss] = {
         "dice": lambda targets, outputs: _dice(targets[..., :n_labels], outputs[..., :n_labels]),
@@ -68,8 +56,31 @@ def make_loss(name: str, activation: str, n_labels: int, n_outputs: int) -> Loss
     return loss
 
 
+def check_loss(name: str, activation: str, n_labels: int, n_outputs: int) -> None:
+    """Raise :class:`ParameterError` if a loss does not suit a network; see :func:`make_loss`. Needs no TensorFlow."""
+    if n_outputs not in (n_labels, n_labels + (activation == "softmax")):
+        raise ParameterError(
+            f"A network with {n_outputs} outputs ({activation}) cannot learn {n_labels} labels",
+            "Make one with: deepscem-tui run create-model OUT --like DATASET",
+            "model",
+        )
+    if activation == "softmax" and n_outputs == 1:
+        raise ParameterError(
+            "A softmax of a single output is always 1, so that there is nothing to learn",
+            "Use a sigmoid model.",
+            "model",
+        )
+    if name != "mean-squared-error" and activation not in ("sigmoid", "softmax"):
+        raise ParameterError(
+            f"The loss {name!r} needs outputs between 0 and 1, but the model's activation is {activation!r}",
+            "Use --loss mean-squared-error, or a model with the activation sigmoid or softmax.",
+            "loss",
+        )
+
+
 def _shared(targets: Any, background: bool) -> Any:
     """Targets whose sum is 1 at each voxel, or 0 where there is no label and no background."""
+    tf = tensorflow()
     labels = tf.reduce_sum(targets, axis=-1, keepdims=True)
     targets /= tf.maximum(labels, 1.0)
     return tf.concat([targets, 1.0 - tf.minimum(labels, 1.0)], axis=-1) if background else targets
@@ -81,6 +92,7 @@ def _dice(targets: Any, outputs: Any) -> Any:
     One voxel is added above and below, so that a label that no patch of the batch has gives 0 if nothing is predicted,
     and no gradient above 1 anywhere.
     """
+    tf = tensorflow()
     axes = list(range(targets.shape.rank - 1))
     both = tf.reduce_sum(targets * outputs, axis=axes)
     either = tf.reduce_sum(targets, axis=axes) + tf.reduce_sum(outputs, axis=axes)
@@ -89,11 +101,13 @@ def _dice(targets: Any, outputs: Any) -> Any:
 
 def _binary_cross_entropy(targets: Any, outputs: Any) -> Any:
     """Mean over voxels and labels, each label a decision of its own."""
+    tf = tensorflow()
     p = tf.clip_by_value(outputs, _SMALLEST, 1.0 - _SMALLEST)
     return -tf.reduce_mean(targets * tf.math.log(p) + (1.0 - targets) * tf.math.log(1.0 - p))
 
 
 def _categorical_cross_entropy(targets: Any, outputs: Any) -> Any:
     """Mean over voxels, the labels being alternatives; a voxel without a target counts nothing."""
+    tf = tensorflow()
     p = tf.clip_by_value(outputs, _SMALLEST, 1.0)
     return -tf.reduce_mean(tf.reduce_sum(targets * tf.math.log(p), axis=-1))

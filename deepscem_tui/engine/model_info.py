@@ -83,7 +83,13 @@ def read_info(path: Path) -> ModelInfo:
     Raises:
         ModelError: it is no model file, is damaged, or holds a network that cannot be used.
     """
-    return info_of(path, read_contents(path))
+    return read_network(path)[0]
+
+
+def read_network(path: Path) -> tuple[ModelInfo, Graph]:
+    """The same, with the network's layers."""
+    contents = read_contents(path)
+    return info_of(path, contents), contents.graph
 
 
 def describe(

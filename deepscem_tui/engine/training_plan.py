@@ -1,0 +1,158 @@
+"""What a training will be, decided and checked before anything is loaded: patch, batch, memory. No TensorFlow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from deepscem_tui.engine import parameters as p
+from deepscem_tui.engine import words
+from deepscem_tui.engine.datasets import Dataset
+from deepscem_tui.engine.errors import DatasetError, ModelError, ParameterError, ResourceError
+from deepscem_tui.engine.losses import check_loss
+from deepscem_tui.engine.memory import memory_limit
+from deepscem_tui.engine.model_info import ModelInfo
+from deepscem_tui.engine.networks.geometry import activation_bytes
+from deepscem_tui.engine.networks.graph import Graph
+from deepscem_tui.engine.patches import Shape
+from deepscem_tui.engine.reporting import Reporter
+
+__all__ = ["Plan", "check_labels", "check_memory", "fitting_patch", "plan_training"]
+
+_DEFAULT_PATCH = {2: (1, 256, 256), 3: (32, 128, 128)}
+_DEFAULT_BATCH = {2: 8, 3: 2}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What was left open in the parameters, decided.
+
+    Args:
+        patch: Z, Y, X in voxels.
+        batch_size: Patches in a step.
+    """
+
+    info: ModelInfo
+    graph: Graph
+    patch: Shape
+    batch_size: int
+
+    @property
+    def step_bytes(self) -> int:
+        """Memory that a step takes."""
+        return activation_bytes(self.graph, self.patch[3 - self.info.dimension :], self.batch_size, training=True)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        return {"patch_size": list(self.patch), "batch_size": self.batch_size}
+
+    def __str__(self) -> str:
+        patches = f"{self.batch_size} patches of {words.sizes(self.patch)} voxels a step"
+        return f"{patches}, about {self.step_bytes / 2**30:.1f} GiB"
+
+
+def plan_training(
+    parameters: p.Train, info: ModelInfo, graph: Graph, learn: Dataset, valid: Dataset | None, report: Reporter
+) -> Plan:
+    """Decide what the parameters leave open.
+
+    Raises:
+        ParameterError: the patch or the loss does not suit the network or a sample.
+        DatasetError: a sample is smaller than any patch can be.
+    """
+    samples = [*learn.samples.values(), *(valid.samples.values() if valid else ())]
+    patch = fitting_patch(parameters.patch_size, info.dimension, info.divisor, {s.name: s.shape for s in samples})
+    asked = parameters.patch_size or ()
+    if info.dimension == 2 and len(asked) == 3 and asked[0] != 1:
+        report.message("The network is 2D: Z of --patch-size does not count")
+    check_loss(parameters.loss, info.activation, info.n_labels, info.n_outputs)
+    return Plan(info, graph, patch, parameters.batch_size or _DEFAULT_BATCH[info.dimension])
+
+
+def check_memory(plan: Plan, on_cpu: bool | None = None) -> None:
+    """Refuse a batch that cannot fit, rather than be killed in the first step.
+
+    Args:
+        on_cpu: See :func:`~deepscem_tui.engine.memory.memory_limit`.
+
+    Raises:
+        ResourceError: with a batch that would fit.
+    """
+    limit, needed = memory_limit(on_cpu), plan.step_bytes
+    if limit is None or needed <= limit.size:
+        return
+    fits = int(plan.batch_size * limit.size / needed)
+    raise ResourceError(
+        f"A step on {plan.batch_size} patches of {words.sizes(plan.patch)} voxels needs about "
+        f"{needed / 2**30:.1f} GiB of memory, and {limit.words}",
+        f"A --batch-size of {fits} would fit." if fits else "Use a smaller --patch-size.",
+        "batch_size" if fits else "patch_size",
+    )
+
+
+def fitting_patch(
+    asked: tuple[int, ...] | None, dimension: int, divisor: int, shapes: Mapping[str, Sequence[int]]
+) -> Shape:
+    """The patch to train with: the one asked for, or the default, shrunk to the smallest sample.
+
+    Args:
+        asked: Y, X or Z, Y, X, or None.
+        dimension: Of the network. With 2 a patch is one slice thick, and a Z that was asked for does not count.
+        divisor: What the sides must be multiples of.
+        shapes: (Z, Y, X) of each sample by its name.
+
+    Returns:
+        Z, Y, X.
+
+    Raises:
+        ParameterError: if the one asked for does not suit the network or a sample.
+        DatasetError: if a sample is smaller than any patch can be.
+    """
+    if asked is not None and dimension == 3 and len(asked) == 2:
+        raise ParameterError("--patch-size has two sizes, and the network is 3D", "Give three: Z,Y,X.", "patch_size")
+    sizes = list(_DEFAULT_PATCH[dimension] if asked is None else asked if len(asked) == 3 else (1, *asked))
+    first = 0 if dimension == 3 else 1
+    sizes[:first] = [1] * first
+    for axis in range(first, 3):
+        name, smallest = min(((name, shape[axis]) for name, shape in shapes.items()), key=lambda item: item[1])
+        about = f"sample {name!r} has {smallest} voxels along {'ZYX'[axis]}"
+        if smallest < divisor:
+            hint = "Use larger samples, or a model with fewer levels (create-model --depth)."
+            raise DatasetError(
+                f"The network needs patches of at least {divisor} voxels a side, and {about}", hint, "model"
+            )
+        if asked is None:
+            sizes[axis] = min(sizes[axis], smallest) // divisor * divisor
+        elif sizes[axis] > smallest:
+            hint = f"{smallest // divisor * divisor} is the most that fits."
+            raise ParameterError(f"--patch-size is {sizes[axis]} along {'ZYX'[axis]}, but {about}", hint, "patch_size")
+        elif sizes[axis] % divisor:
+            lower = sizes[axis] // divisor * divisor
+            near = " or ".join(str(size) for size in (lower, lower + divisor) if 0 < size <= smallest)
+            raise ParameterError(
+                f"--patch-size along {'ZYX'[axis]} must be a multiple of {divisor} (it is {sizes[axis]})",
+                f"Use {near}.",
+                "patch_size",
+            )
+    return sizes[0], sizes[1], sizes[2]
+
+
+def check_labels(parameter: str, dataset: Dataset, info: ModelInfo, report: Reporter) -> None:
+    """Whether a data set can train, validate or test the model."""
+    if not dataset.samples:
+        raise DatasetError(f"{dataset.path} has no samples", "Add some with: deepscem-tui run add-sample", parameter)
+    if dataset.n_labels != info.n_labels:
+        has = words.counted(dataset.n_labels, "label")
+        what = f"{dataset.path} has {has} a sample, and the model {info.n_labels}"
+        raise ModelError(what, f"Make one with: deepscem-tui run create-model OUT --like {dataset.path}", parameter)
+    for sample in dataset.samples.values():
+        if len(sample.labels) != dataset.n_labels:
+            raise DatasetError(
+                f"Sample {sample.name!r} of {dataset.path} has {len(sample.labels)} of {dataset.n_labels} labels",
+                "Is it a data set of predictions? Labels are needed here.",
+                parameter,
+            )
+    if dataset.aliases and info.named and tuple(dataset.aliases) != tuple(info.label_names):
+        ours, theirs = ", ".join(dataset.aliases), ", ".join(info.label_names)
+        report.warning(f"The labels of {dataset.path} are named {ours}; those of the model {theirs}")
