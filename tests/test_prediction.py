@@ -406,7 +406,7 @@ def test_what_cannot_be_done_is_refused_before_anything_is_written(
 def test_tiles_that_do_not_fit_the_memory_are_refused(
     models: dict[str, Path], samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prediction, "available_memory", lambda: 10_000)
+    monkeypatch.setattr("deepscem_tui.engine.memory.available_memory", lambda: 10_000)
     with pytest.raises(ResourceError, match=r"GiB of memory.*--patch-size"):
         run(models["2d"], samples, tmp_path / "out.hdf5")
     assert not (tmp_path / "out.hdf5").exists()

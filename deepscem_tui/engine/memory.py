@@ -17,10 +17,12 @@ class Limit:
     Args:
         size: Bytes.
         words: What these are, such as ``"1.5 GiB are free"``.
+        gpu: Whether it is a GPU's memory.
     """
 
     size: int
     words: str
+    gpu: bool
 
 
 def memory_limit(on_cpu: bool | None = None) -> Limit | None:
@@ -36,11 +38,11 @@ def memory_limit(on_cpu: bool | None = None) -> Limit | None:
     """
     gpu = None if on_cpu else _gpu_memory()
     if gpu is not None:
-        return Limit(gpu, f"{gpu / 2**30:.1f} GiB is all that the GPU has")
+        return Limit(gpu, f"{gpu / 2**30:.1f} GiB is all that the GPU has", True)
     if on_cpu is False:
         return None
     free = available_memory()
-    return Limit(free, f"{free / 2**30:.1f} GiB are free")
+    return Limit(free, f"{free / 2**30:.1f} GiB are free", False)
 
 
 def _gpu_memory() -> int | None:

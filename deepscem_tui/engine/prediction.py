@@ -15,10 +15,13 @@ import numpy.typing as npt
 from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine import run_preview, words
 from deepscem_tui.engine.context import Context
-from deepscem_tui.engine.devices import available_memory, device_summary, tensorflow
+from deepscem_tui.engine.devices import device_summary, tensorflow
 from deepscem_tui.engine.errors import ParameterError, ResourceError
-from deepscem_tui.engine.model_files import ModelInfo, load_model, read_info
+from deepscem_tui.engine.memory import memory_limit
+from deepscem_tui.engine.model_files import ModelInfo, load_model
+from deepscem_tui.engine.model_info import read_network
 from deepscem_tui.engine.networks.geometry import activation_bytes
+from deepscem_tui.engine.networks.graph import Graph
 from deepscem_tui.engine.prediction_output import Output, check_output, open_output, output_files
 from deepscem_tui.engine.results import Result, Table
 from deepscem_tui.engine.sources import InputImage, open_images, same_file
@@ -44,7 +47,7 @@ def predict(parameters: p.Predict, context: Context) -> Result:
         ResourceError: for tiles that do not fit the memory.
         Stopped: on request; nothing is left of the output.
     """
-    info = read_info(parameters.model)
+    info, graph = read_network(parameters.model)
     _check_paths(parameters)
     with ExitStack() as files:
         images = files.enter_context(open_images(parameters.input, parameters.sample, context))
@@ -52,9 +55,10 @@ def predict(parameters: p.Predict, context: Context) -> Result:
         works = [_Work(image, _plan(parameters, image, info)) for image in images]
         _say_plan(works, info, context)
         if parameters.dry_run:
+            _check_memory(parameters, works, graph)
             return _planned(parameters, works)
+        _check_memory(parameters, works, graph, device_summary().startswith("CPU"))
         model, info = load_model(parameters.model)
-        _check_memory(parameters, works, model)
         context.report.event("started", device=device_summary(), plans=[work.facts() for work in works])
         for work in works:
             work.image = work.image.measured(context)
@@ -126,7 +130,7 @@ class _Work:
 def _check_paths(parameters: p.Predict) -> None:
     for name, path in (("INPUT", parameters.input), ("MODEL", parameters.model)):
         if same_file(parameters.out, path):
-            raise ParameterError(f"OUT is {name} itself, {parameters.out}", "Give the result a file of its own.")
+            raise ParameterError(f"OUT is {name} itself, {parameters.out}", "Give the result a file of its own.", "out")
 
 
 def _plan(parameters: p.Predict, image: InputImage, info: ModelInfo) -> TilePlan:
@@ -140,19 +144,20 @@ def _plan(parameters: p.Predict, image: InputImage, info: ModelInfo) -> TilePlan
     )
 
 
-def _check_memory(parameters: p.Predict, works: Sequence[_Work], model: Any) -> None:
+def _check_memory(parameters: p.Predict, works: Sequence[_Work], graph: Graph, on_cpu: bool | None = None) -> None:
     """Raise :class:`ResourceError` where a call of the network cannot fit, rather than be killed in the middle."""
-    if not device_summary().startswith("CPU"):
+    limit = memory_limit(on_cpu)
+    if limit is None or limit.gpu:  # a GPU says so itself, at the first call
         return
-    free = available_memory()
     for work in works:
         plan, batch = work.plan, parameters.batch_size or default_batch(work.plan)
-        needed = activation_bytes(model, plan.tile[3 - plan.dimension :], batch, training=False)
-        if needed > free:
+        needed = activation_bytes(graph, plan.tile[3 - plan.dimension :], batch, training=False)
+        if needed > limit.size:
             raise ResourceError(
                 f"{batch} tiles of {words.sizes(plan.tile)} voxels need about {needed / 2**30:.1f} GiB of memory, "
-                f"and {free / 2**30:.1f} GiB are free",
+                f"and {limit.words}",
                 "Use a smaller --patch-size, or --batch-size 1.",
+                "batch_size" if batch > 1 else "patch_size",
             )
 
 
