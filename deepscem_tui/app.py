@@ -21,6 +21,7 @@ from deepscem_tui.characters import choose_pictures
 from deepscem_tui.engine import actions, runs
 from deepscem_tui.engine.parameters import Parameters
 from deepscem_tui.jobs import Detached, Job, Jobs, detached_words, start_detached
+from deepscem_tui.screens.base import WorkScreen
 from deepscem_tui.settings import Settings
 from deepscem_tui.themes import THEMES
 
@@ -61,7 +62,7 @@ class DeepscemApp(App[int]):
     """
 
     TITLE = "deepscem-tui"
-    CSS_PATH = "app.tcss"
+    CSS_PATH = Path(__file__).with_name("app.tcss")
     ENABLE_COMMAND_PALETTE = True
     HELP = "Keys of the focused part are listed below. **F2** to **F7** switch screens, **ctrl+p** finds any action."
     MODES: ClassVar[dict[str, str | Callable[[], Screen[Any]]]] = {mode: _screen(mode) for mode in SCREENS}
@@ -90,6 +91,7 @@ class DeepscemApp(App[int]):
         self.ascii_only = ascii_only
         self.jobs = Jobs(ended=self._ended_in_its_thread)
         self.job_ended: Signal[Job] = Signal(self, "job ended")
+        self.detached: list[Detached] = []
         self.open_datasets: list[Path] = []  # opened by the user from anywhere; safe mode compares with them
         self._leaving = False
         self._waiting: Timer | None = None
@@ -180,6 +182,7 @@ class DeepscemApp(App[int]):
         except OSError as error:
             self.notify(f"{what} could not be started: {error.strerror}", severity="error", markup=False)
             return
+        self.detached.append(detached)
         self.notify(f"{what} started detached; it appears under Runs (F7)", markup=False)
         self._look_after(detached, what)
 
@@ -208,6 +211,10 @@ class DeepscemApp(App[int]):
             return
         if self.settings.bell and job.action in ("train", "predict", "resume", "demo"):
             self.bell()
+        screen = self.screen
+        if isinstance(screen, WorkScreen) and screen.shows(job):
+            self.job_ended.publish(job)
+            return
         quick = job.began is not None and job.ended is not None and job.ended - job.began < _QUICK_SECONDS
         if job.result is not None and job.result.tables and quick and not job.folder:
             from deepscem_tui.screens.result_dialog import ResultDialog
@@ -221,6 +228,15 @@ class DeepscemApp(App[int]):
             text = f"{job.error.what}. {hint}" if hint else job.error.what
             self.notify(text, title=job.title, severity="error" if bad else "information", timeout=20, markup=False)
         self.job_ended.publish(job)
+
+    def fill_form(self, mode: str, values: Mapping[str, Any]) -> None:
+        """Go to a screen that is a form, and fill it in."""
+        from deepscem_tui.screens.form_screen import FormScreen
+
+        self.switch_mode(mode)
+        screen = self.screen_stack[0]
+        if isinstance(screen, FormScreen):
+            screen.fill(values)
 
     def show_run(self, folder: Path) -> None:
         """Show a run's live view on the screen of runs."""

@@ -42,6 +42,10 @@ class WorkScreen(Screen[None]):
         """The widgets between the bars."""
         raise NotImplementedError
 
+    def shows(self, job: Job) -> bool:  # noqa: ARG002
+        """Whether the screen itself shows how a job ended, so that nothing else need say so."""
+        return False
+
 
 class ModeBar(Static):
     """The screens with their keys, the present one marked; a click switches."""
