@@ -90,7 +90,7 @@ def rename_sample(parameters: p.RenameSample, context: Context) -> Result:
     with _opened(parameters.file, parameters.dry_run) as dataset:
         if not isinstance(dataset, ChangedDataset):
             dataset.require(parameters.sample)
-            dataset.check_new(parameters.new)
+            dataset.check_new(parameters.new, "new")
             return Result(f"Would rename {what}", facts)
         dataset.rename_sample(parameters.sample, parameters.new)
     return Result(f"Renamed {what}", facts)
@@ -131,14 +131,14 @@ def set_aliases(parameters: p.SetAliases, context: Context) -> Result:
     aliases, path = parameters.aliases, parameters.file
     twice = sorted({alias for alias in aliases if aliases.count(alias) > 1})
     if twice:
-        raise ParameterError(f"The alias {twice[0]!r} is given twice", "Give each label a name of its own.")
+        raise ParameterError(f"The alias {twice[0]!r} is given twice", "Give each label a name of its own.", "aliases")
     facts = {"file": str(path), "aliases": list(aliases)}
     context.stop.check()
     done = f"the labels of {path}" + (f": {', '.join(aliases)}" if aliases else "")
     with _opened(path, parameters.dry_run) as dataset:
         if aliases and len(aliases) != dataset.n_labels:
             what = f"{path} has {words.counted(dataset.n_labels, 'label')}, but {len(aliases)} names were given"
-            raise ParameterError(what, "Give one name for each label, in order.")
+            raise ParameterError(what, "Give one name for each label, in order.", "aliases")
         if not isinstance(dataset, ChangedDataset):
             return Result(f"Would name {done}" if aliases else f"Would take the names away from {done}", facts)
         dataset.set_aliases(aliases)

@@ -211,12 +211,12 @@ class Dataset:
         near = difflib.get_close_matches(name, names, 3) or names[:10]
         listed = ", ".join(map(repr, near)) + (", ..." if len(near) == 10 < len(names) else "")
         hint = f"It has {listed}." if names else "It has no samples."
-        raise DatasetError(f"{self.path} has no sample {name!r}", hint)
+        raise DatasetError(f"{self.path} has no sample {name!r}", hint, "sample")
 
-    def check_new(self, name: str) -> None:
-        """Raise :class:`DatasetError` if a new sample cannot have that name."""
+    def check_new(self, name: str, parameter: str = "name") -> None:
+        """Raise :class:`DatasetError` about a parameter if a new sample cannot have that name."""
         unfit = not name or "/" in name or "\0" in name or name in (".", "..")
         if unfit or any("\ud800" <= character <= "\udfff" for character in name):
-            raise DatasetError(f"{name!r} cannot be the name of a sample", "Use a name without '/'.")
+            raise DatasetError(f"{name!r} cannot be the name of a sample", "Use a name without '/'.", parameter)
         if name in self.samples:
-            raise DatasetError(f"{self.path} has a sample {name!r} already", "Choose another name.")
+            raise DatasetError(f"{self.path} has a sample {name!r} already", "Choose another name.", parameter)

@@ -138,7 +138,7 @@ class ChangedDataset(NewDataset):
             DatasetError: there is none, or the new name is taken or no name.
         """
         self.require(old)
-        self.check_new(new)
+        self.check_new(new, "new")
         self.file.move(tree.stored_name(old), new)
 
     def remove_sample(self, name: str) -> None:

@@ -65,7 +65,7 @@ def _check(dataset: Dataset, overwrite: bool) -> int:
     have = [sample.name for sample in samples if sample.distance_transforms]
     if have and not overwrite:
         what = f"{dataset.path} has distance transforms already, in {', '.join(map(repr, have[:5]))}"
-        raise ParameterError(what, "Use --overwrite to compute them again.")
+        raise ParameterError(what, "Use --overwrite to compute them again.", "overwrite")
     needed, free = max(prod(sample.shape) for sample in samples) * _BYTES_PER_VOXEL, available_memory()
     if needed > free:
         what = f"The largest sample needs {needed / 2**30:.1f} GiB of memory, {free / 2**30:.1f} are free"

@@ -201,12 +201,14 @@ def _matched(
                 f"Sample {true.name!r} has {len(true.labels)} labels in {reference.path} "
                 f"but {len(guess.labels)} in {segmentation.path}",
                 "Both must have the same labels in the same order.",
+                "segmentation",
             )
         if true.shape != guess.shape:
             raise DataError(
                 f"Sample {true.name!r} is {words.sizes(true.shape)} in {reference.path} "
                 f"but {words.sizes(guess.shape)} in {segmentation.path}",
                 "Shapes (Z, Y, X) must be the same.",
+                "segmentation",
             )
     if not pairs:
         raise DatasetError(f"{segmentation.path} has no samples", "There is nothing to compare.")
@@ -224,7 +226,7 @@ def _check_csv(parameters: p.Evaluate) -> None:
         return
     for name, other in (("REFERENCE", parameters.reference), ("SEGMENTATION", parameters.segmentation)):
         if same_file(path, other):
-            raise ParameterError(f"--csv is {name} itself, {path}", "Give the table a file of its own.")
+            raise ParameterError(f"--csv is {name} itself, {path}", "Give the table a file of its own.", "csv")
     refuse_existing(path, parameters.overwrite)
 
 

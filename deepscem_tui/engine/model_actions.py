@@ -11,7 +11,7 @@ from deepscem_tui.engine.datasets import open_dataset
 from deepscem_tui.engine.devices import available_memory
 from deepscem_tui.engine.errors import ParameterError, ResourceError
 from deepscem_tui.engine.files import refuse_existing
-from deepscem_tui.engine.model_files import ModelInfo, check_suffix, load_model, save_model
+from deepscem_tui.engine.model_files import ModelInfo, check_suffix, load_model, read_info, save_model
 from deepscem_tui.engine.results import Result
 
 _SETTINGS = (
@@ -56,12 +56,11 @@ def convert_model(parameters: p.ConvertModel, context: Context) -> Result:
     check_suffix(parameters.out)
     refuse_existing(parameters.out, parameters.overwrite)
     if parameters.out.exists() and parameters.model.exists() and parameters.out.samefile(parameters.model):
-        raise ParameterError(f"{parameters.out} is the model itself", "Give the result another name.")
-    model, info = load_model(parameters.model)
+        raise ParameterError(f"{parameters.out} is the model itself", "Give the result another name.", "out")
     if parameters.dry_run:
-        return Result(
-            f"Would write {parameters.model} as {parameters.out}", _facts(parameters.out, info, written=False)
-        )
+        what = f"Would write {parameters.model} as {parameters.out}"
+        return Result(what, _facts(parameters.out, read_info(parameters.model), written=False))
+    model, info = load_model(parameters.model)
     context.stop.check()
     save_model(model, info, parameters.out, parameters.overwrite)
     return Result(f"Wrote {parameters.model} as {parameters.out}: {_words(info)}", _facts(parameters.out, info))

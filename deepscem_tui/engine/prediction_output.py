@@ -45,6 +45,7 @@ def check_output(parameters: p.Predict, samples: Sequence[str], label_names: Seq
         raise ParameterError(
             f"{out} holds one sample, and {parameters.input} has {len(samples)}: {', '.join(map(repr, samples))}",
             "Choose one with --sample, or write a data set (.hdf5).",
+            "sample",
         )
     for file in tiff_files(out, label_names):
         refuse_existing(file, parameters.overwrite)

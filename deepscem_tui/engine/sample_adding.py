@@ -168,7 +168,8 @@ def _label_files(parameters: p.AddSample, dataset: Dataset, context: Context) ->
     if len(given) != n_labels:
         names = f" ({', '.join(dataset.label_names)})" if n_labels else ""
         what = f"{parameters.file} has {words.counted(n_labels, 'label')} a sample{names}, but {len(given)} were given"
-        raise ParameterError(what, 'Give one file for each, in order; "" for a blank one.' if n_labels else "")
+        hint = 'Give one file for each, in order; "" for a blank one.' if n_labels else ""
+        raise ParameterError(what, hint, "labels")
     return [Path(label) if label else None for label in given]
 
 
@@ -181,7 +182,7 @@ def _check_volumes(image: Volume, labels: Sequence[Volume | None], noted: _Noted
         if volume.shape != image.shape:
             here, there = words.sizes(volume.shape), words.sizes(image.shape)
             what = f"The label {volume.path} is {here}, but the image {image.path} {there}"
-            raise VolumeError(what, "Image and labels must have the same size (Z x Y x X).")
+            raise VolumeError(what, "Image and labels must have the same size (Z x Y x X).", "labels")
         known = volume.voxel_size and image.voxel_size and volume.voxel_unit == image.voxel_unit
         if known and not np.allclose(volume.voxel_size or (), image.voxel_size or (), rtol=1e-3):
             noted.warn(f"{volume.path} has voxels of another size than {image.path}: that of the image is kept")
@@ -203,7 +204,7 @@ def _type_range(parameters: p.AddSample, image: Volume) -> Grey | None:
         return Grey(0, 1)
     if image.dtype.kind not in "iu":
         what = f"{image.path} has voxels of type {image.dtype}, which has no range of its own"
-        raise ParameterError(what, "Leave --range type out.")
+        raise ParameterError(what, "Leave --range type out.", "range")
     limits = np.iinfo(image.dtype)
     return Grey(limits.min, limits.max)
 

@@ -171,7 +171,7 @@ def _box(parameters: p.CropSample, sample: Sample) -> Box:
         if not 0 <= start < stop <= size:
             what = f"--{axis} {start}:{stop} is not inside sample {sample.name!r}, which has {size} voxels along it"
             whole = words.sizes(sample.shape)
-            raise ParameterError(what, f"Its size is {whole} (Z x Y x X), so 0:{size} is all of it.")
+            raise ParameterError(what, f"Its size is {whole} (Z x Y x X), so 0:{size} is all of it.", axis)
         sides.append((start, stop))
     return sides[0], sides[1], sides[2]
 
@@ -182,7 +182,9 @@ def _crop_name(sample: str, box: Box) -> str:
     try:
         return str(TypeAdapter(p.Name).validate_python(name))
     except ValidationError:
-        raise ParameterError(f"{name!r} cannot be the name of a sample", "Choose a shorter one with --name.") from None
+        raise ParameterError(
+            f"{name!r} cannot be the name of a sample", "Choose a shorter one with --name.", "name"
+        ) from None
 
 
 def _origin(sample: Sample, box: Box) -> dict[str, Any]:

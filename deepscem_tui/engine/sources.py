@@ -136,7 +136,9 @@ def open_images(path: Path, names: Sequence[str], context: Context) -> Iterator[
     """
     if is_image_file(path):
         if names:
-            raise ParameterError(f"--sample is for data sets, and {path} is an image file", "Leave --sample out.")
+            raise ParameterError(
+                f"--sample is for data sets, and {path} is an image file", "Leave --sample out.", "sample"
+            )
         with open_volume(path) as volume:
             for text in volume.warnings:
                 context.report.warning(f"{path}: {text}")

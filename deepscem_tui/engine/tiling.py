@@ -270,6 +270,7 @@ def _requested_tile(
         raise ParameterError(
             f"--patch-size {','.join(map(str, patch_size))} does not suit a {dimension}D network",
             f"Give {wanted}, or leave it out.",
+            "patch_size",
         )
     rounded = tuple(_round_up(side, divisor) for side in given)
     taken = tuple(
