@@ -47,7 +47,7 @@ def coloured(scene: Scene, shape: tuple[int, int], greys: int = 256) -> npt.NDAr
     """A scene as red, green and blue (Y, X, 3)."""
     grey = _grey(scene, shape)
     if greys < 256:
-        grey = np.rint(grey * (greys - 1)) / (greys - 1)
+        grey = np.rint(grey * np.float32(greys - 1)) / np.float32(greys - 1)
     colours = np.repeat(grey[:, :, None] * np.float32(255), 3, axis=2)
     for small, mark in zip(scene.reduced(shape), scene.marks, strict=True):
         colour = np.array(mark.colour, np.float32)
@@ -58,7 +58,9 @@ def coloured(scene: Scene, shape: tuple[int, int], greys: int = 256) -> npt.NDAr
 
 def with_cursor(row: Row, column: int, style: PictureStyle) -> Row:
     """A row of cells with a crosshair at one of them."""
-    before, after, left = [], [], column
+    before: Row = []
+    after: Row = []
+    left = column
     mark = Segment("+", Style(reverse=True, bold=True))
     for segment in row:
         length = len(segment.text)
@@ -96,8 +98,7 @@ def _blocks(colours: npt.NDArray[np.uint8]) -> list[Row]:
     for line in pairs:
         starts = np.flatnonzero(np.concatenate(([True], line[1:] != line[:-1])))
         lengths = np.diff(np.append(starts, len(line)))
-        runs = zip(line[starts].tolist(), lengths.tolist(), strict=True)
-        rows.append([Segment(_HALVES[length], _pair(pair)) for pair, length in runs])
+        rows.append(list(map(_run, line[starts].tolist(), lengths.tolist())))
     return rows
 
 
@@ -126,20 +127,10 @@ def _lettered(line: npt.NDArray[Any], letters: npt.NDArray[np.bool_]) -> Row:
     ]
 
 
-class _Halves(dict[int, str]):
-    def __missing__(self, length: int) -> str:
-        self[length] = UPPER_HALF * length
-        return self[length]
-
-
-_HALVES = _Halves()
-
-
 @lru_cache(2**15)
-def _pair(pair: int) -> Style:
-    """The style of a cell from the codes of its upper and lower pixel."""
-    upper, lower = pair >> 24, pair & 0xFFFFFF
-    return Style(color=_colour(upper), bgcolor=_colour(lower))
+def _run(pair: int, length: int) -> Segment:
+    """So many equal cells, from the codes of their upper and lower pixel."""
+    return Segment(UPPER_HALF * length, Style(color=_colour(pair >> 24), bgcolor=_colour(pair & 0xFFFFFF)))
 
 
 @lru_cache(2**12)

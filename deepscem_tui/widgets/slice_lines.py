@@ -1,0 +1,92 @@
+"""The lines around a slice: what it is, where in the volume, what the marks mean, what is under the cursor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from rich.cells import cell_len, set_cell_size
+from rich.segment import Segment
+from rich.style import Style
+
+from deepscem_tui.console import safe
+from deepscem_tui.engine.slices import SliceFacts
+from deepscem_tui.render.cells import Row, solid
+from deepscem_tui.render.scenes import PictureStyle
+from deepscem_tui.widgets.slice_picture import Legend
+
+__all__ = ["fitted", "gauge", "header", "legend_line", "number", "shown", "status_line", "value_text"]
+
+_GAUGE = 20
+_TITLE = 8  # cells that are left to it however narrow the line is
+_BOLD, _DIM = Style(bold=True), Style(dim=True)
+
+
+def shown(text: str, style: PictureStyle) -> str:
+    """Text of a file in one line, in ASCII where that is all that can be shown."""
+    text = safe(text).replace("\n", "\\n")
+    return text if style == "blocks" else "".join(c if c.isascii() else "?" for c in text)
+
+
+def number(value: float) -> str:
+    """A voxel's value, short."""
+    return f"{value:.4g}"
+
+
+def gauge(index: int, count: int, width: int, style: PictureStyle) -> str:
+    """Where a slice lies among all of them."""
+    line, mark = ("\N{BOX DRAWINGS LIGHT HORIZONTAL}", "\N{FULL BLOCK}") if style == "blocks" else ("-", "#")
+    at = round(index * (width - 1) / (count - 1)) if count > 1 else 0
+    return line * at + mark + line * (width - 1 - at)
+
+
+def header(title: str, plane: str, axis: str, index: int, count: int, width: int, style: PictureStyle) -> Row:
+    """Name, plane, and which slice."""
+    where = f" {plane} {axis} {index} (0-{count - 1})" if count > 1 else ""
+    title = shown(title, style)
+    room = width - len(where) - max(_TITLE, min(cell_len(title), 24)) - 2
+    bar = " " + gauge(index, count, min(_GAUGE, room), style) if count > 1 and room >= 5 else ""
+    left = max(0, width - len(where) - len(bar))
+    return _cut([Segment(set_cell_size(title, left), _BOLD), Segment(bar, _DIM), Segment(where, Style())], width)
+
+
+def legend_line(entries: Sequence[Legend], prefix: str, numbered: bool, width: int, style: PictureStyle) -> Row:
+    """What the marks mean; layers that are off are in brackets."""
+    row = [Segment(prefix, _BOLD)] if prefix else []
+    for index, entry in enumerate(entries, 1):
+        if row:
+            row.append(Segment("  ", Style()))
+        key = f"{index} " if numbered and index <= 9 else ""
+        name = shown(entry.name, style)
+        if style == "blocks" and entry.shown:
+            row += [Segment(key, _BOLD), Segment("  ", solid(entry.mark.colour)), Segment(f" {name}", Style())]
+        elif entry.shown:
+            row += [Segment(key, _BOLD), Segment(f"{entry.mark.letter}={name}", Style())]
+        else:
+            row += [Segment(key, _BOLD), Segment(f"({name})", _DIM)]
+    return _cut(row, width)
+
+
+def value_text(facts: SliceFacts, values: Mapping[str, float]) -> list[str]:
+    """Values under the cursor: of the image, and of the layers with their names."""
+    parts = [f"image {number(values['image'])}"] if "image" in values else []
+    for layer in facts.layers:
+        if layer.key in values:
+            value = values[layer.key]
+            fractional = layer.probability or layer.kind == "distance"
+            parts.append(f"{layer.name} {number(value) if fractional else int(value != 0)}")
+    return parts
+
+
+def status_line(parts: Sequence[str], width: int, style: PictureStyle) -> Row:
+    """Facts beside each other, the most important first."""
+    return _cut([Segment(shown("  ".join(part for part in parts if part), style), Style())], width)
+
+
+def fitted(text: str, width: int, style: PictureStyle, look: Style) -> Row:
+    """One text in one line."""
+    return _cut([Segment(shown(text, style), look)], width)
+
+
+def _cut(row: Row, width: int) -> Row:
+    """A row of exactly so many cells."""
+    return list(Segment.adjust_line_length(row, width, Style()))
