@@ -25,13 +25,13 @@ from deepscem_tui.screens.base import WorkScreen
 from deepscem_tui.settings import Settings
 from deepscem_tui.themes import THEMES
 
-SCREENS: Mapping[str, tuple[str, str]] = {  # mode: its key and title
-    "datasets": ("f2", "Data sets"),
-    "models": ("f3", "Models"),
-    "training": ("f4", "Training"),
-    "prediction": ("f5", "Prediction"),
-    "evaluation": ("f6", "Evaluation"),
-    "runs": ("f7", "Runs"),
+SCREENS: Mapping[str, tuple[str, str, str]] = {  # mode: its key, its title, and that where there is little room
+    "datasets": ("f2", "Data sets", "Data"),
+    "models": ("f3", "Models", "Models"),
+    "training": ("f4", "Training", "Train"),
+    "prediction": ("f5", "Prediction", "Predict"),
+    "evaluation": ("f6", "Evaluation", "Evaluate"),
+    "runs": ("f7", "Runs", "Runs"),
 }
 _QUICK_SECONDS = 3.0  # after this long a result no longer opens by itself: its owner does something else by now
 
@@ -70,7 +70,7 @@ class DeepscemApp(App[int]):
         Binding("f1", "help", "Help", tooltip="Explain the focused part and list its keys", priority=True),
         *(
             Binding(key, f"switch_mode('{mode}')", title, show=False, id=f"mode.{mode}", priority=True)
-            for mode, (key, title) in SCREENS.items()
+            for mode, (key, title, _) in SCREENS.items()
         ),
         Binding("f8", "jobs", "Jobs", show=False, tooltip="What is being done, waits, or is over", priority=True),
         Binding("ctrl+q", "quit", "Quit", show=False, priority=True),
@@ -118,7 +118,7 @@ class DeepscemApp(App[int]):
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterator[SystemCommand]:
         """The palette: every screen, every action, every setting."""
-        for mode, (key, title) in SCREENS.items():
+        for mode, (key, title, _) in SCREENS.items():
             yield SystemCommand(title, f"Show the screen ({key.upper()})", lambda mode=mode: self.switch_mode(mode))
         for action in actions.ACTIONS.values():
             first = action.help.splitlines()[0]

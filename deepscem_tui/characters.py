@@ -6,10 +6,12 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
 
-from deepscem_tui.render.slices import PictureStyle, choose_style
+if TYPE_CHECKING:
+    from deepscem_tui.render.slices import PictureStyle
 
 # What the application draws with, and what stands for it where there is only ASCII.
 _ASCII = {
@@ -69,5 +71,7 @@ def ascii_text(text: str) -> str:
 
 def choose_pictures(wanted: str, ascii_only: bool, color_system: str | None, no_color: bool) -> PictureStyle:
     """How slices are drawn: half blocks need UTF-8 and more than 16 colours, unless they are asked for."""
+    from deepscem_tui.render.slices import choose_style  # with numpy: not before the first screen
+
     colours = color_system in ("256", "truecolor") and not no_color
     return choose_style(wanted, terminal=True, colour=colours, encoding="ascii" if ascii_only else "utf-8")

@@ -66,7 +66,7 @@ def start(app: DeepscemApp, name: str) -> None:
 
 def test_function_keys_switch_screens(tmp_path: Path) -> None:
     async def test(pilot: Pilot[Any], app: DeepscemApp) -> None:
-        for mode, (key, title) in SCREENS.items():
+        for mode, (key, title, _) in SCREENS.items():
             await pilot.press(key)
             await until(pilot, lambda mode=mode: app.current_mode == mode)
             assert title.split()[0] in screen_text(app).splitlines()[0]
@@ -90,7 +90,7 @@ def test_the_palette_has_every_action_screen_and_setting(tmp_path: Path) -> None
     async def test(pilot: Pilot[Any], app: DeepscemApp) -> None:
         titles = {command.title for command in app.get_system_commands(app.screen)}
         assert set(ACTIONS) <= titles
-        assert {title for _, title in SCREENS.values()} <= titles
+        assert {title for _, title, _ in SCREENS.values()} <= titles
         assert {"Switch safe mode off", "Switch the bell off", "Theme", "Jobs"} <= titles
 
     driven(test, tmp_path)

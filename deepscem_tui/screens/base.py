@@ -71,12 +71,16 @@ class ModeBar(Static):
     def _draw(self) -> None:
         from deepscem_tui.app import SCREENS
 
+        styles = [
+            [f" {key.upper()} {title} " for key, title, _ in SCREENS.values()],
+            [f" {key.upper()} {short} " for key, _, short in SCREENS.values()],
+            [f"{key.upper()} {short} " for key, _, short in SCREENS.values()],
+        ]
+        labels = next((one for one in styles if len("".join(one)) <= self.size.width), styles[-1])
         text = Text(no_wrap=True, overflow="ellipsis")
         self._places: list[tuple[str, int, int]] = []
-        short = self.size.width < 78
-        for mode, (key, title) in SCREENS.items():
+        for mode, label in zip(SCREENS, labels, strict=True):
             start = len(text)
-            label = f" {key.upper()} {title.split()[0][:5] if short else title} "
             text.append(label, "reverse bold" if mode == self._mode else "")
             self._places.append((mode, start, len(text)))
         self.update(text)

@@ -1,0 +1,171 @@
+"""The application in a real terminal, by its keys."""
+
+import json
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import tifffile
+from tmux import Tmux, needs_tmux
+
+from deepscem_tui.cli import main
+from deepscem_tui.engine import runs
+from deepscem_tui.settings import settings_file
+
+pytestmark = needs_tmux
+
+
+@pytest.fixture
+def terminal(tmp_path: Path) -> Iterator[Callable[..., Tmux]]:
+    """Opens the application in a folder of its own; whatever was opened is closed at the end."""
+    opened: list[Tmux] = []
+
+    def make(width: int = 80, height: int = 24, **environment: str) -> Tmux:
+        folder = tmp_path / "work place"
+        folder.mkdir(exist_ok=True)
+        opened.append(Tmux(folder, width, height, **environment))
+        return opened[-1]
+
+    yield make
+    for one in opened:
+        one.kill_server()
+
+
+def images(folder: Path) -> None:
+    """An image with a bright disc, and the disc."""
+    y, x = np.ogrid[:64, :64]
+    disc = np.broadcast_to((y - 32) ** 2 + (x - 32) ** 2 < 300, (8, 64, 64))
+    noise = np.random.default_rng(0).normal(0, 8, disc.shape)
+    tifffile.imwrite(folder / "image.tif", (90 + 80 * disc + noise).astype(np.uint8))
+    tifffile.imwrite(folder / "disc.tif", disc.astype(np.uint8) * 255)
+
+
+def ready_to_train(folder: Path, epochs: int) -> None:
+    """A data set, a model, and a training form that was filled before."""
+    folder.mkdir(exist_ok=True)
+    images(folder)
+    data, model = str(folder / "disc.hdf5"), str(folder / "new.keras")
+    for line in (
+        ["create-dataset", data, "disc", "1"],
+        ["add-sample", data, "one", str(folder / "image.tif"), str(folder / "disc.tif")],
+        ["create-model", model, "--labels", "1", "--filters", "2", "--depth", "2", "--blocks-per-level", "1"],
+    ):
+        assert main(["run", *line, "--quiet"]) == 0
+    form = {"model": "new.keras", "out": "trained.keras", "train": "disc.hdf5", "valid": "disc.hdf5"}
+    form |= {"patch_size": "32,32", "batch_size": "2", "steps_per_epoch": "20", "epochs": str(epochs)}
+    settings_file().parent.mkdir(parents=True, exist_ok=True)
+    settings_file().write_text(json.dumps({"forms": {"train": form}}))
+
+
+def start_training(screen: Tmux) -> None:
+    screen.wait_for("Data sets")
+    screen.press("F4")
+    screen.wait_for("trained.keras")
+    screen.press("C-s")
+
+
+def run_of(folder: Path, *states: str, seconds: float = 60.0) -> runs.RunState:
+    """The only run there, once it is in a state."""
+    end = time.monotonic() + seconds
+    while True:
+        found = runs.find(folder / "runs")
+        if found and found[0].state in states:
+            return found[0]
+        assert time.monotonic() < end, found
+        time.sleep(0.1)
+
+
+# ------------------------------------------------------------------------------------------------ what it looks like
+
+
+def test_it_opens_and_quits(terminal: Callable[..., Tmux]) -> None:
+    screen = terminal()
+    screen.wait_for("F2 Data sets  F3 Models  F4 Training")
+    screen.press("C-q")
+    assert "F2 Data sets" not in screen.wait_for("status=0")
+
+
+@pytest.mark.parametrize("mode", ["F2", "F3", "F4", "F5", "F6", "F7"])
+def test_plain_ascii_where_the_locale_has_no_more(terminal: Callable[..., Tmux], mode: str) -> None:
+    screen = terminal(LANG="C")
+    screen.wait_for("F2 Data sets")
+    screen.press(mode)
+    time.sleep(0.3)
+    screen.press("F1")
+    shown = screen.wait_for("Cursor up" if mode == "F3" else "shift+tab")
+    assert shown.isascii(), shown
+
+
+@pytest.mark.parametrize("environment", [{"TERM": "screen"}, {"NO_COLOR": "1"}, {"TERM": "xterm-256color"}], ids=str)
+def test_every_screen_in_poorer_terminals(terminal: Callable[..., Tmux], environment: dict[str, str]) -> None:
+    screen = terminal(**environment)
+    screen.wait_for("F2 Data sets")
+    for key in ("F3", "F4", "F5", "F6", "F7", "F2"):
+        screen.press(key)
+        time.sleep(0.3)
+        assert "Traceback" not in screen.wait_for("F2 Data sets")
+    screen.press("C-q")
+    screen.wait_for("status=0")
+
+
+def test_a_window_that_becomes_tiny_and_large_again(terminal: Callable[..., Tmux]) -> None:
+    screen = terminal()
+    before = screen.wait_for("F7 Runs")
+    screen.resize(60, 15)
+    screen.wait_until_gone("F2 Data sets")
+    for key in ("F3", "F4", "F5", "F6", "F7", "F2"):
+        screen.press(key)
+        time.sleep(0.2)
+        assert max(map(len, screen.screen.splitlines())) <= 60
+    screen.resize(80, 24)
+    shown = screen.wait_for("F7 Runs")
+    assert shown.splitlines()[0] == before.splitlines()[0]
+    screen.press("C-q")
+    screen.wait_for("status=0")
+
+
+# ------------------------------------------------------------------------------------------------ interruption
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT], ids=lambda number: number.name)
+def test_a_signal_in_mid_training_saves_and_leaves(terminal: Callable[..., Tmux], number: signal.Signals) -> None:
+    folder = terminal().folder
+    ready_to_train(folder, epochs=1000)
+    screen = terminal()
+    start_training(screen)
+    run = run_of(folder, "running")
+    _until_it_steps(run)
+    screen.send(number)
+    assert "status=75" in screen.wait_for("status=", 60)
+    stopped = run_of(folder, "stopped")
+    assert number.name in str(stopped.end)
+    assert (run.folder / "checkpoint" / "training.npz").is_file()
+    assert not psutil.pid_exists(run.pid)
+
+
+def test_a_killed_tmux_server_in_mid_training_saves(terminal: Callable[..., Tmux]) -> None:
+    screen = terminal()
+    screen.wait_for("Data sets")
+    screen.kill_server()
+    folder = screen.folder
+    ready_to_train(folder, epochs=1000)
+    screen = terminal()
+    start_training(screen)
+    run = run_of(folder, "running")
+    _until_it_steps(run)
+    screen.kill_server()
+    run_of(folder, "stopped")
+    assert (run.folder / "checkpoint" / "training.npz").is_file()
+    psutil.wait_procs([psutil.Process(run.pid)] if psutil.pid_exists(run.pid) else [], timeout=20)
+    assert not psutil.pid_exists(run.pid)
+
+
+def _until_it_steps(run: runs.RunState) -> None:
+    end = time.monotonic() + 60
+    while (runs.read(run.folder).progress or {}).get("task") != "Training":
+        assert time.monotonic() < end
+        time.sleep(0.1)
