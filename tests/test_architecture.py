@@ -42,6 +42,39 @@ def test_render_imports_only_itself_numpy_and_rich(path: Path) -> None:
     assert not {name for name in _imports(path) if name.split(".")[0] in (*HEAVY, "textual", "typer", "h5py")}
 
 
+@pytest.mark.parametrize("path", _files("widgets"), ids=lambda path: path.stem)
+def test_widgets_know_the_engine_and_how_to_draw_but_no_screen(path: Path) -> None:
+    allowed = tuple(f"deepscem_tui.{name}" for name in ("engine", "render", "widgets", "console", "characters"))
+    ours = {name for name in _imports(path) if name.startswith("deepscem_tui.")}
+    assert not {name for name in ours if not name.startswith(allowed)}
+    assert not {name for name in _imports(path) if name.split(".")[0] in HEAVY}
+
+
+@pytest.mark.parametrize("path", _files("screens"), ids=lambda path: path.stem)
+def test_screens_leave_computing_to_jobs(path: Path) -> None:
+    assert not {name for name in _imports(path) if name.split(".")[0] in (*HEAVY, "threading", "multiprocessing")}
+
+
+def test_every_screen_opens_without_tensorflow(tmp_path: Path) -> None:
+    code = """
+import asyncio, sys
+from pathlib import Path
+from deepscem_tui.app import SCREENS, DeepscemApp
+async def look():
+    app = DeepscemApp(Path())
+    async with app.run_test() as pilot:
+        for key, *_ in SCREENS.values():
+            await pilot.press(key)
+            await pilot.pause(0.5)
+asyncio.run(look())
+print("HEAVY", sorted({"tensorflow", "keras"} & set(sys.modules)))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=True, timeout=60
+    )
+    assert done.stdout.splitlines()[-1] == "HEAVY []"
+
+
 @pytest.mark.parametrize(
     "words",
     [["--help"], ["--version"], ["run", "--help"], ["run", "train", "--help"], ["runs", "list"], ["runs", "--help"]],
