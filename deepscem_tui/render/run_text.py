@@ -116,7 +116,7 @@ def _left(snapshot: Snapshot) -> str:
 
 def draw_bar(bar: Bar, width: int, ascii_only: bool = False) -> Text:
     """One line: the name, a bar, and what stands behind it."""
-    name = set_cell_size(shown(bar.name, ascii_only), 8 if width < 100 else 12)
+    name = set_cell_size(shown(bar.name, ascii_only), 10 if width < 100 else 12)
     text = f" {bar.text}"
     cells = max(4, width - cell_len(name) - 1 - max(26, cell_len(text)))
     full = round(cells * min(1.0, max(0.0, bar.share)))
