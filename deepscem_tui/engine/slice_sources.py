@@ -31,8 +31,10 @@ Span = tuple[int, int]
 AXES: dict[Plane, tuple[int, int, int]] = {"xy": (0, 1, 2), "xz": (1, 0, 2), "yz": (2, 0, 1)}
 
 SAMPLES = 8  # voxels read for a pixel, along either side of a picture
-SAMPLES_ACROSS_SLICES = 2  # the same along Z, and along the rows of yz: each costs a row or a chunk
-WHOLE_MASK = 2**24  # voxels of a mask that are read though fewer are kept
+SAMPLES_ACROSS_SLICES = 2  # the same along Z, and along the rows of yz: each costs a row or a chunk ...
+LONG = 512  # ... so that one for a pixel has to do where there are more than this
+WHOLE_MASK = 2**24  # voxels of a mask that are read though fewer are kept, so that nothing vanishes
+WHOLE_MASK_ACROSS_SLICES = 2**17
 DECODED_BYTES = 2**27  # of slices of an image file decoded for one xz or yz slice
 FEWEST_SLICES = 16
 
@@ -62,9 +64,8 @@ class Part:
 
     def steps(self) -> tuple[int, int]:
         """Which of the voxels down and across to take: every first, every second ..."""
-        down = SAMPLES if self.plane == "xy" else SAMPLES_ACROSS_SLICES
-        across = SAMPLES_ACROSS_SLICES if self.plane == "yz" else SAMPLES
-        return max(1, self.lengths[0] // (down * self.pixels[0])), max(1, self.lengths[1] // (across * self.pixels[1]))
+        down = _step(self.lengths[0], self.pixels[0], along_rows=self.plane == "xy")
+        return down, _step(self.lengths[1], self.pixels[1], along_rows=self.plane != "yz")
 
 
 class Voxels(Protocol):
@@ -85,23 +86,16 @@ class MemberVoxels:
 
     def __init__(self, member: Member) -> None:
         self._member = member
-        self._decoded = member.depth if member.compression else 0  # slices that are decoded together
 
     def image(self, part: Part) -> tuple[npt.NDArray[Any], bool]:
         down, across = part.steps()
-        if part.plane == "xy" and not self._decoded:
-            across = 1  # a row is one read, however few of its voxels are taken
-        values = self._read(part, down, across)
-        return values[:, :: part.steps()[1]] if across == 1 else values, (down, part.steps()[1]) != (1, 1)
+        return self._read(part, down, across), (down, across) != (1, 1)
 
     def mask(self, part: Part) -> tuple[npt.NDArray[Any], bool]:
         down, across = part.steps()
-        if part.plane == "xy":
-            whole = part.lengths[0] * part.lengths[1] <= WHOLE_MASK
-            first, second = (1, 1) if whole else (down, across)
-        else:
-            first = 1 if down <= self._decoded else down
-            second = 1 if self._decoded or part.plane == "xz" else across
+        most = WHOLE_MASK if part.plane == "xy" else WHOLE_MASK_ACROSS_SLICES
+        whole = part.lengths[0] * part.lengths[1] <= most
+        first, second = (1, 1) if whole else (down, across)
         values = self._read(part, first, second)
         sampled = first > 1 or second > 1
         return largest(values, down // first, across // second), sampled
@@ -188,6 +182,12 @@ def largest(values: npt.NDArray[Any], down: int, across: int) -> npt.NDArray[Any
     if across > 1:
         values = np.maximum.reduceat(values, np.arange(0, values.shape[1], across), axis=1)
     return values
+
+
+def _step(length: int, pixels: int, along_rows: bool) -> int:
+    """Which voxels of an axis to take, as a step."""
+    across_slices = SAMPLES_ACROSS_SLICES if length <= LONG else 1
+    return max(1, length // ((SAMPLES if along_rows else across_slices) * pixels))
 
 
 def _selection(part: Part, down: int, across: int) -> tuple[int | slice, ...]:

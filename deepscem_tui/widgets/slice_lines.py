@@ -18,7 +18,7 @@ __all__ = ["fitted", "gauge", "header", "legend_line", "number", "shown", "statu
 
 _GAUGE = 20
 _TITLE = 8  # cells that are left to it however narrow the line is
-_BOLD, _DIM = Style(bold=True), Style(dim=True)
+_BOLD, _FOCUSED, _DIM = Style(bold=True), Style(bold=True, reverse=True), Style(dim=True)
 
 
 def shown(text: str, style: PictureStyle) -> str:
@@ -39,14 +39,20 @@ def gauge(index: int, count: int, width: int, style: PictureStyle) -> str:
     return line * at + mark + line * (width - 1 - at)
 
 
-def header(title: str, plane: str, axis: str, index: int, count: int, width: int, style: PictureStyle) -> Row:
+def header(
+    title: str, plane: str, axis: str, index: int, count: int, width: int, style: PictureStyle, focused: bool
+) -> Row:
     """Name, plane, and which slice."""
     where = f" {plane} {axis} {index} (0-{count - 1})" if count > 1 else ""
     title = shown(title, style)
     room = width - len(where) - max(_TITLE, min(cell_len(title), 24)) - 2
     bar = " " + gauge(index, count, min(_GAUGE, room), style) if count > 1 and room >= 5 else ""
     left = max(0, width - len(where) - len(bar))
-    return _cut([Segment(set_cell_size(title, left), _BOLD), Segment(bar, _DIM), Segment(where, Style())], width)
+    name = title if cell_len(title) <= left else set_cell_size(title, left)
+    rest = Segment(" " * (left - cell_len(name)), Style())
+    return _cut(
+        [Segment(name, _FOCUSED if focused else _BOLD), rest, Segment(bar, _DIM), Segment(where, Style())], width
+    )
 
 
 def legend_line(entries: Sequence[Legend], prefix: str, numbered: bool, width: int, style: PictureStyle) -> Row:

@@ -3,85 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import textwrap
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar
 
-import numpy.typing as npt
-from rich.segment import Segment
-from rich.style import Style
 from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.geometry import Region
 from textual.message import Message
-from textual.strip import Strip
-from textual.timer import Timer
-from textual.widget import Widget
 from textual.widgets import Input
 
 from deepscem_tui.engine import words
-from deepscem_tui.engine.errors import EngineError, LockedError
-from deepscem_tui.engine.slices import (
-    AXES,
-    ArraySlices,
-    FileSlices,
-    Part,
-    Plane,
-    SliceFacts,
-    SliceSource,
-    SliceTarget,
-)
-from deepscem_tui.render.cells import Row, with_cursor
-from deepscem_tui.render.scenes import PictureStyle, choose_style
-from deepscem_tui.render.viewport import Viewport
+from deepscem_tui.engine.errors import EngineError
+from deepscem_tui.engine.slices import AXES, Plane
 from deepscem_tui.widgets import slice_lines as lines
-from deepscem_tui.widgets.slice_picture import (
-    ALL_LABELS,
-    Look,
-    Picture,
-    layers_of,
-    legend,
-    make_picture,
-    save_png,
-)
+from deepscem_tui.widgets.slice_canvas import SliceCanvas
+from deepscem_tui.widgets.slice_picture import ALL_LABELS, Picture, save_png
 
 __all__ = ["SliceView"]
 
-Voxel = tuple[int, int, int]
-
 _PLANES: tuple[Plane, ...] = ("xy", "xz", "yz")
 _ZOOM = 1.5
-_SAY_READING = 0.3  # seconds after which a read is told
-_RETRY = 1.0  # seconds until a data set that is being changed is tried again
 _FAR = 10
-_NOTICE = Style(bold=True)
-_SCREEN = Style(color="#ffffff", bgcolor="#000000")  # of a picture in characters, whatever the theme
 
 
-@dataclass(frozen=True)
-class _Job:
-    """What the screen should show: read, or made of what was read before."""
-
-    source: SliceSource
-    part: Part | None  # None: only the facts are asked for
-    viewport: Viewport | None
-    look: Look
-    layers: tuple[str, ...]
-    follow: bool
-
-
-class SliceView(Widget, can_focus=True):
+class SliceView(SliceCanvas, can_focus=True):
     """A slice of a volume, moved through, zoomed and compared with keys or the mouse.
 
-    Nothing is read in the event loop; while something is read only the newest wish is kept.
-
-    Args:
-        pictures: ``"blocks"`` or ``"ascii"``; ``"auto"`` chooses blocks where there are 256 colours and UTF-8.
-        folder: Where screenshots go; the current folder if not given.
+    Arguments and what can be shown: see :class:`SliceReading`.
     """
 
     DEFAULT_CSS = """
@@ -156,303 +105,8 @@ A label is drawn as an outline in its colour, or its letter; the pattern tells l
             self.path = path
             super().__init__()
 
-    def __init__(
-        self,
-        *,
-        pictures: Literal["auto", "blocks", "ascii"] = "auto",
-        folder: Path | None = None,
-        name: str | None = None,
-        id: str | None = None,
-        classes: str | None = None,
-    ) -> None:
-        super().__init__(name=name, id=id, classes=classes)
-        self._pictures = pictures
-        self._folder = folder
-        self._source: SliceSource | None = None
-        self._facts: SliceFacts | None = None
-        self._plane: Plane = "xy"
-        self._cursor: Voxel = (0, 0, 0)
-        self._views: dict[Plane, tuple[float, tuple[float, float]]] = {}  # zoom and centre of each plane
-        self._look = Look("ascii")
-        self._picture: Picture | None = None
-        self._values: tuple[Voxel, dict[str, float]] | None = None
-        self._hover: tuple[int, int] | None = None  # voxel of the plane
-        self._drag: tuple[int, int] | None = None
-        self._dragged = False
-        self._notice = ""
-        self._wanted: _Job | None = None
-        self._wanted_values: Voxel | None = None
-        self._working = False
-        self._timer: Timer | None = None
-        self._retry: Timer | None = None
-
-    # -------------------------------------------------------------------------------------------- what is shown
-
-    def show(self, target: SliceTarget | None) -> None:
-        """Show a volume, or nothing; the same one again is read anew and keeps the place, zoom and overlays."""
-        same = isinstance(self._source, FileSlices) and self._source.target == target
-        self._show(None if target is None else FileSlices(target), same)
-
-    def show_arrays(
-        self,
-        image: npt.NDArray[Any] | None,
-        masks: Sequence[npt.NDArray[Any]],
-        names: Sequence[str],
-        reference: Sequence[npt.NDArray[Any]] | None = None,
-        title: str = "",
-        probabilities: bool = False,
-    ) -> None:
-        """Show a slice that is in memory; one of the same size and labels as before keeps zoom and overlays.
-
-        Args:
-            image: (Y, X), uint8 or float; None for plain grey.
-            masks: (L, Y, X): masks, or probabilities as floats 0 to 1 or, if ``probabilities``, uint8 0 to 255.
-            names: Of the labels, one a mask.
-            reference: True masks (L, Y, X), if known: then ``m`` compares.
-            title: What is shown.
-            probabilities: Whether uint8 masks are probabilities.
-        """
-        source = ArraySlices(image, masks, names, reference, title, probabilities)
-        old, new = self._facts, source.facts()
-        same = isinstance(self._source, ArraySlices) and old is not None
-        self._show(source, same and old is not None and (old.shape, old.layers) == (new.shape, new.layers))
-
-    @property
-    def facts(self) -> SliceFacts | None:
-        """What is known of the volume that is shown."""
-        return self._facts
-
-    @property
-    def plane(self) -> Plane:
-        """Which axes are seen."""
-        return self._plane
-
-    @property
-    def cursor(self) -> Voxel:
-        """The voxel (z, y, x) under the crosshair."""
-        return self._cursor
-
-    @property
-    def index(self) -> int:
-        """Which slice of the plane is wanted."""
-        return self._cursor[AXES[self._plane][0]]
-
-    @property
-    def look(self) -> Look:
-        """How it is shown."""
-        return self._look
-
-    @property
-    def picture(self) -> Picture | None:
-        """What is on the screen."""
-        return self._picture
-
-    @property
-    def busy(self) -> bool:
-        """Whether something is being read, or waits for it."""
-        return self._working
-
-    def go_to(self, index: int) -> None:
-        """Show a slice of the present plane, or the nearest there is."""
-        if self._facts is None:
-            return
-        axis = AXES[self._plane][0]
-        cursor = list(self._cursor)
-        cursor[axis] = min(max(0, index), self._facts.shape[axis] - 1)
-        self._move((cursor[0], cursor[1], cursor[2]), follow=True)
-
-    def _show(self, source: SliceSource | None, same: bool) -> None:
-        self._source = source
-        self._notice = ""
-        if not same:
-            self._facts = self._picture = self._values = self._hover = None
-            self._views.clear()
-            self._plane = "xy"
-            self._look = Look(self._look.style, threshold=self._look.threshold)
-            self.remove_class("-asking")
-        if source is None:
-            self._wanted = None
-        self._want()
-        self.refresh()
-
-    # -------------------------------------------------------------------------------------------- reading
-
-    def _want(self, follow: bool = False) -> None:
-        """Ask for the picture that belongs to the present state; older wishes are forgotten."""
-        if self._source is None or not self.is_mounted:
-            return
-        viewport = self._viewport()
-        part = None
-        if viewport is not None:
-            part = Part(self._plane, self.index, viewport.rows, viewport.columns, viewport.shape)
-        follow = follow or (self._wanted is not None and self._wanted.follow)
-        layers = () if self._facts is None else tuple(layers_of(self._facts, self._look))
-        self._wanted = _Job(self._source, part, viewport, self._look, layers, follow)
-        self._work()
-
-    def _work(self) -> None:
-        if not self._working and self.is_mounted:
-            self._working = True
-            self.run_worker(self._read_newest(), group="slices", exit_on_error=True)
-
-    async def _read_newest(self) -> None:
-        """Read what is wanted until nothing is wanted any more: one thing at a time, always the newest."""
-        self._timer = self.set_timer(_SAY_READING, self._say_reading)
-        try:
-            while self._wanted is not None or self._wanted_values is not None:
-                job, self._wanted = self._wanted, None
-                if job is None:
-                    await self._read_values()
-                else:
-                    await self._read_picture(job)
-        finally:
-            self._working = False
-            self._timer.stop()
-            self._reading_said(False)
-
-    async def _read_picture(self, job: _Job) -> None:
-        try:
-            made = await asyncio.to_thread(_carry_out, job, self._picture)
-        except EngineError as error:
-            if job.source is self._source:
-                self._failed(error)
-            return
-        if job.source is not self._source:
-            return
-        self._notice = ""
-        if isinstance(made, Picture):
-            self._picture = made
-            self._adopt(made.data.facts)
-            self._ask_values()
-            self.refresh()
-        else:
-            self._adopt(made)
-
-    async def _read_values(self) -> None:
-        voxel, self._wanted_values, source = self._wanted_values, None, self._source
-        if voxel is None or source is None:
-            return
-        try:
-            values = await asyncio.to_thread(source.values, voxel)
-        except EngineError:
-            return  # the picture's reading tells what is wrong
-        if source is self._source:
-            self._values = voxel, values
-            self._refresh_row(-1)
-
-    def _failed(self, error: EngineError) -> None:
-        self._notice = str(error)
-        if isinstance(error, LockedError):
-            if self._retry is not None:
-                self._retry.stop()
-            self._retry = self.set_timer(_RETRY, self._want)
-        else:
-            self._picture = None
-        self.refresh()
-
-    def _adopt(self, facts: SliceFacts) -> None:
-        """Take up what is known of the volume: at first, and when it has changed."""
-        old, self._facts = self._facts, facts
-        if old is not None and (old.shape, old.layers) == (facts.shape, facts.layers):
-            return
-        if old is None:
-            z, y, x = (size // 2 for size in facts.shape)
-            self._cursor = z, y, x
-        else:
-            z, y, x = (min(at, size - 1) for at, size in zip(self._cursor, facts.shape, strict=True))
-            self._cursor = z, y, x
-        known = {layer.key for layer in old.layers} if old is not None else set()
-        new = {layer.key for layer in facts.layers if layer.kind in ("label", "prediction")} - known
-        kept = self._look.overlays & {layer.key for layer in facts.layers}
-        comparison = self._look.comparison if facts.compared else None
-        self._look = replace(self._look, overlays=kept | new, comparison=comparison)
-        self._want(follow=True)
-        self.refresh()
-
-    def _ask_values(self) -> None:
-        """Ask for the values under the pointer or cursor; pictures come first."""
-        voxel = self._pointed()
-        if self._values is not None and self._values[0] == voxel and not self._is_array:
-            return
-        self._wanted_values = voxel
-        self._work()
-
-    @property
-    def _is_array(self) -> bool:
-        return isinstance(self._source, ArraySlices)
-
-    def _say_reading(self) -> None:
-        if self._working:
-            self._reading_said(True)
-
-    def _reading_said(self, reading: bool) -> None:
-        if self.has_class("-reading") != reading:
-            self.set_class(reading, "-reading")
-            self._refresh_row(0)
-
-    # -------------------------------------------------------------------------------------------- state
-
-    @property
-    def _canvas(self) -> tuple[int, int]:
-        """Cells of the picture, down and across: all but the header, the legend and the status."""
-        return self.size.height - 3, self.size.width
-
-    def _viewport(self) -> Viewport | None:
-        facts = self._facts
-        if facts is None or min(self._canvas) < 1:
-            return None
-        _, down, across = AXES[self._plane]
-        size = facts.shape[down], facts.shape[across]
-        zoom, centre = self._views.get(self._plane, (1.0, (size[0] / 2, size[1] / 2)))
-        return Viewport(size, self._canvas, facts.aspect(self._plane), zoom, centre)
-
-    def _keep(self, viewport: Viewport) -> None:
-        self._views[self._plane] = viewport.zoom, viewport.centre
-
-    def _place(self) -> tuple[int, int]:
-        """The cursor in the plane, down and across."""
-        _, down, across = AXES[self._plane]
-        return self._cursor[down], self._cursor[across]
-
-    def _pointed(self) -> Voxel:
-        """The voxel that the status line tells of: under the mouse, else under the cursor."""
-        return self._cursor if self._hover is None else self._with_place(self._hover)
-
-    def _with_place(self, place: tuple[int, int]) -> Voxel:
-        _, down, across = AXES[self._plane]
-        cursor = list(self._cursor)
-        cursor[down], cursor[across] = place
-        return cursor[0], cursor[1], cursor[2]
-
-    def _move(self, cursor: Voxel, follow: bool = False) -> None:
-        if cursor == self._cursor:
-            return
-        old, self._cursor = self._cursor, cursor
-        viewport = self._viewport()
-        assert viewport is not None
-        shown = viewport.showing(self._place())
-        moved = shown != viewport
-        if moved:
-            self._keep(shown)
-        fixed = AXES[self._plane][0]
-        if moved or old[fixed] != cursor[fixed]:
-            self._want(follow)
-        else:
-            self._ask_values()
-        self.refresh()
-
-    def _change(self, look: Look) -> None:
-        if look != self._look:
-            self._look = look
-            self._want()
-            self.refresh()
-
-    def _zoom_by(self, factor: float, about: tuple[int, int]) -> None:
-        viewport = self._viewport()
-        if viewport is not None:
-            self._keep(viewport.zoomed(factor, about))
-            self._want()
-            self.refresh()
+    def compose(self) -> ComposeResult:
+        yield Input(compact=True, select_on_focus=False)
 
     # -------------------------------------------------------------------------------------------- keys
 
@@ -686,119 +340,6 @@ A label is drawn as an outline in its colour, or its letter; the pattern tells l
         viewport = self._viewport()
         return None if viewport is None else viewport.voxel_at(int(event.y) - 1, int(event.x))
 
-    # -------------------------------------------------------------------------------------------- drawing
-
-    def compose(self) -> ComposeResult:
-        yield Input(compact=True, select_on_focus=False)
-
-    def on_mount(self) -> None:
-        self._look = replace(self._look, style=self._style())
-        self._want()
-
-    def on_resize(self) -> None:
-        self._want()
-
-    def _style(self) -> PictureStyle:
-        system = self.app.console.color_system
-        colour = not self.app.no_color and system in ("256", "truecolor")
-        return choose_style(self._pictures, terminal=True, colour=colour, encoding=_encoding())
-
-    def render_line(self, y: int) -> Strip:
-        width, height = self.size
-        base = self.visual_style.rich_style
-        if y == height - 1:
-            row = self._status(width)
-        elif y == 0:
-            row = self._header(width)
-        elif y == height - 2 and self._facts is not None:
-            row = self._legend(width)
-        else:
-            return Strip(self._picture_row(y - 1, width, base), width)
-        return Strip([Segment(text, base + style if style else base) for text, style, _ in row], width)
-
-    def _picture_row(self, row: int, width: int, base: Style) -> Row:
-        picture = self._picture
-        if picture is None:
-            return [Segment(text, base) for text in self._empty_row(row, width)]
-        top, left = picture.viewport.offset
-        if not 0 <= row - top < len(picture.rows):
-            return [Segment(" " * width, base)]
-        cells = picture.rows[row - top]
-        if picture.look.style == "ascii":
-            cells = [Segment(text, _SCREEN + style if style else _SCREEN) for text, style, _ in cells]
-        at = picture.viewport.cell_of(self._place()) if picture.data.part.plane == self._plane else None
-        if at is not None and at[0] == row:
-            cells = with_cursor(cells, at[1] - left, picture.look.style)
-        length = picture.viewport.shape[1]
-        whole = [Segment(" " * left, base), *cells, Segment(" " * max(0, width - left - length), base)]
-        return whole if left + length <= width else list(Segment.adjust_line_length(whole, width, base))
-
-    def _empty_row(self, row: int, width: int) -> list[str]:
-        text = ""
-        if self._source is None:
-            text = "Nothing to show" if row == 0 else ""
-        elif self._notice:
-            wrapped = _wrapped(lines.shown(self._notice, self._look.style), max(1, width - 2))
-            text = wrapped[row] if row < len(wrapped) else ""
-        return [f" {text}".ljust(width)[:width]]
-
-    def _header(self, width: int) -> Row:
-        facts = self._facts
-        if facts is None:
-            return lines.fitted("reading ..." if self.has_class("-reading") else "", width, self._look.style, _NOTICE)
-        fixed = AXES[self._plane][0]
-        title = facts.title + (" reading ..." if self.has_class("-reading") else "")
-        return lines.header(
-            title, self._plane, "zyx"[fixed], self.index, facts.shape[fixed], width, self._look.style
-        )  # fmt: skip
-
-    def _legend(self, width: int) -> Row:
-        assert self._facts is not None
-        if self._picture is not None and self._notice:
-            return lines.fitted(self._notice, width, self._look.style, _NOTICE)
-        prefix, comparison = "", self._look.comparison
-        if comparison is not None:
-            prefix = "all labels" if comparison == ALL_LABELS else self._facts.compared[comparison][2]
-        entries = legend(self._facts, self._look)
-        return lines.legend_line(entries, lines.shown(prefix, self._look.style), not prefix, width, self._look.style)
-
-    def _status(self, width: int) -> Row:
-        facts, viewport = self._facts, self._viewport()
-        if facts is None or viewport is None:
-            return lines.fitted("", width, self._look.style, _NOTICE)
-        voxel = self._pointed()
-        parts = [" ".join(f"{axis} {at}" for axis, at in zip("zyx", voxel, strict=True))]
-        if self._values is not None and self._values[0] == voxel:
-            parts += lines.value_text(facts, self._values[1])
-        if any(layer.probability for layer in facts.layers):
-            parts.append(f"threshold {self._look.threshold:g}")
-        parts.append(f"zoom {viewport.zoom:.2g}" if viewport.zoom > 1 else "")
-        if self._look.span is not None:
-            parts.append(f"contrast {lines.number(self._look.span[0])} to {lines.number(self._look.span[1])}")
-        if self._picture is not None and self._picture.data.sampled:
-            parts.append("sampled")
-        return lines.status_line(parts, width, self._look.style)
-
-    def _refresh_row(self, row: int) -> None:
-        width, height = self.size
-        self.refresh(Region(0, row % max(1, height), width, 1))
-
-
-def _carry_out(job: _Job, shown: Picture | None) -> Picture | SliceFacts:
-    """Read and draw, in a thread.
-
-    Args:
-        shown: The picture on the screen: what it was made from is used again where it will do.
-    """
-    if job.part is None or job.viewport is None:
-        return job.source.facts()
-    known = shown is not None and shown.source is job.source and shown.data.part == job.part
-    if shown is not None and known and set(job.layers) <= set(shown.data.masks):
-        data = shown.data
-    else:
-        data = job.source.read(job.part, job.layers)
-    return make_picture(job.source, data, job.look, job.viewport, None if shown is None else shown.span, job.follow)
-
 
 def _slice_number(text: str, count: int) -> int | None:
     """The slice that somebody typed: a number, or a percentage; None if it is neither."""
@@ -810,19 +351,3 @@ def _slice_number(text: str, count: int) -> int | None:
         return int(text)
     except (ValueError, OverflowError):
         return None
-
-
-def _encoding() -> str:
-    """What the terminal understands, as far as the locale tells.
-
-    Python calls the C locale UTF-8, and changes LC_CTYPE to say so; the terminal knows nothing of that.
-    """
-    ctype, lang = os.environ.get("LC_CTYPE", ""), os.environ.get("LANG", "")
-    if ctype == "C.UTF-8" and lang in ("C", "POSIX"):
-        ctype = ""
-    chosen = os.environ.get("LC_ALL") or ctype or lang or "C.UTF-8"
-    return "utf-8" if chosen.lower().replace("-", "").endswith("utf8") else "ascii"
-
-
-def _wrapped(text: str, width: int) -> list[str]:
-    return [line for part in text.split("\\n") for line in textwrap.wrap(part, width) or [""]]
