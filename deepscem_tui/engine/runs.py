@@ -424,6 +424,8 @@ def locate(name: str, runs_folder: Path) -> Path:
     folders = [run.folder for run in find(runs_folder)]
     if name == "latest" and folders:
         return folders[-1]
+    if not folders:
+        raise RunError(f"There is no run in {runs_folder}", "Choose another folder with --runs-dir.")
     matches = [folder for folder in folders if name in folder.name]
     if len(matches) == 1:
         return matches[0]

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from deepscem_tui.engine import parameters as p
-from deepscem_tui.engine import run_preview
+from deepscem_tui.engine import run_preview, words
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.datasets import Dataset, open_dataset
 from deepscem_tui.engine.devices import available_cores, available_memory, device_summary
@@ -293,4 +293,4 @@ def _result(parameters: p.Train, state: State, chosen: str, tables: Sequence[Tab
     facts: dict[str, Any] = {"model": str(parameters.out), "epochs": state.epoch}
     if chosen == "best" and state.best is not None:
         facts |= {"best_epoch": state.best_epoch, "validation_f1": state.best[0], "validation_loss": -state.best[1]}
-    return Result(f"Trained {parameters.out} ({chosen} of {state.epoch} epochs)", facts, tables)
+    return Result(f"Trained {parameters.out} ({chosen} of {words.counted(state.epoch, 'epoch')})", facts, tables)

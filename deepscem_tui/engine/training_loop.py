@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from deepscem_tui.engine import words
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.errors import EngineError, Stopped
 from deepscem_tui.engine.metrics import Confusion
@@ -108,7 +109,7 @@ class TrainingLoop:
                 scores = self._validate()
             except Stopped:
                 self.trainer.save(self.checkpoint, state)
-                where = f"after {state.epoch} epochs and {state.step} steps"
+                where = f"after {words.counted(state.epoch, 'epoch')} and {words.counted(state.step, 'step')}"
                 raise Stopped(f"Training stopped {where} ({self.context.stop.reason})") from None
             self._end_epoch(state, scores, speed)
             self.trainer.save(self.checkpoint, state)

@@ -25,7 +25,7 @@ from deepscem_tui.engine.stop import Stop
 
 __all__ = [
     "Gpu", "Preview", "Progress", "RunSnapshot", "RunSummary", "RunWatcher", "RunsIndex", "Said", "StepFacts", "Tiles",
-    "Usage", "follow",
+    "Usage", "follow", "mean_score", "summary",
 ]  # fmt: skip
 
 GONE = "gone"
@@ -747,6 +747,15 @@ class RunsIndex:
             with suppress(RunError):
                 found.append(self._known[name].look())
         return sorted(found, key=lambda run: (run.began, run.name))
+
+
+def summary(folder: Path) -> RunSummary:
+    """One run in short.
+
+    Raises:
+        RunError: if this is no run.
+    """
+    return _Entry(folder).look()
 
 
 class _Entry:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import ClassVar
 
@@ -275,6 +275,12 @@ class RunView(Widget):
         self._facts.styles.height = 1 if width >= 100 else 2
         self._scores.styles.height = min(max(1, self._score_lines()), max(3, height // 4))
         self._tabs.redraw()
+        focused = self.screen.focused
+        if focused is not None and self in focused.ancestors and not all(w.display for w in _within(self, focused)):
+            self._first_shown().focus()  # what is not shown must not have the focus
+
+    def _first_shown(self) -> Widget:
+        return self._slice if not self._has_curves or not self._shown_charts() else self._shown_charts()[0]
 
     @property
     def _has_curves(self) -> bool:
@@ -379,11 +385,11 @@ class RunView(Widget):
         """Show ``curves``, ``slice`` or ``log``, and focus it."""
         self._tab = key
         self._arrange()
-        target = {"slice": self._slice, "log": self._log}.get(key)
-        (target or self._shown_charts()[0]).focus()
+        target: Widget = self._log if key == "log" else self._slice if key == "slice" else self._first_shown()
+        target.focus()
 
     def _shown_charts(self) -> list[LineChart]:
-        return [chart for chart in self.query(LineChart) if chart.display]
+        return [chart for chart in self.query(LineChart) if chart.display and self.query_one("#curves").display]
 
     def action_next_measure(self) -> None:
         focused = isinstance(self.screen.focused, LineChart) and self.screen.focused in self._shown_charts()
@@ -418,6 +424,15 @@ class _Tabs(Cells):
 
     def on_click(self, event: events.Click) -> None:
         self.post_message(self.Chosen(event.x))
+
+
+def _within(view: Widget, part: Widget) -> Iterator[Widget]:
+    """A part of a view, and what it lies in."""
+    for node in part.ancestors_with_self:
+        if node is view:
+            return
+        if isinstance(node, Widget):
+            yield node
 
 
 def _read(watcher: RunWatcher, known: Preview | None) -> tuple[RunSnapshot, RunPreview | None]:
