@@ -31,7 +31,7 @@ from deepscem_tui.engine.volumes import create_volume
 SECONDS = float(sys.argv[1]) if len(sys.argv) > 1 else 60.0
 FIRST_PAINTS = 7
 TYPED = [chr(code) for code in (*range(0x100, 0x250), *range(0x3B1, 0x3CA), *range(0x410, 0x500))]
-READY = "Evaluation"
+READY = "Reference"
 
 TRAINING = """
 import sys
@@ -40,9 +40,9 @@ from deepscem_tui import app
 from deepscem_tui.engine import actions
 
 class Training(app.DeepscemApp):
-    async def on_mount(self):
-        await self.switch_mode("evaluation")
-        self.set_timer(5, self.train)
+    async def on_ready(self):
+        self.set_timer(1, lambda: self.switch_mode("evaluation"))
+        self.set_timer(8, self.train)
 
     def train(self):
         action = actions.ACTIONS["train"]

@@ -50,6 +50,20 @@ def _screen(mode: str) -> Callable[[], Screen[Any]]:
     return make
 
 
+def _preferences(parameters: Parameters) -> dict[str, Any]:
+    """What a form shows again the next time: what was chosen otherwise than the default, and does not go by the data.
+
+    Arguments, and what has no default since it depends on the data, belong to the data of that time.
+    """
+    shown = parameters.model_dump(mode="json")
+    return {
+        name: shown[name]
+        for name, field in type(parameters).model_fields.items()
+        if not actions.is_argument(field) and not field.is_required() and name not in ("dry_run", "overwrite")
+        if field.get_default() not in (None, ()) and getattr(parameters, name) != field.get_default()
+    }
+
+
 class DeepscemApp(App[int]):
     """The terminal application on one folder.
 
@@ -153,9 +167,11 @@ class DeepscemApp(App[int]):
 
         def answered(answer: tuple[Parameters, bool] | None) -> None:
             if answer is not None:
+                self.settings.remember(name, _preferences(answer[0]))
                 self.start(action, *answer)
 
-        self.push_screen(ActionDialog(action, {**(values or {})}, hidden), answered)
+        first = {**self.settings.forms.get(name, {}), **(values or {})}
+        self.push_screen(ActionDialog(action, first, hidden), answered)
 
     def start(self, action: actions.Action, parameters: Parameters, detached: bool = False) -> Job | None:
         """Carry out an action, in a worker thread or detached."""

@@ -34,6 +34,7 @@ from deepscem_tui.outcome import explained
 Lane = Literal["compute", "files"]
 State = Literal["queued", "running", "stopping", "finished", "stopped", "failed", "cancelled"]
 LIVE: tuple[State, ...] = ("queued", "running", "stopping")
+NICENESS = 5
 _MESSAGES = 200
 
 
@@ -176,7 +177,7 @@ class Jobs:
 
     def _add(self, job: Job, work: Callable[[Job], Result]) -> Job:
         if job.lane not in self._lanes:
-            self._lanes[job.lane] = ThreadPoolExecutor(1, thread_name_prefix=job.lane)
+            self._lanes[job.lane] = ThreadPoolExecutor(1, thread_name_prefix=job.lane, initializer=_stand_back)
         self.all.append(job)
         self._futures[job] = self._lanes[job.lane].submit(self._carry_out, job, work)
         return job
@@ -196,6 +197,12 @@ class Jobs:
             job.error = explained(error)
         job.ended, job.state = time.time(), state
         self._ended(job)
+
+
+def _stand_back() -> None:
+    """Let the thread that draws and reads keys go first: this one, and those that TensorFlow makes in it, are nicer."""
+    if sys.platform == "linux":  # elsewhere a priority is the whole process's
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
 
 
 def _title(action: actions.Action, parameters: Parameters) -> str:
