@@ -33,6 +33,7 @@ SCREENS: Mapping[str, tuple[str, str, str]] = {  # mode: its key, its title, and
     "evaluation": ("f6", "Evaluation", "Evaluate"),
     "runs": ("f7", "Runs", "Runs"),
 }
+_OWN_SCREENS = {"train": "training", "predict": "prediction", "evaluate": "evaluation"}
 _QUICK_SECONDS = 3.0  # after this long a result no longer opens by itself: its owner does something else by now
 
 
@@ -155,12 +156,15 @@ class DeepscemApp(App[int]):
     # -------------------------------------------------------------------------------------------- doing
 
     def ask(self, name: str, values: Mapping[str, Any] | None = None, hidden: tuple[str, ...] = ()) -> None:
-        """Open the form of an action in a dialog, and carry the action out when it is sent.
+        """Open the form of an action, in a dialog or on its own screen, and carry the action out when it is sent.
 
         Args:
             values: What the form shows at first, besides what was typed last time.
             hidden: Parameters that are settled by ``values`` and not shown.
         """
+        if name in _OWN_SCREENS:
+            self.fill_form(_OWN_SCREENS[name], values or {})
+            return
         from deepscem_tui.screens.action_dialog import ActionDialog
 
         action = actions.ACTIONS[name]
