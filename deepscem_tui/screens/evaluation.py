@@ -1,17 +1,206 @@
-"""The screen of evaluation."""
+"""The screen of evaluation: the form, the table of scores, F1 against the threshold, and a look at the errors."""
 
 from __future__ import annotations
 
+import asyncio
+from pathlib import Path
+from typing import Any, ClassVar
+
+from rich.text import Text
 from textual.app import ComposeResult
-from textual.widgets import Static
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.widgets import ContentSwitcher, DataTable
 
-from deepscem_tui.screens.base import WorkScreen
+from deepscem_tui.console import cell, safe
+from deepscem_tui.engine.evaluation import ALL, MEAN, as_csv
+from deepscem_tui.engine.files import write_text
+from deepscem_tui.engine.parameters import Evaluate
+from deepscem_tui.engine.results import Table
+from deepscem_tui.jobs import Job
+from deepscem_tui.render.chart import Series
+from deepscem_tui.screens.form_screen import FORM, VIEW, FormScreen
+from deepscem_tui.screens.look import LookPane
+from deepscem_tui.screens.proposals import free
+from deepscem_tui.widgets.line_chart import LineChart
+from deepscem_tui.widgets.slice_view import SliceView
+
+_LOOK = "look"
+_BESIDE = (150, 40)  # columns and rows from which the slices have room beside the table
 
 
-class EvaluationScreen(WorkScreen):
-    """Not there yet."""
+class ScoreTable(DataTable[Text]):
+    """Scores by label and sample."""
+
+    HELP = """\
+**Scores** of each label in each sample, of each label over all samples (`all`), and their mean over the labels.
+A label that is not in the reference is *absent*: nothing can be found there, so it has no score.
+
+- `1` to `9`, or a click on a heading, sort by that column; again in the other direction.
+- `enter` looks at the sample: hits, misses and false alarms.
+"""
+
+
+class EvaluationScreen(FormScreen):
+    """Scores a segmentation, and shows where its errors are."""
 
     MODE = "evaluation"
+    ACTION = "evaluate"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("s", "save", "Save CSV", tooltip="Write the table to a CSV file"),
+        Binding("enter,L", "look", "Look", tooltip="Look at the chosen sample: hits, misses, false alarms"),
+        Binding("escape", "page('view')", "Back", tooltip="Back to the scores"),
+        *(Binding(str(n), f"sort({n - 1})", f"Sort by {n}", show=n == 1, key_display="1-9") for n in range(1, 10)),
+    ]
+    VIEW_ACTIONS: ClassVar[frozenset[str]] = FormScreen.VIEW_ACTIONS | {"save", "look", "sort"}
+    DEFAULT_CSS = """
+    EvaluationScreen #scores { height: 1fr; }
+    EvaluationScreen ScoreTable { height: auto; max-height: 60%; min-height: 4; }
+    EvaluationScreen LineChart { height: 1fr; min-height: 6; }
+    """
 
-    def compose_content(self) -> ComposeResult:
-        yield Static("evaluation")
+    def __init__(self) -> None:
+        super().__init__()
+        self._table: Table | None = None
+        self._shown: list[tuple[Any, ...]] = []
+        self._sorted: tuple[int, bool] | None = None
+        self._paths: tuple[Path, Path] | None = None  # segmentation and reference
+
+    def compose_view(self) -> ComposeResult:
+        with Vertical(id="scores"):
+            yield ScoreTable(cursor_type="row", zebra_stripes=True)
+            yield LineChart("F1 against threshold", "threshold")
+
+    async def on_mount(self) -> None:
+        await self.query_one(ContentSwitcher).add_content(LookPane(id=_LOOK))
+        self.query_one(ScoreTable).display = self.query_one(LineChart).display = False
+
+    # ---------------------------------------------------------------------------------------------- the result
+
+    def follow(self, job: Job) -> None:
+        self._table = None
+        self.query_one(ScoreTable).display = self.query_one(LineChart).display = False
+        super().follow(job)
+
+    def show_job(self, job: Job, ended: bool) -> None:  # noqa: ARG002
+        if job.result is None or not job.result.tables or self._table is job.result.tables[0]:
+            return
+        assert isinstance(job.parameters, Evaluate)
+        self._table, self._sorted = job.result.tables[0], None
+        self._paths = (job.parameters.segmentation, job.parameters.reference)
+        self._shown = [tuple(row) for row in self._table.rows]
+        table = self.query_one(ScoreTable)
+        table.clear(columns=True)
+        for column in self._table.columns:
+            table.add_column(Text(column), key=column)
+        self._fill()
+        table.display = True
+        chart, series = self.query_one(LineChart), _series(job.result.facts.get("curve") or (), job.result.tables[1:])
+        chart.display = bool(series)
+        chart.set_series(series)
+        self.call_after_refresh(self._enter)
+
+    def _fill(self) -> None:
+        assert self._table is not None
+        table = self.query_one(ScoreTable)
+        table.clear()
+        missing = [self._table.stands_for_none(column) for column in self._table.columns]
+        for row in self._shown:
+            table.add_row(*(_text(value, none) for value, none in zip(row, missing, strict=True)))
+
+    def offers(self, job: Job | None) -> str:
+        return (
+            "\nEnter looks at a sample's errors, s saves the table." if job and job.result and job.result.tables else ""
+        )
+
+    def enter_view(self) -> None:
+        if self.page == _LOOK:
+            self.query_one(SliceView).focus()
+        elif self.query_one(ScoreTable).display:
+            self.query_one(ScoreTable).focus()
+        else:
+            self.set_focus(None)
+
+    # ---------------------------------------------------------------------------------------------- keys
+
+    def action_sort(self, column: int) -> None:
+        """Sort by a column; again in the other direction."""
+        if self._table is None:
+            return
+        descending = column >= 2  # scores: the best first
+        if self._sorted is not None and self._sorted[0] == column:
+            descending = not self._sorted[1]
+        self._sorted = (column, descending)
+        present = [row for row in self._shown if row[column] is not None]
+        absent = [row for row in self._shown if row[column] is None]
+        self._shown = sorted(present, key=lambda row: row[column], reverse=descending) + absent
+        self._fill()
+
+    def on_data_table_header_selected(self, event: DataTable.HeaderSelected) -> None:
+        event.stop()
+        self.action_sort(event.column_index)
+
+    def on_data_table_row_selected(self, event: DataTable.RowSelected) -> None:
+        event.stop()
+        self.action_look()
+
+    def action_look(self) -> None:
+        """Look at the sample of the chosen row."""
+        if self._paths is None or not self._shown:
+            self.app.notify("There is nothing to look at yet", severity="warning")
+            return
+        _, sample = self._shown[min(self.query_one(ScoreTable).cursor_row, len(self._shown) - 1)][:2]
+        self.query_one(LookPane).look(*self._paths, None if sample in (ALL, MEAN) else str(sample))
+        self.action_page(_LOOK)
+
+    def action_save(self) -> None:
+        """Write the table to a CSV file beside the segmentation."""
+        if self._table is None or self._paths is None:
+            self.app.notify("There is no table to save yet", severity="warning")
+            return
+        self.run_worker(self._save(self._table, self._paths[0]), group="save")
+
+    async def _save(self, table: Table, segmentation: Path) -> None:
+        def write() -> Path:
+            path = free(segmentation.with_name(f"{segmentation.stem}-scores.csv"))
+            write_text(path, as_csv(table))
+            return path
+
+        try:
+            path = await asyncio.to_thread(write)
+        except OSError as error:
+            self.app.notify(safe(f"Not saved: {error}"), severity="error", markup=False)
+        else:
+            self.app.notify(safe(f"Wrote {path}"), markup=False)
+
+    def action_turn(self) -> None:
+        self.action_page(VIEW if self.page == FORM else FORM)
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        if not self.is_mounted:
+            return True
+        if action == "page" and parameters == (VIEW,):
+            return self.page == _LOOK
+        if self.page == _LOOK and action in ("look", "save", "sort"):
+            return False
+        return super().check_action(action, parameters)
+
+
+def _text(value: Any, missing: str) -> Text:
+    number = isinstance(value, int | float)
+    shown = f"{value:.4f}" if isinstance(value, float) else f"{value:,}" if number else cell(value, missing)
+    return Text(safe(shown), justify="right" if number else "left")
+
+
+def _series(curves: Any, best: Any) -> list[Series]:
+    """A line for each label, named with its best threshold."""
+    bests = {row[0]: row for table in best for row in table.rows}
+    found = []
+    for curve in curves:
+        if curve["f1"] is None:
+            continue
+        name = safe(curve["label"])
+        if curve["label"] in bests:
+            name += f" (best {bests[curve['label']][2]:.3f} at {bests[curve['label']][1]:.2f})"
+        found.append(Series(name, tuple(zip(curve["threshold"], curve["f1"], strict=True))))
+    return found

@@ -1,17 +1,236 @@
-"""The screen of models."""
+"""The screen of models: those of the folder, and what the chosen one is."""
 
 from __future__ import annotations
 
-from textual.app import ComposeResult
-from textual.widgets import Static
+import asyncio
+from pathlib import Path
+from typing import Any, ClassVar
 
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Container
+from textual.widgets import DataTable, Input
+
+from deepscem_tui.console import safe
+from deepscem_tui.engine.catalogue import Cataloguer, ModelEntry
+from deepscem_tui.engine.parameters import SUFFIXES
 from deepscem_tui.screens.base import WorkScreen
+from deepscem_tui.screens.model_summary import ModelSummary, row, run_of
+
+_LOOK_SECONDS = 2.0
+_NONE = "There is no model in this folder yet.\n\nn makes one, o opens one from elsewhere."
+_LOOKING = "Looking for models ..."
+
+
+class ModelTable(DataTable[Text]):
+    """The list of models."""
+
+    HELP = """\
+The **models** in this folder and those opened from elsewhere (`o`).
+
+- `n` makes a new network; `t` trains the chosen one, `p` predicts with it.
+- `s` saves it under another name, `c` converts it between `.keras` and DeepSCEM's `.h5`.
+- `enter` shows the run that trained it.
+"""
 
 
 class ModelsScreen(WorkScreen):
-    """Not there yet."""
+    """Models of the folder and from elsewhere; the chosen one's summary beside or below."""
 
     MODE = "models"
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (150, "-wide")]  # noqa: RUF012 (as the base declares it)
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("n", "new", "New", tooltip="Make a new, untrained network"),
+        Binding("o", "open", "Open", tooltip="List a model from elsewhere"),
+        Binding("s", "save_as", "Save as", tooltip="Write a copy; .keras or .h5 by its name"),
+        Binding("c", "convert", "Convert", tooltip="Write it in the other format: .keras, or DeepSCEM's .h5"),
+        Binding("t", "train", "Train", tooltip="Train the chosen model"),
+        Binding("p", "predict", "Predict", tooltip="Predict with the chosen model"),
+        Binding("i", "info", "Info", tooltip="All that the file says, as a table"),
+    ]
+    DEFAULT_CSS = """
+    ModelsScreen #models { layout: vertical; height: 1fr; }
+    ModelsScreen ModelTable { height: 1fr; min-height: 4; max-height: 40%; }
+    ModelsScreen ModelSummary { height: 1fr; border-top: solid $primary-muted; }
+    ModelsScreen.-wide #models { layout: horizontal; }
+    ModelsScreen.-wide ModelTable { width: 3fr; max-height: 100%; height: 100%; }
+    ModelsScreen.-wide ModelSummary { width: 2fr; border-top: none; border-left: solid $primary-muted; height: 100%; }
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._cataloguer = Cataloguer()
+        self._entries: tuple[ModelEntry, ...] = ()
+        self._elsewhere: list[Path] = []
+        self._looking = self._looked = False
+        self._wanted: Path | None = None
 
     def compose_content(self) -> ComposeResult:
-        yield Static("models")
+        with Container(id="models"):
+            yield ModelTable(cursor_type="row", zebra_stripes=True)
+            yield ModelSummary()
+
+    def on_mount(self) -> None:
+        table = self.query_one(ModelTable)
+        for key, label in (
+            ("model", "Model"), ("dimension", "Dim"), ("labels", "Labels"), ("parameters", "Parameters"),
+            ("trained", "Trained"), ("date", "Date"),
+        ):  # fmt: skip
+            table.add_column(Text(label), key=key)
+        self.query_one(ModelSummary).show(None, _LOOKING)
+        table.focus()
+        self.app.job_ended.subscribe(self, lambda _: self.look())
+        self.set_interval(_LOOK_SECONDS, self._look_if_shown)
+        self.look()
+
+    def on_screen_resume(self) -> None:
+        self.look()
+
+    # ---------------------------------------------------------------------------------------------- the list
+
+    def _look_if_shown(self) -> None:
+        if self.is_current:
+            self.look()
+
+    def look(self) -> None:
+        """Look what the folder holds, in a thread."""
+        if not self._looking and self.is_mounted:
+            self._looking = True
+            self.run_worker(self._look(), group="look")
+
+    async def _look(self) -> None:
+        try:
+            catalogue = await asyncio.to_thread(self._scan)
+        finally:
+            self._looking = False
+        if self.is_attached:
+            self._take(catalogue)
+
+    def _scan(self) -> tuple[ModelEntry, ...]:
+        found = self._cataloguer.scan(self.app.folder)
+        shown = {entry.path for entry in found.models}
+        return (*found.models, *(_entry(path) for path in self._elsewhere if path not in shown))
+
+    def _take(self, entries: tuple[ModelEntry, ...]) -> None:
+        self._looked = True
+        if entries != self._entries:
+            chosen = self._wanted or (self.chosen.path if self.chosen else None)
+            self._entries = entries
+            table = self.query_one(ModelTable)
+            with self.prevent(DataTable.RowHighlighted):
+                table.clear()
+                for entry in entries:
+                    table.add_row(*row(entry, self.app.folder), key=str(entry.path))
+            places = [index for index, entry in enumerate(entries) if entry.path == chosen]
+            table.move_cursor(row=places[0] if places else 0)
+            if places:
+                self._wanted = None
+        self._show()
+
+    def on_data_table_row_highlighted(self) -> None:
+        self._show()
+
+    def _show(self) -> None:
+        self.query_one(ModelSummary).show(self.chosen, _NONE if self._looked else _LOOKING)
+
+    @property
+    def chosen(self) -> ModelEntry | None:
+        """The model that the cursor is on."""
+        index = self.query_one(ModelTable).cursor_row
+        return self._entries[index] if 0 <= index < len(self._entries) else None
+
+    # ---------------------------------------------------------------------------------------------- keys
+
+    def on_data_table_row_selected(self) -> None:
+        entry = self.chosen
+        if entry is None:
+            return
+        run = run_of(entry)
+        folder = self.app.runs_folder / run if run else None
+        if folder is not None and (folder / "run.json").exists():
+            self.app.show_run(folder)
+        elif run:
+            self._refuse(f"The run that trained it, {run}, is not in {self.app.runs_folder}")
+        else:
+            self._refuse(f"{entry.path.name} names no run that trained it")
+
+    def action_new(self) -> None:
+        """Open the form for a new model."""
+        datasets = self.app.open_datasets
+        self.app.ask("create-model", {"like": datasets[0]} if datasets else {})
+
+    def action_open(self) -> None:
+        """Choose a model anywhere."""
+        from deepscem_tui.screens.file_dialog import FileDialog
+
+        def chosen(typed: str | None) -> None:
+            if typed is not None:
+                path = Path(typed).expanduser()
+                if path not in self._elsewhere:
+                    self._elsewhere.append(path)
+                self._wanted = path
+                self.look()
+
+        self.app.push_screen(FileDialog("", SUFFIXES["model"], title="Open a model"), chosen)
+
+    def action_save_as(self) -> None:
+        """Write the chosen model under another name."""
+        if entry := self._usable():
+            copy = entry.path.with_name(f"{entry.path.stem}-copy{entry.path.suffix}")
+            self.app.ask("convert-model", {"model": entry.path, "out": copy}, ("model",))
+
+    def action_convert(self) -> None:
+        """Write the chosen model in the other format."""
+        if entry := self._usable():
+            other = entry.path.with_suffix(".h5" if entry.path.suffix == ".keras" else ".keras")
+            self.app.ask("convert-model", {"model": entry.path, "out": other}, ("model",))
+
+    def action_train(self) -> None:
+        """Go to the screen of training with the chosen model."""
+        if entry := self._usable():
+            self.app.fill_form("training", {"model": entry.path})
+
+    def action_predict(self) -> None:
+        """Go to the screen of prediction with the chosen model."""
+        if entry := self._usable():
+            self.app.fill_form("prediction", {"model": entry.path})
+
+    def action_info(self) -> None:
+        """Show all that the file says."""
+        if entry := self._usable():
+            from deepscem_tui.engine import actions
+
+            action = actions.ACTIONS["info"]
+            self.app.start(action, actions.build(action, {"path": entry.path}))
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:  # noqa: ARG002
+        """Letters are for typing while there is a field to type in."""
+        typing = isinstance(self.focused, Input)
+        return not (typing and action in ("new", "open", "save_as", "convert", "train", "predict", "info"))
+
+    def _usable(self) -> ModelEntry | None:
+        entry = self.chosen
+        if entry is None:
+            self._refuse("There is no model: n makes one, o opens one from elsewhere")
+        elif entry.info is None:
+            self._refuse(f"{entry.path.name} cannot be used: {entry.problem}")
+            return None
+        return entry
+
+    def _refuse(self, text: str) -> None:
+        self.app.notify(safe(text), severity="warning", markup=False)
+
+
+def _entry(path: Path) -> ModelEntry:
+    """What a file from elsewhere is."""
+    from deepscem_tui.engine.errors import EngineError
+    from deepscem_tui.engine.model_info import read_info
+
+    try:
+        status = path.stat()
+        stamp = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+        return ModelEntry(path, status.st_size, stamp, read_info(path))
+    except (EngineError, OSError) as error:
+        what: Any = getattr(error, "what", None) or getattr(error, "strerror", None) or error
+        return ModelEntry(path, problem=str(what))

@@ -1,0 +1,98 @@
+"""What a form shows at first: what was used last time, and what the folder suggests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from deepscem_tui.engine import actions
+from deepscem_tui.engine.actions import Action
+from deepscem_tui.engine.catalogue import Catalogue, Cataloguer, DatasetEntry, ModelEntry
+
+_SCAN_SECONDS = 2.0
+_NAMES = {
+    "train": ("train", "training", "learn"),
+    "valid": ("valid", "validation", "val"),
+    "test": ("test", "testing"),
+}
+_FREE = 1000
+
+
+def first_values(
+    action: Action, folder: Path, last: Mapping[str, Any], given: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Values for a form, as typed; reads the folder.
+
+    Args:
+        last: What the form was sent with last time; files that are not there any more are left out.
+        given: What is settled.
+    """
+    paths = {declared.name: declared for declared in actions.declared(action) if declared.kind == "path"}
+    kept = {
+        name: value
+        for name, value in last.items()
+        if name != "overwrite" and (name not in paths or (paths[name].opens and value and Path(value).is_file()))
+    }
+    values = {**kept, **(given or {})}
+    found = Cataloguer().scan(folder, seconds=_SCAN_SECONDS)
+    for name, value in _PROPOSALS[action.name](found, values).items():
+        if not values.get(name):
+            values[name] = value
+    return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
+
+
+def _for_training(found: Catalogue, values: Mapping[str, Any]) -> dict[str, Any]:
+    untrained = [entry for entry in found.models if entry.info and not entry.info.training]
+    model = values.get("model") or _newest(untrained or found.models)
+    proposed: dict[str, Any] = {name: _named(found.datasets, names) for name, names in _NAMES.items()}
+    if model:
+        stem = Path(model).stem
+        name = stem.replace("untrained", "trained") if "untrained" in stem else f"{stem}-trained"
+        proposed |= {"model": model, "out": free(Path(model).with_name(f"{name}.keras"))}
+    return proposed
+
+
+def _for_prediction(found: Catalogue, values: Mapping[str, Any]) -> dict[str, Any]:
+    trained = [entry for entry in found.models if entry.info and entry.info.training]
+    images = [entry for entry in found.datasets if entry.readable and entry.samples and not entry.has_predictions]
+    only = images[0].path if len(images) == 1 else None
+    source = values.get("input") or _named(images, _NAMES["test"]) or only
+    proposed: dict[str, Any] = {"model": _newest(trained), "input": source}
+    if source:
+        proposed["out"] = free(Path(source).with_name(f"{Path(source).stem}-predicted.hdf5"))
+    return proposed
+
+
+def _for_evaluation(found: Catalogue, values: Mapping[str, Any]) -> dict[str, Any]:
+    predicted = [entry for entry in found.datasets if entry.has_predictions]
+    labelled = [entry for entry in found.datasets if entry.readable and any(s.of_kind("label") for s in entry.samples)]
+    segmentation = values.get("segmentation") or _newest(predicted)
+    samples = next((_sample_names(entry) for entry in predicted if entry.path == segmentation), set())
+    fitting = [entry for entry in labelled if samples and samples <= _sample_names(entry)]
+    reference = _named(fitting, _NAMES["test"]) or (fitting[0].path if fitting else None)
+    return {"reference": reference or _named(labelled, _NAMES["test"]), "segmentation": segmentation}
+
+
+_PROPOSALS = {"train": _for_training, "predict": _for_prediction, "evaluate": _for_evaluation}
+
+
+def free(path: Path) -> Path:
+    """The path, or the like with a number if it is taken."""
+    numbered = (path.with_name(f"{path.stem}-{number}{path.suffix}") for number in range(2, _FREE))
+    return next((candidate for candidate in (path, *numbered) if not candidate.exists()), path)
+
+
+def _sample_names(entry: DatasetEntry) -> set[str]:
+    return {sample.name for sample in entry.samples}
+
+
+def _named(datasets: Iterable[DatasetEntry], names: Iterable[str]) -> Path | None:
+    """The nearest data set whose file has one of these names."""
+    wanted = set(names)
+    return next((entry.path for entry in datasets if entry.path.stem.casefold() in wanted and entry.readable), None)
+
+
+def _newest(entries: Iterable[DatasetEntry] | Iterable[ModelEntry]) -> Path | None:
+    stamped = [(entry.stamp[3], entry.path) for entry in entries if entry.stamp is not None and not entry.problem]
+    return max(stamped)[1] if stamped else None

@@ -1,0 +1,215 @@
+"""A screen whose action is a run: its live view is beside the form, whoever carries it out."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, ClassVar
+
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.widgets import ContentSwitcher
+
+from deepscem_tui.engine import runs
+from deepscem_tui.engine.errors import EngineError
+from deepscem_tui.engine.runs import RunState
+from deepscem_tui.engine.watching import RunsIndex
+from deepscem_tui.jobs import Detached, Job
+from deepscem_tui.screens.form_screen import FORM, VIEW, FormScreen
+from deepscem_tui.screens.run_control import RunControl, enter
+from deepscem_tui.widgets.run_view import RunView
+
+_LOOK_SECONDS = 1.0
+
+
+class RunScreen(RunControl, FormScreen):
+    """The form of an action that keeps a run folder, and the live view of the run that was started or found."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("x", "stop", "Stop", tooltip="Save its state and end it"),
+        Binding("X", "stop_now", "Stop now", tooltip="End it at once, without waiting"),
+        Binding("R", "resume", "Resume", tooltip="Go on with a run that was stopped, failed or died"),
+    ]
+    VIEW_ACTIONS: ClassVar[frozenset[str]] = FormScreen.VIEW_ACTIONS | {"stop", "stop_now", "resume"}
+    DEFAULT_CSS = """
+    RunScreen RunView { height: 1fr; }
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder: Path | None = None
+        self.run: RunState | None = None  # as it was when it ended
+        self._detached: Detached | None = None
+        self._index: RunsIndex | None = None
+        self._finding = False
+
+    def compose_view(self) -> ComposeResult:
+        yield RunView()
+
+    async def on_mount(self) -> None:
+        self._index = RunsIndex(self.app.runs_folder)
+        self.set_interval(_LOOK_SECONDS, self._find_if_shown)
+
+    def on_screen_resume(self) -> None:
+        self._find_if_shown()
+
+    # ---------------------------------------------------------------------------------------------- which run
+
+    def watch_folder(self, folder: Path | None) -> None:
+        """Show a run, or none."""
+        self.folder, self.run = folder, None
+        self.query_one(RunView).watch_run(folder)
+
+    def show_run(self, folder: Path) -> None:
+        """Show a run of the past, or of another process."""
+        self.job, self._detached = self.app.jobs.carrying_out(folder), None
+        self.watch_folder(folder)
+        self.action_page(VIEW)
+        self._tell()
+
+    def follow(self, job: Job) -> None:
+        self._detached = None
+        self.watch_folder(job.folder)
+        super().follow(job)
+
+    def follow_detached(self) -> None:
+        if self.app.detached:
+            self.job, self._detached = None, self.app.detached[-1]
+            self.watch_folder(None)
+            self.action_page(VIEW)
+            self._tell()
+
+    def run_goes_on(self, job: Job | None, folder: Path) -> None:
+        if job is not None:
+            self.follow(job)
+        else:
+            self.show_run(folder)
+
+    def show_job(self, job: Job, ended: bool) -> None:
+        if job.folder is not None and job.folder != self.folder:
+            self.watch_folder(job.folder)
+            self.call_after_refresh(self._enter)
+        if ended and self.folder is not None and self.run is None:
+            self.run_worker(self._read_end(self.folder), group="end")
+
+    def _find_if_shown(self) -> None:
+        """Look for the run of a detached process, or for one that goes on elsewhere."""
+        settled = self.job is not None or self.folder is not None
+        if self.is_current and not settled and not self._finding and self.is_mounted:
+            self._finding = True
+            self.run_worker(self._find(), group="find")
+
+    async def _find(self) -> None:
+        try:
+            detached = self._detached
+            folder = await asyncio.to_thread(self._found, detached)
+        finally:
+            self._finding = False
+        if not self.is_attached or self.job is not None or self.folder is not None or detached is not self._detached:
+            return
+        if folder is not None:
+            self.watch_folder(folder)
+            if detached is not None or not self._typing():
+                self.action_page(VIEW)
+        elif detached is not None and detached.process.poll() is not None:
+            self._detached = None
+        self._tell()
+
+    def _found(self, detached: Detached | None) -> Path | None:
+        if detached is not None:
+            return detached.folder(self.app.runs_folder)
+        assert self._index is not None
+        live = [run.folder for run in self._index.poll() if run.running and run.action == self.ACTION]
+        return live[-1] if live else None
+
+    def _typing(self) -> bool:
+        """Whether somebody is at work on the form."""
+        return any(field.touched for form in self.query("ActionForm") for field in form.query("Field"))  # type: ignore[attr-defined]
+
+    # ---------------------------------------------------------------------------------------------- its end
+
+    @on(RunView.Ended)
+    def _run_ended(self, event: RunView.Ended) -> None:
+        if event.folder == self.folder:
+            self.run_worker(self._read_end(event.folder), group="end")
+
+    async def _read_end(self, folder: Path) -> None:
+        with suppress(EngineError, OSError):
+            run = await asyncio.to_thread(runs.read, folder)
+            if folder == self.folder and run.state != "running":
+                self.run = run
+                self._tell()
+                self.refresh_bindings()
+
+    def status(self) -> tuple[str, bool]:
+        job = self.job
+        if job is not None:
+            if job.state == "running" and self.folder is not None:
+                return "", False  # the live view says it
+            text, bad = super().status()
+            return (f"{text}{self.offers(job)}" if job.state == "stopped" else text), bad
+        if self.folder is None:
+            if self._detached is not None:
+                return "Started in a process of its own; its run folder comes when it has loaded TensorFlow", False
+            return super().status()
+        if self.run is None:
+            return "", False
+        end = self.run.end or {}
+        result = end.get("result")
+        if isinstance(result, dict):
+            return f"{result.get('summary', 'Finished')}{self.offers(None)}", False
+        said = str(end.get("error") or "Its process is gone without a word: R goes on from its last checkpoint")
+        return f"{self.run.state}: {said}{self.offers(None)}", self.run.state in ("failed", "dead")
+
+    def made(self) -> Path | None:
+        """What a finished run made."""
+        return self._parameter("out") if self.run is not None and self.run.state == "finished" else None
+
+    def _parameter(self, name: str) -> Path | None:
+        value: Any = self.run.parameters.get(name) if self.run is not None else None
+        if not isinstance(value, str) or self.run is None:
+            return None
+        path = self.run.working_folder / value
+        with suppress(ValueError):
+            return path.relative_to(Path.cwd())
+        return path
+
+    def enter_view(self) -> None:
+        if self.folder is not None:
+            enter(self.query_one(RunView))
+        else:
+            self.set_focus(None)
+
+    # ---------------------------------------------------------------------------------------------- keys
+
+    def action_stop(self) -> None:
+        """Save its state and end it; a job that waits is cancelled."""
+        if self.job is not None and self.job.live:
+            self.app.jobs.stop(self.job)
+            self._look()
+        elif folder := self._folder_to("stop"):
+            self.stop_run(folder)
+
+    def action_stop_now(self) -> None:
+        """End it at once."""
+        if folder := self._folder_to("end"):
+            self.stop_run_now(folder)
+
+    def action_resume(self) -> None:
+        """Go on with it."""
+        if folder := self._folder_to("go on with"):
+            self.resume_run(folder)
+
+    def _folder_to(self, do: str) -> Path | None:
+        if self.folder is None:
+            self.app.notify(f"There is no run to {do}: f goes back to the form", severity="warning", markup=False)
+        return self.folder
+
+    @property
+    def pages(self) -> ContentSwitcher:
+        return self.query_one("#pages", ContentSwitcher)
+
+
+__all__ = ["FORM", "VIEW", "RunScreen"]
