@@ -122,22 +122,22 @@ def _path_faults(declared: Sequence[Declared], values: Mapping[str, Any]) -> Ite
 def _not_there(path: Path, parameter: Declared) -> str:
     try:
         if path.is_dir() and parameter.opens != "file":
-            return f"{path} is a folder. Give the name of a file"
+            return "it is a folder. Give the name of a file"
         if not path.exists():
             return f"there is no file {path}"
     except OSError as error:
-        return f"{path} cannot be read: {error.strerror}"
+        return f"it cannot be read: {error.strerror}"
     return ""
 
 
 def _there(path: Path, overwrite: bool) -> str:
     try:
         if path.is_dir():
-            return f"{path} is a folder. Give the name of a file"
+            return "it is a folder. Give the name of a file"
         if path.exists() and not overwrite:
             return "it exists already. Choose another name, or switch Overwrite on to replace it"
     except OSError as error:
-        return f"{path} cannot be looked at: {error.strerror}"
+        return f"it cannot be looked at: {error.strerror}"
     return ""
 
 

@@ -106,7 +106,7 @@ Type a path, or the start of a name: the list shows what fits. `~` is your home.
         kind = "a folder" if self._folder else " ".join(self._suffixes) or "any file"
         with Vertical(classes="dialog wide"):
             yield Static(safe(f"{self._title or 'Choose'} ({kind})"), classes="title", markup=False)
-            yield PathInput(self._start, suffixes=self._suffixes, folder=self._folder, makes=self._makes)
+            yield PathInput(self._start, suffixes=self._suffixes, folder=self._folder, browses=False)
             yield OptionList(compact=True)
             yield Static(id="says", markup=False)
         yield Footer()
@@ -180,9 +180,6 @@ Type a path, or the start of a name: the list shows what fits. `~` is your home.
         """Show files of other kinds too, or hide them again."""
         self._all = not self._all
         self._show()
-
-    def on_path_input_browse(self, event: PathInput.Browse) -> None:
-        event.stop()  # this is the list
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         event.stop()

@@ -23,7 +23,7 @@ from deepscem_tui.engine.actions import Action, Declared
 from deepscem_tui.engine.checks import Findings
 from deepscem_tui.engine.parameters import Parameters
 from deepscem_tui.widgets.command_line import CommandLine
-from deepscem_tui.widgets.form_fields import EachField, Field, make_field
+from deepscem_tui.widgets.form_fields import EachField, Field, make_field, sentence
 
 __all__ = ["ActionForm"]
 
@@ -61,6 +61,7 @@ Each line is a parameter; `*` marks those that are needed. What is wrong is said
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+s,f10", "submit", "Start", tooltip="Check everything and start"),
         Binding("ctrl+t", "detach", "Detached", tooltip="Start in a process of its own, which outlives this window"),
+        Binding("enter", "next", "Next", show=False),
         Binding("ctrl+y", "copy", "Copy command", tooltip="Copy the command that does the same"),
     ]
     DEFAULT_CSS = """
@@ -230,20 +231,22 @@ Each line is a parameter; `*` marks those that are needed. What is wrong is said
     def _judge(self) -> None:
         """Say what the declaration refuses, and what is known of the files."""
         given = self._given()
-        faults = {**self._left_out(), **actions.faults(self.action, given)}
+        declared = actions.faults(self.action, given)
+        faults = {**self._left_out(), **declared}
         current = self._found_version == self._version
         if self._findings is not None and (current or not faults):
             faults = {**(self._findings.faults if current else {}), **faults}
         begun = self._asked_before or any(field.touched for field in self.fields)
         for field in self.fields:
             fault = faults.get(field.declared.name, "")
-            expected = fault == _MISSING and not (field.touched or self._asked_before)
-            empty = not begun and _is_empty(field.value)
-            field.complain("" if expected or empty else self._in_words(fault))
+            expected = field.declared.name in declared and _is_empty(field.value) and not self._asked_before
+            if expected and not (field.touched if fault == _MISSING else begun):
+                fault = ""  # there was no time to fill it in
+            field.complain(self._in_words(fault))
         shown = {field.declared.name for field in self.fields}
         others = [text for name, text in faults.items() if name not in shown]
         command = self.query_one(CommandLine)
-        plain = not actions.faults(self.action, given) and not self._left_out()
+        plain = not declared and not self._left_out()
         command.show(actions.command_line(self.action, actions.build(self.action, given)) if plain else "")
         self._say(others, faults, current)
 
@@ -257,7 +260,7 @@ Each line is a parameter; `*` marks those that are needed. What is wrong is said
         status = self.query_one("#status", Static)
         status.set_class(bool(others), "-fault")
         if others:
-            text = self._in_words("; ".join(text[:1].upper() + text[1:] for text in others))
+            text = self._in_words("; ".join(map(sentence, others)))
             status.update(safe(f"! {text}"))
         elif not current:
             status.update("Checking ..." if self._looking or self._wanted is not None else " ")
@@ -269,7 +272,7 @@ Each line is a parameter; `*` marks those that are needed. What is wrong is said
 
     def _look_now(self) -> None:
         """Look at the files in a thread; while a look is under way, once more after it."""
-        if not self._looking and self.is_mounted:
+        if not self._looking and self.is_attached:
             self._looking = True
             self.run_worker(self._look(), group="look")
 
@@ -300,12 +303,18 @@ Each line is a parameter; `*` marks those that are needed. What is wrong is said
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         event.stop()
-        stops = [widget for widget in self.query_one("#fields").query("*") if widget.focusable and widget.is_on_screen]
-        inputs = [field for field in self.fields if _reachable(field)]
-        if inputs and event.input in inputs[-1].query(Input).last().walk_children(with_self=True):
+        self.action_next()
+
+    def action_next(self) -> None:
+        """Go on to the next line; start in the last one."""
+        focused = self.screen.focused
+        lines = [line for field in self.fields if not _folded(field) for line in field.lines()]
+        here = [i for i, line in enumerate(lines) if focused is not None and line.parent is focused.parent]
+        following = lines[here[-1] + 1 :] if here else []
+        if following:
+            following[0].focus()
+        else:
             self.action_submit()
-        elif stops:
-            self.screen.focus_next()
 
     def on_button_pressed(self, event: Button.Pressed) -> None:
         event.stop()
@@ -388,10 +397,8 @@ def _button(label: str, id: str, tooltip: str, variant: Any = "default") -> Butt
     return Button(Content(f"[ {label} ]"), variant, id=id, tooltip=tooltip, compact=True)
 
 
-def _reachable(field: Field) -> bool:
-    """Whether it has a line to type in that is not folded away."""
-    folded = any(isinstance(node, Collapsible) and node.collapsed for node in field.ancestors)
-    return not folded and bool(field.query(Input))
+def _folded(field: Field) -> bool:
+    return any(isinstance(node, Collapsible) and node.collapsed for node in field.ancestors)
 
 
 def _is_empty(value: Any) -> bool:

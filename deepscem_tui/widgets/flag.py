@@ -21,8 +21,8 @@ class Flag(Widget, can_focus=True):
         label: Shown as it is, never as markup.
     """
 
-    HELP = "`space` or `enter` switches it, and so does a click."
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("space,enter", "switch", "Switch", tooltip="Switch it on or off")]
+    HELP = "`space` switches it, and so does a click; `enter` goes on to the next field."
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("space", "switch", "Switch", tooltip="Switch it on or off")]
     DEFAULT_CSS = """
     Flag { width: auto; height: 1; padding: 0 1 0 0; }
     Flag:focus { text-style: bold reverse; }

@@ -29,8 +29,8 @@ class Field(Vertical):
     DEFAULT_CSS = """
     Field { height: auto; }
     Field > .line { height: auto; }
-    Field .title { width: 20; color: $foreground; }
-    Field:focus-within > .line > .title { text-style: bold; }
+    Field .field-title { width: 20; color: $foreground; }
+    Field:focus-within > .line > .field-title { text-style: bold; }
     Field > .note { color: $text-muted; padding-left: 2; height: auto; }
     Field > .note.-fault { color: $text-error; text-style: bold; }
     Field .unit { width: auto; padding-left: 1; color: $text-muted; }
@@ -60,6 +60,7 @@ class Field(Vertical):
         self.touched = False
         self.fault = ""
         self._first = value
+        self._known: Any = None
 
     @property
     def value(self) -> Any:
@@ -79,7 +80,7 @@ class Field(Vertical):
     def compose(self) -> ComposeResult:
         title = self.declared.title + (" *" if self.declared.required else "")
         with Horizontal(classes="line"):
-            yield Static(title, classes="title", markup=False)
+            yield Static(title, classes="field-title", markup=False)
             yield from self.control_widgets()
         yield Static(self.declared.help, classes="note", markup=False)
 
@@ -89,17 +90,26 @@ class Field(Vertical):
             return
         self.fault = fault
         note = self.query_one(".note", Static)
-        note.update(safe(f"! {fault[:1].upper()}{fault[1:]}") if fault else self.declared.help)
+        note.update(safe(f"! {sentence(fault)}") if fault else self.declared.help)
         note.set_class(bool(fault), "-fault")
+
+    def lines(self) -> list[Widget]:
+        """What ``enter`` goes through: the control, or the one in each row."""
+        return [widget for widget in self.query("*") if widget.focusable][:1]
 
     def enter(self) -> None:
         """Focus the control."""
-        for widget in self.query("*"):
-            if widget.focusable:
-                widget.focus()
-                return
+        for line in self.lines():
+            line.focus()
+
+    def on_mount(self) -> None:
+        self._known = self.value
 
     def changed(self) -> None:
+        """Pass on that the value was changed, if it was: some controls say so as they appear."""
+        if self.value == self._known:
+            return
+        self._known = self.value
         self.touched = True
         self.post_message(self.Changed(self))
 
@@ -238,8 +248,9 @@ class SamplesField(Field):
     def control_widgets(self) -> ComposeResult:
         yield VerticalScroll(classes="choices", can_focus=False)
 
-    async def on_mount(self) -> None:
-        await self._show()
+    def on_mount(self) -> None:
+        super().on_mount()
+        self.call_later(self._show)
 
     @property
     def value(self) -> list[str]:
@@ -280,7 +291,7 @@ class EachField(Field):
 
     def compose(self) -> ComposeResult:
         with Horizontal(classes="line"):
-            yield Static(self.declared.title, classes="title", markup=False)
+            yield Static(self.declared.title, classes="field-title", markup=False)
             yield Static(f"as many as the data set has labels: choose {self.declared.each} first", classes="unit waits")
         yield Vertical(classes="rows")
         yield Static(self.declared.help, classes="note", markup=False)
@@ -310,11 +321,19 @@ class EachField(Field):
             await rows.mount(*(self._row(name, self._values[i]) for i, name in enumerate(self._labels)))
 
     def _row(self, name: str, value: str | None) -> Horizontal:
-        title = Static(f"  {safe(name)}", classes="title", markup=False)
+        title = Static(f"  {safe(name)}", classes="field-title", markup=False)
         if not self.declared.opens:
             return Horizontal(title, Input(value or "", compact=True, select_on_focus=False), classes="row")
         line = _path_input(self.declared, value or "", "", f"{self.declared.title}: {name}")
         return Horizontal(title, line, _browse_button(), Flag(value == "", "blank"), classes="row")
+
+    def lines(self) -> list[Widget]:
+        return list(self.query(Input))
+
+    def enter(self) -> None:
+        empty = [line for line, value in zip(self.query(Input), self._values, strict=False) if value is None]
+        for line in [*empty, *self.query(Input)][:1]:
+            line.focus()
 
     def _read(self) -> None:
         self._values = [self._row_value(row) for row in self.query(".row")]
@@ -360,6 +379,11 @@ def make_field(declared: Declared, value: Any = None) -> Field:
     else:
         kind = {"flag": FlagField, "choice": ChoiceField, "path": PathField}.get(declared.kind, TextField)
     return kind(declared, value)
+
+
+def sentence(text: str) -> str:
+    """A complaint with a capital letter, unless it begins with the name of a file."""
+    return text[:1].upper() + text[1:] if text.partition(" ")[0].isalpha() else text
 
 
 def _path_input(declared: Declared, value: str, placeholder: str, title: str) -> PathInput:

@@ -24,6 +24,8 @@ class PathInput(Input):
         suffixes: Ends of names that belong here; these are offered first.
         folder: Whether a folder is meant.
         makes: Whether the file is to be made.
+        title: What the list of files is headed with.
+        browses: Whether there is a list of files.
     """
 
     HELP = """\
@@ -56,12 +58,17 @@ A path, from the current folder on; `~` is your home.
         makes: bool = False,
         placeholder: str = "",
         title: str = "",
+        browses: bool = True,
         id: str | None = None,
     ) -> None:
         super().__init__(
             value, placeholder, suggester=PathSuggester(suffixes, folder), compact=True, id=id, select_on_focus=False
         )
         self.suffixes, self.folder, self.makes, self.title = tuple(suffixes), folder, makes, title
+        self._browses = browses
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:  # noqa: ARG002
+        return self._browses or action != "browse"
 
     def action_browse(self) -> None:
         """Ask for a list of files."""
