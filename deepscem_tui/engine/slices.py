@@ -223,8 +223,9 @@ class ArraySlices:
         title: str = "",
         probabilities: bool = False,
     ) -> None:
-        shapes = {np.shape(array) for array in (*([] if image is None else [image]), *masks, *(reference or []))}
-        if len(shapes) != 1 or len(names) != len(masks) or (reference is not None and len(reference) != len(masks)):
+        true = () if reference is None else tuple(reference)
+        shapes = {np.shape(array) for array in (*(() if image is None else (image,)), *masks, *true)}
+        if len(shapes) != 1 or len(names) != len(masks) or len(true) not in (0, len(masks)):
             raise ValueError(f"an image, {len(masks)} masks and {len(names)} names of shapes {sorted(shapes)}")
         height, width = shapes.pop()
         self._image = image
@@ -235,10 +236,10 @@ class ArraySlices:
             key = member_name("prediction", index)
             self._arrays[key] = mask / np.float32(255) if floating and mask.dtype == np.uint8 else mask
             layers.append(Layer(key, name, "prediction", floating))
-        for index, mask in enumerate(reference or ()):
+        for index, mask in enumerate(true):
             self._arrays[_reference_key(index)] = mask
-            layers.append(Layer(_reference_key(index), f"{names[index]}, reference", "reference"))
-        pairs = tuple((member_name("prediction", i), _reference_key(i), names[i]) for i in range(len(reference or ())))
+            layers.append(Layer(_reference_key(index), f"true {names[index]}", "reference"))
+        pairs = tuple((member_name("prediction", i), _reference_key(i), names[i]) for i in range(len(true)))
         self._facts = SliceFacts(
             title,
             (1, height, width),
@@ -354,7 +355,7 @@ def _open_sample(files: ExitStack, target: SliceTarget) -> tuple[SliceFacts, _Op
         true, problem = _reference(files, target.reference, sample, len(found))
         for index, (layer, place) in enumerate(zip(found, true, strict=False)):
             key, name = _reference_key(index), _name(dataset, index)
-            layers.append(Layer(key, f"{name}, reference", "reference"))
+            layers.append(Layer(key, f"true {name}", "reference"))
             places[key] = place
             pairs = [*(pairs if index else []), (layer.key, key, name)]
     image = sample.members.get(_IMAGE)

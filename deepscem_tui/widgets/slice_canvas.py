@@ -102,16 +102,20 @@ class SliceCanvas(SliceReading):
         if facts is None or viewport is None:
             return lines.fitted("", width, self._look.style, _NOTICE)
         voxel = self._pointed()
-        parts = [" ".join(f"{axis} {at}" for axis, at in zip("zyx", voxel, strict=True))]
-        if self._values is not None and self._values[0] == voxel:
-            parts += lines.value_text(facts, self._values[1])
+        place = " ".join(f"{axis} {at}" for axis, at in zip("zyx", voxel, strict=True))
+        rest = []
         if any(layer.probability for layer in facts.layers):
-            parts.append(f"threshold {self._look.threshold:g}")
-        parts.append(f"zoom {viewport.zoom:.2g}" if viewport.zoom > 1 else "")
+            rest.append(f"threshold {self._look.threshold:g}")
+        if viewport.zoom > 1:
+            rest.append(f"zoom {viewport.zoom:.2g}")
         if self._look.span is not None:
-            parts.append(f"contrast {lines.number(self._look.span[0])} to {lines.number(self._look.span[1])}")
+            rest.append(f"contrast {lines.number(self._look.span[0])} to {lines.number(self._look.span[1])}")
         if self._picture is not None and self._picture.data.sampled:
-            parts.append("sampled")
+            rest.append("sampled")
+        values = self._values[1] if self._values is not None and self._values[0] == voxel else {}
+        parts = [place, *lines.value_text(facts, values, short=False), *rest]
+        if len("  ".join(parts)) > width:
+            parts = [place, *lines.value_text(facts, values, short=True), *rest]
         return lines.status_line(parts, width, self._look.style)
 
 

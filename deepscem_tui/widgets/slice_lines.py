@@ -17,6 +17,7 @@ from deepscem_tui.widgets.slice_picture import Legend
 __all__ = ["fitted", "gauge", "header", "legend_line", "number", "shown", "status_line", "value_text"]
 
 _GAUGE = 20
+_SHORTEST = 4  # name in the legend
 _TITLE = 8  # cells that are left to it however narrow the line is
 _BOLD, _FOCUSED, _DIM = Style(bold=True), Style(bold=True, reverse=True), Style(dim=True)
 
@@ -56,36 +57,49 @@ def header(
 
 
 def legend_line(entries: Sequence[Legend], prefix: str, numbered: bool, width: int, style: PictureStyle) -> Row:
-    """What the marks mean; layers that are off are in brackets."""
-    row = [Segment(prefix, _BOLD)] if prefix else []
-    for index, entry in enumerate(entries, 1):
-        if row:
-            row.append(Segment("  ", Style()))
-        key = f"{index} " if numbered and index <= 9 else ""
-        name = shown(entry.name, style)
-        if style == "blocks" and entry.shown:
-            row += [Segment(key, _BOLD), Segment("  ", solid(entry.mark.colour)), Segment(f" {name}", Style())]
-        elif entry.shown:
-            row += [Segment(key, _BOLD), Segment(f"{entry.mark.letter}={name}", Style())]
-        else:
-            row += [Segment(key, _BOLD), Segment(f"({name})", _DIM)]
+    """What the marks mean; layers that are off are in brackets. Names are cut where they do not all fit."""
+    names = [shown(entry.name, style) for entry in entries]
+    row = _entries(entries, names, prefix, numbered, style)
+    over = sum(cell_len(segment.text) for segment in row) - width
+    if over > 0 and names:
+        longest = max(_SHORTEST, max(map(cell_len, names)) - -(-over // len(names)))
+        while longest > _SHORTEST and sum(max(0, cell_len(name) - longest) for name in names) < over:
+            longest -= 1
+        names = [name if cell_len(name) <= longest else set_cell_size(name, longest) for name in names]
+        row = _entries(entries, names, prefix, numbered, style)
     return _cut(row, width)
 
 
-def value_text(facts: SliceFacts, values: Mapping[str, float]) -> list[str]:
-    """Values under the cursor: of the image, and of the layers with their names."""
+def _entries(entries: Sequence[Legend], names: Sequence[str], prefix: str, numbered: bool, style: PictureStyle) -> Row:
+    row = [Segment(prefix, _BOLD)] if prefix else []
+    for index, (entry, name) in enumerate(zip(entries, names, strict=True), 1):
+        if row:
+            row.append(Segment("  ", Style()))
+        row.append(Segment(f"{index} " if numbered and index <= 9 else "", _BOLD))
+        if style == "blocks" and entry.shown:
+            row += [Segment("  ", solid(entry.mark.colour)), Segment(f" {name}", Style())]
+        elif entry.shown:
+            row.append(Segment(f"{entry.mark.letter}={name}", Style()))
+        else:
+            row.append(Segment(f"({name})", _DIM))
+    return row
+
+
+def value_text(facts: SliceFacts, values: Mapping[str, float], short: bool) -> list[str]:
+    """Values under the cursor: of the image, and of the layers by their names, or numbers if ``short``."""
     parts = [f"image {number(values['image'])}"] if "image" in values else []
-    for layer in facts.layers:
+    for index, layer in enumerate(facts.layers, 1):
         if layer.key in values:
             value = values[layer.key]
             fractional = layer.probability or layer.kind == "distance"
-            parts.append(f"{layer.name} {number(value) if fractional else int(value != 0)}")
+            name = f"{index}:" if short else f"{layer.name} "
+            parts.append(name + (f"{value:.3g}" if fractional else f"{value:.0f}"))
     return parts
 
 
 def status_line(parts: Sequence[str], width: int, style: PictureStyle) -> Row:
     """Facts beside each other, the most important first."""
-    return _cut([Segment(shown("  ".join(part for part in parts if part), style), Style())], width)
+    return _cut([Segment(shown("  ".join(parts), style), Style())], width)
 
 
 def fitted(text: str, width: int, style: PictureStyle, look: Style) -> Row:

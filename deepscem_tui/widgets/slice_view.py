@@ -25,6 +25,7 @@ __all__ = ["SliceView"]
 _PLANES: tuple[Plane, ...] = ("xy", "xz", "yz")
 _ZOOM = 1.5
 _FAR = 10
+_SLICE, _ZOOMING = Binding.Group("Slice", compact=True), Binding.Group("Zoom", compact=True)
 
 
 class SliceView(SliceCanvas, can_focus=True):
@@ -62,8 +63,22 @@ A label is drawn as an outline in its colour, or its letter; the pattern tells l
 """
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("full_stop,j", "step(1)", "Next", key_display=".", tooltip="Next slice (or j, or the mouse wheel)"),
-        Binding("comma,k", "step(-1)", "Previous", key_display=",", tooltip="Previous slice (or k, or the wheel)"),
+        Binding(
+            "full_stop,j",
+            "step(1)",
+            "Next slice",
+            key_display=".",
+            group=_SLICE,
+            tooltip="Next slice (or j, or the mouse wheel)",
+        ),
+        Binding(
+            "comma,k",
+            "step(-1)",
+            "Previous slice",
+            key_display=",",
+            group=_SLICE,
+            tooltip="Previous slice (or k, or the wheel)",
+        ),
         Binding("pagedown", f"step({_FAR})", "Ten on", show=False, tooltip="Ten slices on"),
         Binding("pageup", f"step({-_FAR})", "Ten back", show=False, tooltip="Ten slices back"),
         Binding("home", "end(0)", "First", show=False, tooltip="First slice"),
@@ -77,8 +92,15 @@ A label is drawn as an outline in its colour, or its letter; the pattern tells l
         Binding("shift+down", "pan(1,0)", "Pan down", show=False, tooltip="Show what is below"),
         Binding("shift+left", "pan(0,-1)", "Pan left", show=False, tooltip="Show what is to the left"),
         Binding("shift+right", "pan(0,1)", "Pan right", show=False, tooltip="Show what is to the right"),
-        Binding("plus,equals_sign", "zoom(1)", "Zoom in", key_display="+", tooltip="Larger, about the cursor"),
-        Binding("minus", "zoom(-1)", "Out", key_display="-", tooltip="Smaller, about the cursor"),
+        Binding(
+            "plus,equals_sign",
+            "zoom(1)",
+            "Zoom in",
+            key_display="+",
+            group=_ZOOMING,
+            tooltip="Larger, about the cursor",
+        ),
+        Binding("minus", "zoom(-1)", "Zoom out", key_display="-", group=_ZOOMING, tooltip="Smaller, about the cursor"),
         Binding("0", "fit", "Fit", show=False, tooltip="Show the whole slice"),
         Binding("p", "plane", "Plane", tooltip="xy, xz or yz through the cursor"),
         Binding("l", "overlays", "Overlays", tooltip="All labels and predictions on or off; 1 to 9 for each"),
@@ -95,7 +117,7 @@ A label is drawn as an outline in its colour, or its letter; the pattern tells l
         Binding("left_curly_bracket", "stretch(0,-1)", "Softer", show=False, key_display="{", tooltip="Less contrast"),
         Binding("right_curly_bracket", "stretch(0,1)", "Harder", show=False, key_display="}", tooltip="More contrast"),
         Binding("b", "style", "Blocks", show=False, tooltip="Half blocks or characters"),
-        Binding("s", "save", "Save PNG", tooltip="Save what is shown as a PNG file at full resolution"),
+        Binding("s", "save", "PNG", tooltip="Save what is shown as a PNG file at full resolution"),
     ]
 
     class Saved(Message):
