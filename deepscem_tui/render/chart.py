@@ -25,6 +25,7 @@ _DASHES = (None, (6, 3), (2, 2), (8, 2, 2, 2))  # dots drawn and left out, by tu
 _DASH_SAMPLES = ("━━━━", "━━╸╺", "╍╍╍╍", "━╸╺╸")
 _ASCII_MARKS = "*o+x#%@&"
 _DOTS = np.array([[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]])  # of a braille cell, (4, 2)
+_LARGEST = 1e100  # what is larger, or no number, is left out
 _FAINT = Style(dim=True)
 _PLAIN = Style()
 
@@ -127,6 +128,7 @@ class _Line:
 
     def __init__(self, series: Series, index: int, chart: Chart) -> None:
         points = np.array(series.points, np.float64).reshape(-1, 2)
+        points = np.where(np.abs(points) < _LARGEST, points, np.nan)
         self.x, y = points[:, 0], points[:, 1]
         if chart.log:
             y = np.where(y > 0, y, np.nan)
@@ -153,8 +155,9 @@ def _style(rgb: tuple[int, int, int]) -> Style:
 
 def _window(chart: Chart, lines: Sequence[_Line]) -> tuple[float, float, float, float] | None:
     """Range of x and of y (of its logarithm on a logarithmic scale); None if there is nothing."""
-    x = np.concatenate([line.x[np.isfinite(line.raw)] for line in lines] or [np.zeros(0)])
-    y = np.concatenate([line.raw[np.isfinite(line.raw)] for line in lines] or [np.zeros(0)])
+    seen = [np.isfinite(line.x) & np.isfinite(line.raw) for line in lines]
+    x = np.concatenate([line.x[some] for line, some in zip(lines, seen, strict=True)] or [np.zeros(0)])
+    y = np.concatenate([line.raw[some] for line, some in zip(lines, seen, strict=True)] or [np.zeros(0)])
     if not len(x):
         return None
     x_low, x_high = chart.x_range or (float(x.min()), float(x.max()))
@@ -168,7 +171,8 @@ def _window(chart: Chart, lines: Sequence[_Line]) -> tuple[float, float, float, 
             low, high = (float(v) for v in np.percentile(inside, (0, 99.5)))
     else:
         low, high = 0.0, 1.0
-    x_high = x_high if x_high > x_low else x_low + 1
+    if x_high - x_low < 1e-12 * max(1.0, abs(x_low)):
+        x_high = x_low + max(1.0, abs(x_low))
     if high - low < 1e-12 * max(1.0, abs(low)):
         spread = max(abs(low) * 0.1, 1e-3) if not chart.log else 0.5
         low, high = low - spread, high + spread
