@@ -18,6 +18,7 @@ from deepscem_tui.engine.networks import (
     build_network,
     count_parameters,
     divisor,
+    draw_network,
     receptive_radius,
 )
 from deepscem_tui.engine.networks.geometry import graph_of
@@ -51,6 +52,23 @@ def test_result_has_the_size_of_the_image(
     assert outputs.shape == (*shape, n_outputs)
     assert outputs.dtype == tf.float32
     assert count_parameters(model) == model.count_params()
+
+
+@pytest.mark.parametrize("architecture", ["u-net", "fcn"])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"depth": 1},
+        {"dimension": 3, "block": "vgg"},
+        {"depth": 4, "normalization": "none", "activation": "softmax"},
+    ],
+)
+def test_a_network_is_drawn_as_it_is_built(architecture: str, changes: dict[str, Any]) -> None:
+    asked = settings(architecture=architecture, **changes)
+    drawn, built = draw_network(asked, 2), graph_of(build_network(asked, 2))
+    assert sorted(drawn.layers, key=lambda layer: layer.name) == sorted(built.layers, key=lambda layer: layer.name)
+    assert (drawn.output, drawn.dimension, drawn.name) == (built.output, built.dimension, built.name)
 
 
 def test_softmax_adds_a_background() -> None:

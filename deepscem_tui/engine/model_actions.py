@@ -6,13 +6,19 @@ from pathlib import Path
 from typing import Any
 
 from deepscem_tui.engine import parameters as p
+from deepscem_tui.engine import words
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.datasets import open_dataset
 from deepscem_tui.engine.devices import available_memory
 from deepscem_tui.engine.errors import ParameterError, ResourceError
 from deepscem_tui.engine.files import refuse_existing
 from deepscem_tui.engine.model_files import ModelInfo, check_suffix, load_model, read_info, save_model
+from deepscem_tui.engine.model_info import describe
+from deepscem_tui.engine.networks import build_network, draw_network
+from deepscem_tui.engine.networks.geometry import activation_bytes
+from deepscem_tui.engine.networks.graph import Graph
 from deepscem_tui.engine.results import Result
+from deepscem_tui.engine.training_plan import usual_patch
 
 _SETTINGS = (
     "dimension", "architecture", "block", "kernel_size", "filters", "blocks_per_level", "normalization", "depth",
@@ -31,18 +37,15 @@ def create_model(parameters: p.CreateModel, context: Context) -> Result:
     check_suffix(parameters.out)
     refuse_existing(parameters.out, parameters.overwrite)
     n_labels, names = _labels(parameters)
-    from deepscem_tui.engine.model_info import describe
-    from deepscem_tui.engine.networks import build_network
-    from deepscem_tui.engine.networks.geometry import graph_of
-
     _check_size(parameters)
-    model = build_network(parameters, n_labels)
     settings = parameters.model_dump(mode="json", include=set(_SETTINGS))
-    info = describe(graph_of(model), names, parameters.activation == "softmax", settings)
+    graph = draw_network(parameters, n_labels)
+    info = describe(graph, names, parameters.activation == "softmax", settings)
     if parameters.dry_run:
-        return Result(f"Would make {parameters.out}: {_words(info)}", _facts(parameters.out, info, written=False))
+        what = f"Would make {parameters.out}: {_words(info)}"
+        return Result(f"{what}, {_needs(info, graph)}", _facts(parameters.out, info, written=False))
     context.stop.check()
-    save_model(model, info, parameters.out, parameters.overwrite)
+    save_model(build_network(parameters, n_labels), info, parameters.out, parameters.overwrite)
     return Result(f"Made {parameters.out}: {_words(info)}", _facts(parameters.out, info))
 
 
@@ -80,6 +83,14 @@ def _labels(parameters: p.CreateModel) -> tuple[int, tuple[str, ...] | None]:
 def _words(info: ModelInfo) -> str:
     labels = f"{info.n_labels} label{'s' * (info.n_labels > 1)} ({', '.join(info.label_names)})"
     return f"{info.dimension}D, {labels}, {info.n_parameters:,} parameters"
+
+
+def _needs(info: ModelInfo, graph: Graph) -> str:
+    """How far it sees, and what a step of training takes, in words."""
+    patch, batch = usual_patch(info.dimension)
+    needed = activation_bytes(graph, patch[3 - info.dimension :], batch, training=True)
+    step = f"{batch} patches of {words.sizes(patch)}"
+    return f"sees {info.receptive_radius} voxels around each, about {needed / 2**30:.1f} GiB to train on {step}"
 
 
 def _check_size(parameters: p.CreateModel) -> None:

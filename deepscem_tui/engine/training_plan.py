@@ -18,7 +18,7 @@ from deepscem_tui.engine.networks.graph import Graph
 from deepscem_tui.engine.patches import Shape
 from deepscem_tui.engine.reporting import Reporter
 
-__all__ = ["Plan", "check_labels", "check_memory", "fitting_patch", "plan_training"]
+__all__ = ["Plan", "check_labels", "check_memory", "fitting_patch", "plan_training", "usual_patch"]
 
 _DEFAULT_PATCH = {2: (1, 256, 256), 3: (32, 128, 128)}
 _DEFAULT_BATCH = {2: 8, 3: 2}
@@ -89,6 +89,11 @@ def check_memory(plan: Plan, on_cpu: bool | None = None) -> None:
         f"A --batch-size of {fits} would fit." if fits else "Use a smaller --patch-size.",
         "batch_size" if fits else "patch_size",
     )
+
+
+def usual_patch(dimension: int) -> tuple[Shape, int]:
+    """The patch (Z, Y, X) and the batch where none are asked for and samples are large."""
+    return _DEFAULT_PATCH[dimension], _DEFAULT_BATCH[dimension]
 
 
 def fitting_patch(

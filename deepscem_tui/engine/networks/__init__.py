@@ -2,39 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any
 
+from deepscem_tui.engine.networks import fcn, unet
 from deepscem_tui.engine.networks.geometry import activation_bytes, count_parameters, divisor, receptive_radius
+from deepscem_tui.engine.networks.graph import Graph
+from deepscem_tui.engine.networks.settings import NetworkSettings
 
 __all__ = [
-    "NetworkSettings", "activation_bytes", "build_network", "count_parameters", "divisor", "n_outputs",
+    "NetworkSettings", "activation_bytes", "build_network", "count_parameters", "divisor", "draw_network", "n_outputs",
     "receptive_radius",
 ]  # fmt: skip
-
-
-class NetworkSettings(Protocol):
-    """What a network is built by; :class:`deepscem_tui.engine.parameters.CreateModel` has these."""
-
-    @property
-    def dimension(self) -> int: ...
-    @property
-    def architecture(self) -> str: ...
-    @property
-    def block(self) -> str: ...
-    @property
-    def kernel_size(self) -> int: ...
-    @property
-    def filters(self) -> int: ...
-    @property
-    def blocks_per_level(self) -> int: ...
-    @property
-    def normalization(self) -> str: ...
-    @property
-    def depth(self) -> int: ...
-    @property
-    def activation(self) -> str: ...
-    @property
-    def seed(self) -> int: ...
 
 
 def build_network(settings: NetworkSettings, n_labels: int) -> Any:
@@ -48,10 +26,18 @@ def build_network(settings: NetworkSettings, n_labels: int) -> Any:
         A Keras model from float32 (B, Y, X, 1) or (B, Z, Y, X, 1), 0 to 1, to float32 (B, [Z,] Y, X, outputs).
         Sides of any length that is a multiple of 2 ** (depth - 1).
     """
-    from deepscem_tui.engine.networks import fcn, unet
+    from deepscem_tui.engine.networks.assemble import assemble
 
-    build = {"u-net": unet.build, "fcn": fcn.build}[settings.architecture]
-    return build(settings, n_outputs(n_labels, settings.activation))
+    model = assemble(draw_network(settings, n_labels), settings.seed)
+    if settings.architecture == "fcn":
+        fcn.interpolate(model)
+    return model
+
+
+def draw_network(settings: NetworkSettings, n_labels: int) -> Graph:
+    """The layers of such a network, without its weights, and without importing a framework."""
+    draw = {"u-net": unet.draw, "fcn": fcn.draw}[settings.architecture]
+    return draw(settings, n_outputs(n_labels, settings.activation))
 
 
 def n_outputs(n_labels: int, activation: str) -> int:

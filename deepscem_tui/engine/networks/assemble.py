@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from typing import Any
 
 from deepscem_tui.engine import devices
@@ -10,10 +11,11 @@ from deepscem_tui.engine.networks.graph import Graph, Layer
 keras = devices.keras()
 
 
-def assemble(graph: Graph) -> Any:
+def assemble(graph: Graph, seed: int | None = None) -> Any:
     """Build the Keras model that a description stands for, with images of any size as input and fresh weights.
 
-    Layers have the precision of Keras' policy at this time, but for the last, which is in float32.
+    Weights are those of He et al. 2015, drawn from ``seed``, if one is given, and the layer's name, so that each layer
+    has its own. Layers have the precision of Keras' policy at this time, but for the last, which is in float32.
 
     Raises:
         ValueError: Keras finds that the layers do not fit each other.
@@ -26,7 +28,7 @@ def assemble(graph: Graph) -> Any:
             continue
         taken = [tensors[given] for given in layer.inputs]
         precision = {"dtype": "float32"} if layer.name == graph.output else {}
-        made = getattr(keras.layers, layer.kind)(**_arguments(layer), **precision, name=name)
+        made = getattr(keras.layers, layer.kind)(**_arguments(layer, seed), **precision, name=name)
         tensors[layer.name] = made(taken if layer.kind in ("Add", "Concatenate") else taken[0])
     return keras.Model(tensors[graph.layers[0].name], tensors[graph.output], name=keras_name(graph.name))
 
@@ -36,10 +38,11 @@ def keras_name(name: str) -> str:
     return name.replace("/", "_")
 
 
-def _arguments(layer: Layer) -> dict[str, Any]:
+def _arguments(layer: Layer, seed: int | None) -> dict[str, Any]:
     arguments = dict(layer.settings)
     if layer.kind.endswith("Transpose"):
         del arguments["groups"]  # 1, and no argument in Keras 3
     if "filters" in arguments:
-        arguments["kernel_initializer"] = "he_normal"
+        own = None if seed is None else zlib.crc32(f"{seed}/{layer.name}".encode()) % 2**31
+        arguments["kernel_initializer"] = keras.initializers.HeNormal(seed=own)
     return arguments

@@ -6,42 +6,44 @@ from typing import Any
 
 import numpy as np
 
-from deepscem_tui.engine.networks import NetworkSettings, blocks
+from deepscem_tui.engine.networks.blocks import Drawing
+from deepscem_tui.engine.networks.graph import Graph
+from deepscem_tui.engine.networks.settings import NetworkSettings
 
 _FUSED = 3  # levels
 
 
-def build(settings: NetworkSettings, n_outputs: int) -> Any:
+def draw(settings: NetworkSettings, n_outputs: int) -> Graph:
     """A fully convolutional network fused by sums (FCN-8s; Long, Shelhamer & Darrell 2015).
 
     The last three levels (or as many as there are) each give scores by a 1x1 convolution. From the deepest on they are
     brought to twice the resolution and added to those of the level above, and at last brought to full resolution in
-    one step. Transposed convolutions begin as linear interpolation.
-
-    Returns:
-        A Keras model, see :func:`deepscem_tui.engine.networks.build_network`.
+    one step. Transposed convolutions begin as linear interpolation, see :func:`interpolate`.
     """
-    inputs = x = blocks.image_input(settings)
-    scores = []
+    net = Drawing(settings)
+    x, scores = net.image, []
     for level in range(settings.depth):
         if level > 0:
-            x = blocks.down(x, settings, f"level_{level - 1}_pool")
-        x = blocks.block(x, settings, level, f"level_{level}")
+            x = net.down(x, f"level_{level - 1}_pool")
+        x = net.block(x, level, f"level_{level}")
         if level >= settings.depth - _FUSED:
-            scores.append(blocks.score(x, settings, n_outputs, f"level_{level}_score"))
+            scores.append(net.score(x, n_outputs, f"level_{level}_score"))
     fused = scores.pop()
     level = settings.depth - 1
     while scores:
         level -= 1
-        fused = blocks.up(fused, settings, n_outputs, f"level_{level}_up", 2, 4)
-        fused = blocks.layers.Add(name=f"level_{level}_fuse")([fused, scores.pop()])
+        fused = net.up(fused, n_outputs, f"level_{level}_up", 2, 4)
+        fused = net.sum(fused, scores.pop(), f"level_{level}_fuse")
     if level > 0:
-        fused = blocks.up(fused, settings, n_outputs, "full_up", 2**level, 2 * 2**level)
-    model = blocks.finished(inputs, fused, settings)
+        fused = net.up(fused, n_outputs, "full_up", 2**level, 2 * 2**level)
+    return net.finished(fused)
+
+
+def interpolate(model: Any) -> None:
+    """Make the upward layers of a Keras model interpolate linearly."""
     for layer in model.layers:
         if layer.name.endswith("_up"):
             layer.kernel.assign(_interpolation(layer.kernel.shape))
-    return model
 
 
 def _interpolation(shape: tuple[int, ...]) -> np.ndarray[Any, np.dtype[np.float32]]:
