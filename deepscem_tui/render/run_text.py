@@ -158,10 +158,10 @@ def facts(snapshot: Snapshot) -> list[str]:
         found.append(f"rate {step.learning_rate:.2g}")
     if usage is not None and snapshot.running:
         if usage.cpu is not None and usage.cores:
-            found.append(f"CPU {usage.cpu:.1f} of {usage.cores:g}")
+            found.append(f"CPU {usage.cpu:.1f}/{usage.cores:g}")
         if usage.memory is not None:
-            free = f", {_gib(usage.memory_available)} free" if usage.memory_available is not None else ""
-            found.append(f"memory {_gib(usage.memory)}{free}")
+            free = f" ({usage.memory_available / _GIB:.0f} free)" if usage.memory_available is not None else ""
+            found.append(f"memory {usage.memory / _GIB:.1f} GiB{free}")
         found += [_gpu_words(gpu) for gpu in usage.gpus]
     return found
 
@@ -173,10 +173,6 @@ def _gpu_words(gpu: Any) -> str:
     if gpu.memory is not None and gpu.memory_total:
         parts.append(f"{gpu.memory / _GIB:.0f}/{gpu.memory_total / _GIB:.0f} GiB")
     return " ".join(parts) if len(parts) > 1 else ""
-
-
-def _gib(n_bytes: float) -> str:
-    return f"{n_bytes / _GIB:.1f} GiB" if n_bytes < 100 * _GIB else f"{n_bytes / _GIB:.0f} GiB"
 
 
 def duration(seconds: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import textwrap
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -138,6 +139,8 @@ class RunView(Widget):
             self._slice.show(None)
             for chart in self.query(LineChart):
                 chart.set_series([])
+            for part in self.query(Cells):
+                part.redraw()
             self._arrange()
             self._poll()
 
@@ -148,7 +151,7 @@ class RunView(Widget):
         self._tabs = _Tabs(self._draw_tabs, id="tabs")
         self._scores = Cells(self._draw_scores, id="scores")
         self._facts = Cells(self._draw_facts, id="facts")
-        self._slice = SliceView()
+        self._slice = SliceView(pictures=getattr(self.app, "pictures", "auto"))
         self._log = RichLog(id="log", max_lines=500, wrap=True, markup=False, highlight=False)
         yield self._head
         yield self._tabs
@@ -271,7 +274,7 @@ class RunView(Widget):
             self.query_one(f"#{key}").display = key in chosen
         grid = self.query_one("#curves").styles
         grid.grid_size_columns, grid.grid_size_rows = 1, {"one": 1, "two": 2, "four": 4}[mode]
-        self._head.styles.height = 1 + (len(bars(self.snapshot)) if self.snapshot else 0)
+        self._head.styles.height = 1 + len(bars(self.snapshot)) if self.snapshot else 3
         self._facts.styles.height = 1 if width >= 100 else 2
         self._scores.styles.height = min(max(1, self._score_lines()), max(3, height // 4))
         self._tabs.redraw()
@@ -299,7 +302,7 @@ class RunView(Widget):
 
     def _draw_head(self, width: int, _: int) -> Text:
         if self.snapshot is None:
-            return Text(shown(self._trouble or "Reading the run"), end="")
+            return Text("\n".join(textwrap.wrap(shown(self._trouble or "Reading the run"), max(10, width))), end="")
         line = state_line(self.snapshot, self._clock())
         where = " on ".join(filter(None, (shown(self.snapshot.device), shown(self.snapshot.host))))
         gap = width - len(line) - len(where)
