@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -21,6 +21,7 @@ from deepscem_tui.characters import choose_pictures
 from deepscem_tui.engine import actions, runs
 from deepscem_tui.engine.parameters import Parameters
 from deepscem_tui.jobs import Detached, Job, Jobs, detached_words, start_detached
+from deepscem_tui.outcome import Bug
 from deepscem_tui.screens.base import WorkScreen
 from deepscem_tui.settings import Settings
 from deepscem_tui.themes import THEMES
@@ -355,7 +356,11 @@ class DeepscemApp(App[int]):
 
 
 def run(folder: Path | None = None, runs_folder: Path | None = None) -> int:
-    """Show the application until its user leaves, and give the exit status."""
+    """Show the application until its user leaves, and give the exit status.
+
+    Raises:
+        Bug: a mistake of this program ended it; what was being done was saved first.
+    """
     from deepscem_tui.characters import is_utf8
     from deepscem_tui.settings import log_file
     from deepscem_tui.terminal import driver_on, own_terminal
@@ -370,7 +375,18 @@ def run(folder: Path | None = None, runs_folder: Path | None = None) -> int:
 
         app = DeepscemApp(folder, runs_folder, ascii_only=ascii_only, driver_class=driver_on(terminal, gone))
         value = app.run()
-        status = app.return_code or value or 0
-        if app.jobs.live():  # left at once, as was chosen: their threads would keep the process
-            os._exit(status)
-    return status
+        if app.jobs.live():  # it ended by a mistake of ours: its threads' work must not be lost
+            terminal.write("Saving what was being done ...\r\n")
+            app.jobs.stop_all("the application ended")
+            app.jobs.wait()
+    if value is None and app.return_code:
+        raise Bug("A bug in deepscem-tui ended the application", f"Please report it with the file {_kept(log_file())}")
+    return app.return_code or value or 0
+
+
+def _kept(log: Path) -> Path:
+    """The log under a name that the next start does not write to."""
+    kept = log.with_name(f"bug-{time.strftime('%Y%m%d-%H%M%S')}.txt")
+    with suppress(OSError):
+        return log.replace(kept)
+    return log

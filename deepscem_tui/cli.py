@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if argv is None else argv)
     if not words and sys.stdin.isatty() and sys.stderr.isatty():
-        return _open_application()
+        return guarded(Console(), _open_application)
     console = Console(as_json="--json" in words)
     return guarded(console, lambda: _dispatch(words))
 

@@ -17,7 +17,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -174,6 +174,12 @@ class Jobs:
         """Ask everything to end, what waits first so that it does not begin."""
         for job in sorted(self.live(), key=lambda job: job.state != "queued"):
             self.stop(job, reason)
+
+    def wait(self) -> None:
+        """Return when no job is left."""
+        for future in list(self._futures.values()):
+            with suppress(CancelledError):
+                future.result()
 
     def _add(self, job: Job, work: Callable[[Job], Result]) -> Job:
         if job.lane not in self._lanes:
