@@ -1,0 +1,88 @@
+"""What can be done to the lines of the tree of data sets: keys, and why a key does not fit what is chosen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from textual.binding import Binding
+
+from deepscem_tui.widgets.dataset_tree import Item
+
+__all__ = ["DEEDS", "Deed", "bindings", "refusal"]
+
+
+@dataclass(frozen=True)
+class Deed:
+    """Something a key does.
+
+    Args:
+        name: Of the method that does it.
+        title: In the footer.
+        text: In a few words, also how a refusal begins.
+        needs: What must be chosen.
+        broken: Whether it can be done to what is damaged.
+    """
+
+    name: str
+    keys: str
+    title: str
+    text: str
+    needs: Literal["nothing", "dataset", "sample"] = "nothing"
+    broken: bool = False
+
+
+DEEDS = (
+    Deed("add", "a", "Add sample", "Add an image and its labels as a sample", "dataset"),
+    Deed("rename", "r", "Rename", "Rename the sample or the data set", "dataset", broken=True),
+    Deed("crop", "c", "Crop", "Copy a box of the sample to a new one", "sample"),
+    Deed("remove", "d,delete", "Remove", "Remove the sample for good; asks first", "sample", broken=True),
+    Deed("compare", "v", "Compare", "Compare with the true labels of another data set", "sample"),
+    Deed("export", "e", "Export", "Write the sample as TIFF files", "sample"),
+    Deed("aliases", "l", "Labels", "Give the labels names", "dataset"),
+    Deed("predict", "p", "Predict", "Predict the labels with a model", "dataset"),
+    Deed("check", "k", "Check", "Read it through and list what is wrong", "dataset", broken=True),
+    Deed("save", "s", "Save as", "Write it anew to another file", "dataset"),
+    Deed("distance", "t", "Distances", "Add distance transforms of the labels", "dataset"),
+    Deed("info", "i", "Info", "Say in full what it holds", "dataset", broken=True),
+    Deed("close", "w", "Close", "Take it off the list; the file stays", "dataset", broken=True),
+    Deed("new", "n", "New", "Make a data set"),
+    Deed("open", "o", "Open", "Open a data set that lies elsewhere"),
+    Deed("full", "z", "Larger", "Give the slices the whole window; escape comes back", "sample"),
+    Deed("rescan", "ctrl+r", "Look again", "Look for data sets again; shows closed ones of the folder too"),
+)
+
+
+def bindings() -> list[Binding]:
+    """The keys, for the tree."""
+    return [Binding(deed.keys, f"screen.deed('{deed.name}')", deed.title, tooltip=deed.text) for deed in DEEDS]
+
+
+def shown(name: str, item: Item | None) -> bool:
+    """Whether the footer shows a key while this is chosen."""
+    deed = next(deed for deed in DEEDS if deed.name == name)
+    if item is None or item.kind == "folder":
+        return deed.needs == "nothing" and name != "full"
+    if item.kind == "dataset":
+        return deed.needs != "sample"
+    return deed.needs == "sample" or name in ("add", "rename", "new", "open")
+
+
+def refusal(deed: Deed, item: Item | None) -> str:
+    """Why something cannot be done to what is chosen; empty if it can."""
+    if deed.needs == "nothing":
+        return ""
+    if item is None or item.dataset is None:
+        return f"{deed.text}: choose a data set first" + (" and in it a sample" if deed.needs == "sample" else "")
+    name = item.path.name
+    if item.dataset.problem and not deed.broken:
+        return f"{name} cannot be used: it {item.dataset.problem}"
+    if deed.needs == "sample" and item.sample is None:
+        if not item.dataset.samples:
+            return f"{deed.text}: {name} has no sample yet; a adds one"
+        return f"{deed.text}: choose a sample of {name} first (right opens it)"
+    if item.sample is not None and item.sample.problem and deed.needs == "sample" and not deed.broken:
+        return f"Sample {item.sample.name} cannot be used: it {item.sample.problem}"
+    if deed.name in ("aliases", "distance") and not item.dataset.n_labels:
+        return f"{deed.text}: {name} was made for no labels"
+    return ""
