@@ -14,7 +14,7 @@ from pydantic import Field
 from deepscem_tui.engine import actions, native_output, runs, watching
 from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine.context import Context
-from deepscem_tui.engine.errors import DataError, RunError, Stopped
+from deepscem_tui.engine.errors import DataError, ParameterError, RunError, Stopped
 from deepscem_tui.engine.reporting import Reporter
 from deepscem_tui.engine.results import Result
 from deepscem_tui.engine.stop import Stop
@@ -213,3 +213,96 @@ def test_native_output_is_kept_and_then_restored(tmp_path: Path, capfd: pytest.C
     os.write(1, b"after\n")
     assert (tmp_path / "log.txt").read_bytes().startswith(b"one\n")
     assert capfd.readouterr().out == "before\nafter\n"
+
+
+# ------------------------------------------------------------------------------------------------ going on, and ending
+
+
+class Learn(p.Changing):
+    """Pretend to train."""
+
+    out: Path = p.argument("Result.")
+    epochs: int = Field(2)
+    overwrite: bool = Field(False)
+
+
+@pytest.fixture
+def learning(monkeypatch: pytest.MonkeyPatch) -> list[Learn]:
+    """An action with epochs; gives the parameters of each time that it was carried out."""
+    seen: list[Learn] = []
+
+    def learn(_: actions.Action, parameters: Learn, context: Context) -> Result:
+        seen.append(parameters)
+        if parameters.out.name == "refused":
+            raise DataError("cannot learn that")
+        context.report.event("started")
+        context.report.event("epoch", epoch=parameters.epochs)
+        return Result("learned")
+
+    monkeypatch.setitem(actions.ACTIONS, "learn", actions.Action("learn", Learn, "work:learn", "Test", run=True))
+    monkeypatch.setattr(actions.Action, "carry_out", learn)
+    return seen
+
+
+def learned(tmp_path: Path) -> Path:
+    runs.perform(actions.ACTIONS["learn"], Learn(out=Path("a"), overwrite=True), Reporter(), Stop(), tmp_path)
+    return only_run(tmp_path)
+
+
+def test_a_finished_training_goes_on_for_more_epochs(tmp_path: Path, learning: list[Learn]) -> None:
+    folder = learned(tmp_path)
+    with pytest.raises(RunError, match="--epochs"):
+        runs.resume(folder, Reporter(), Stop())
+    for epochs in (1, 2):
+        with pytest.raises(ParameterError, match="has 2 epochs already"):
+            runs.resume(folder, Reporter(), Stop(), epochs)
+    assert runs.read(folder).state == "finished"
+    runs.resume(folder, Reporter(), Stop(), 5)
+    assert (learning[-1].epochs, learning[-1].overwrite) == (5, False)  # that the first might replace says nothing now
+    kinds = [event["type"] for event in runs.events(folder)]
+    assert kinds == ["started", "epoch", "finished", "resumed", "started", "epoch", "finished"]
+    assert json.loads((folder / "run.json").read_text())["parameters"]["epochs"] == 5
+    runs.resume(folder, Reporter(), Stop(), 6, overwrite=True)
+    assert learning[-1].overwrite
+
+
+def test_a_refused_resume_leaves_the_run_what_it_was(tmp_path: Path, learning: list[Learn]) -> None:
+    folder = learned(tmp_path)
+    description = json.loads((folder / "run.json").read_text())
+    description["parameters"]["out"] = "refused"
+    (folder / "run.json").write_text(json.dumps(description))
+    before = (folder / "run.json").read_text()
+    with pytest.raises(DataError, match="cannot learn"):
+        runs.resume(folder, Reporter(), Stop(), 5)
+    assert (folder / "run.json").read_text() == before
+    state = runs.read(folder)
+    assert state.state == "finished"
+    assert state.end is not None
+    assert state.end["result"]["summary"] == "learned"
+    assert runs.events(folder)[-2]["text"].startswith("Not resumed: cannot learn")
+
+
+def test_epochs_mean_nothing_to_what_is_no_training(tmp_path: Path) -> None:
+    perform(tmp_path)
+    with pytest.raises(ParameterError, match="no training"):
+        runs.resume(only_run(tmp_path), Reporter(), Stop(), 5)
+
+
+def test_who_carries_it_out_learns_the_folder_at_once(tmp_path: Path) -> None:
+    seen: list[Path] = []
+
+    class Curious(Reporter):
+        def began(self, folder: Path) -> None:
+            assert (folder / "run.json").exists()
+            seen.append(folder)
+
+        def event(self, kind: str, **facts: object) -> None:
+            assert seen
+
+    runs.perform(actions.ACTIONS["work"], Work(out=Path("x")), Curious(), Stop(), tmp_path)
+    assert seen == [only_run(tmp_path)]
+
+
+def test_latest_of_no_runs_says_that_there_is_none(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="There is no run in"):
+        runs.locate("latest", tmp_path)

@@ -23,10 +23,11 @@ from deepscem_tui.engine.errors import (
 )
 from deepscem_tui.engine.model_actions import create_model
 from deepscem_tui.engine.model_files import load_model, read_info
+from deepscem_tui.engine.patches import Source
 from deepscem_tui.engine.reporting import Reporter
 from deepscem_tui.engine.stop import Stop
 from deepscem_tui.engine.trainer import State
-from deepscem_tui.engine.training import train
+from deepscem_tui.engine.training import _choose_preview, train
 from deepscem_tui.engine.training_loop import TrainingLoop
 from deepscem_tui.engine.training_plan import fitting_patch
 
@@ -346,3 +347,79 @@ def test_a_training_that_explodes_says_so(files, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("deepscem_tui.engine.trainer.Trainer.step", lambda self, batch: (float("nan"), counts))
     with pytest.raises(EngineError, match=r"epoch 1, step 1.*learning-rate"):
         run(files)
+
+
+# ------------------------------------------------------------------------------------------------ watching, going on
+
+
+def test_steps_are_told_now_and_then_and_at_the_end_of_an_epoch(files, monkeypatch: pytest.MonkeyPatch) -> None:
+    listener = Listener()
+    run(files, listener)
+    steps = [facts for kind, facts in listener.events if kind == "step"]
+    assert [(s["epoch"], s["step"]) for s in steps if s["step"] == 3] == [(1, 3), (2, 3)]
+    for facts in steps:
+        assert (facts["steps_per_epoch"], facts["epochs"]) == (3, 2)
+        assert facts["loss"] > 0
+        assert facts["patches_per_second"] > 0
+        assert 0 <= facts["waiting_for_data"] <= 1
+    monkeypatch.setattr("deepscem_tui.engine.training_loop._STEP_SECONDS", 0.0)
+    every = Listener()
+    run(files, every, folder="run2", overwrite=True)
+    assert len([kind for kind, _ in every.events if kind == "step"]) == 6
+
+
+def test_a_long_epoch_shows_its_slice_again_and_again(files, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("deepscem_tui.engine.training_loop.PREVIEW_SECONDS", 0.0)
+    monkeypatch.setattr("deepscem_tui.engine.training_loop._PREVIEW_SHARE", 1e9)
+    listener = Listener()
+    run(files, listener)
+    previews = [facts["epoch"] for kind, facts in listener.events if kind == "preview"]
+    assert previews == [None, None, None, 1, None, None, None, 2]
+
+
+def test_the_slice_that_is_shown_has_labels_where_there_are_any() -> None:
+    rng = np.random.default_rng(0)
+    blank = np.zeros((6, 40, 40), np.uint8)
+    rare = blank.copy()
+    rare[5, 30:34, 1:4] = 1
+    image = rng.random((6, 40, 40)).astype(np.float32)
+    sources = [
+        Source(name, image.shape, None, image, [label], np.count_nonzero(label, axis=(1, 2))[None])
+        for name, label in (("blank", blank), ("rare", rare))
+    ]
+    chosen = _choose_preview(sources, (1, 16, 16), True)
+    assert (chosen.sample, chosen.z) == ("rare", 5)
+    assert chosen.batch.labels.sum() == 12
+    assert _choose_preview(sources[:1], (1, 16, 16), True).sample == "blank"
+
+
+def test_a_finished_training_goes_on_from_where_it_was(files) -> None:
+    """Two epochs and then two more are the same as four."""
+    run(files)
+    run(files, epochs=4)
+    continued = [np.array(w) for w in load_model(files["out"])[0].get_weights()]
+    whole = {**files, "out": files["out"].with_name("whole.keras")}
+    run(whole, folder="whole", epochs=4)
+    for one, other in zip(continued, load_model(whole["out"])[0].get_weights(), strict=True):
+        assert np.allclose(one, other, atol=1e-5)
+
+
+def test_a_result_that_is_not_the_runs_own_is_not_replaced(files) -> None:
+    run(files)
+    files["out"].write_bytes(b"somebody else's")
+    with pytest.raises(ParameterError, match=r"exists already.*--overwrite"):
+        run(files, epochs=3)
+    assert files["out"].read_bytes() == b"somebody else's"
+    run(files, epochs=3, overwrite=True)
+    assert read_info(files["out"]).n_labels == 2
+
+
+def test_early_stopping_begins_anew_with_more_epochs(files, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("deepscem_tui.engine.training_loop.Schedule.patience", 1)
+    monkeypatch.setattr("deepscem_tui.engine.trainer.Scores.rank", (0.5, -1.0))  # nothing ever improves
+    ended = Listener()
+    run(files, ended, epochs=10, early_stopping=True)
+    assert [facts["epoch"] for kind, facts in ended.events if kind == "epoch"] == [1, 2]
+    again = Listener()
+    run(files, again, epochs=20, early_stopping=True)
+    assert [facts["epoch"] for kind, facts in again.events if kind == "epoch"] == [3]
