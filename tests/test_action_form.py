@@ -61,9 +61,7 @@ class FormApp(App[None]):
 
     @property
     def settled(self) -> bool:
-        """Whether what is shown is about what is typed."""
-        form = self.form
-        return form._found_version == form._version and not form._looking
+        return self.form.settled
 
 
 def drive(app: FormApp, script: Callable[[Pilot[None]], Awaitable[None]], size: tuple[int, int] = (100, 40)) -> None:
@@ -300,7 +298,7 @@ def test_each_label_of_the_data_set_has_its_line(folder: Path) -> None:
         labels.query(Flag).last().value = True
         await until(pilot, lambda: app.settled)
         assert app.form.values()["labels"] == ["a.npy", ""]
-        assert app.status == "Would add sample 'three' 2 x 8 x 8 to data.hdf5"
+        await until(pilot, lambda: app.status == "Would add sample 'three' 2 x 8 x 8 to data.hdf5")
         await pilot.press("ctrl+s")
         await until(pilot, lambda: app.sent)
         assert app.sent[0].parameters.labels == ("a.npy", "")
@@ -521,8 +519,10 @@ def test_the_command_does_the_same_as_the_form(name: str, monkeypatch: pytest.Mo
     assert done == [(name, wanted)]
 
 
-def test_the_command_is_shown_and_copied(folder: Path) -> None:
+def test_the_command_is_shown_and_copied(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     app = FormApp("train", TRAIN | {"epochs": "3"})
+    said: list[str] = []
+    monkeypatch.setattr(app, "notify", lambda _, *, severity="information", **__: said.append(severity))
 
     async def script(pilot: Pilot[None]) -> None:
         command = "deepscem-tui run train m.keras out.keras --train data.hdf5 --epochs 3"
@@ -532,7 +532,7 @@ def test_the_command_is_shown_and_copied(folder: Path) -> None:
         await typed(pilot, "epochs", "none")
         await pilot.press("ctrl+y")
         assert app.clipboard == command
-        assert [note.severity for note in app._notifications] == ["information", "warning"]
+        assert said == ["information", "warning"]
 
     drive(app, script)
 

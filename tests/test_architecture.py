@@ -91,6 +91,37 @@ def test_no_tensorflow_without_need(words: list[str], tmp_path: Path) -> None:
     assert done.stdout.splitlines()[-1] == "HEAVY [] 0"
 
 
+def test_dry_runs_need_no_tensorflow(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _DRY_RUNS], capture_output=True, text=True, cwd=tmp_path, check=False, timeout=120
+    )
+    assert done.stdout.splitlines()[-1:] == ["HEAVY []"], done.stderr
+
+
+# A process of its own makes the model, which takes TensorFlow.
+_DRY_RUNS = """
+import subprocess, sys
+import numpy as np
+from deepscem_tui.cli import main
+from deepscem_tui.engine.datasets import new_dataset
+with new_dataset("d.hdf5", "d", 1) as dataset:
+    sample = dataset.add_sample("s", (1, 16, 16), members={"image": np.float32, "label_0000": np.uint8})
+    sample["image"][0:1] = np.ones((1, 16, 16), np.float32)
+    sample["label_0000"][0:1] = np.ones((1, 16, 16), np.uint8)
+make = "run create-model m.keras --like d.hdf5 --depth 2 --filters 2"
+code = "import sys; from deepscem_tui.cli import main; sys.exit(main(sys.argv[1:]))"
+subprocess.run([sys.executable, "-c", code, *make.split()], check=True)
+for words in (
+    "run train m.keras o.keras --train d.hdf5",
+    "run predict m.keras d.hdf5 o.hdf5",
+    "run create-model n.keras --like d.hdf5",
+    "run convert-model m.keras m.h5",
+):
+    assert main([*words.split(), "--dry-run"]) == 0, words
+print("HEAVY", sorted({"tensorflow", "keras"} & set(sys.modules)))
+"""
+
+
 @pytest.mark.parametrize(
     "module", ["actions", "dataset_actions", "datasets", "evaluation", "info", "patches", "preview", "runs", "volumes"]
 )

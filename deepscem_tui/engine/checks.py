@@ -14,7 +14,7 @@ from deepscem_tui.engine import actions, safe_mode
 from deepscem_tui.engine.actions import Action, Declared
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.datasets import open_dataset
-from deepscem_tui.engine.errors import EngineError, LockedError
+from deepscem_tui.engine.errors import DatasetError, EngineError, LockedError, ModelError, VolumeError
 from deepscem_tui.engine.parameters import Parameters
 from deepscem_tui.engine.reporting import Reporter
 from deepscem_tui.engine.sources import is_image_file
@@ -172,9 +172,14 @@ def _tried(action: Action, parameters: Parameters, outlines: Mapping[str, Outlin
 
 def _culprit(action: Action, parameters: Parameters, error: EngineError) -> str:
     """The parameter that an error is about: the one it names, else one whose path it begins with."""
-    if error.parameter in action.parameters.model_fields:
+    declared = {parameter.name: parameter for parameter in actions.declared(action)}
+    if error.parameter in declared:
         return error.parameter
+    found = []
     for name, value in parameters:
-        if isinstance(value, Path) and error.what.startswith((f"{value} ", f"There is no file {value}")):
-            return name
-    return ""
+        paths = [item for item in (value if isinstance(value, tuple) else (value,)) if isinstance(item, (Path, str))]
+        if any(item and error.what.startswith((f"{item} ", f"There is no file {item}")) for item in paths):
+            found.append(name)
+    kinds: dict[type[EngineError], str] = {DatasetError: "dataset", ModelError: "model", VolumeError: "image"}
+    kind = kinds.get(type(error), "")
+    return next((name for name in found if kind and kind in declared[name].opens), found[0] if found else "")

@@ -349,19 +349,27 @@ class CreateModel(Writing):
         ge=1,
         le=999,
     )
-    dimension: Dimension = option(2, "Network for slices (2) or for volumes (3).")
-    architecture: Literal["u-net", "fcn"] = option("u-net", "U-Net, or a fully convolutional network fused by sums.")
-    block: Literal["residual", "vgg"] = option("residual", "Convolutions with a shortcut, or plain ones.", more=True)
+    dimension: Dimension = option(2, "Network for slices (2: fast, needs few slices) or for volumes (3).")
+    architecture: Literal["u-net", "fcn"] = option(
+        "u-net", "U-Net (recommended), or a fully convolutional network fused by sums."
+    )
+    block: Literal["residual", "vgg"] = option(
+        "residual", "Convolutions with a shortcut (recommended), or plain ones.", more=True
+    )
     kernel_size: Annotated[int, AfterValidator(_odd)] = option(
         3, "Side of the convolutions; odd.", "voxels", more=True, ge=1, le=11
     )
-    filters: int = option(32, "Filters of the first level; doubled at each further one.", ge=1, le=512)
+    filters: int = option(
+        32, "Filters of the first level, doubled at each next; 32 suits most, 16 is faster.", ge=1, le=512
+    )
     blocks_per_level: int = option(2, "Convolutions in each block.", more=True, ge=1, le=8)
     normalization: Literal["batchnorm", "none"] = option(
-        "batchnorm", "Normalisation after each convolution.", more=True
+        "batchnorm", "Normalisation after each convolution: steadies the training.", more=True
     )
-    depth: int = option(5, "Levels; each further one halves the resolution.", ge=1, le=8)
-    activation: Activation = option("sigmoid", "Of the output; softmax adds a background output, the last.", more=True)
+    depth: int = option(5, "Levels, each at half the resolution: more see further; 5 suits most.", ge=1, le=8)
+    activation: Activation = option(
+        "sigmoid", "Of the output: sigmoid, or softmax where labels never overlap (adds a background).", more=True
+    )
     seed: int = option(0, "Seed of the initial weights.", more=True, ge=0, le=2**31 - 1)
 
     @model_validator(mode="after")
@@ -387,16 +395,23 @@ class Train(Writing):
 
     model: Path = argument("Model to start from (.keras or .h5).", opens="model")
     out: Path = argument("Trained model to make (.keras or .h5).", makes="model")
-    train: Path = option(..., "Data set to learn from.", opens="dataset")
-    valid: Path | None = option(None, "Data set that chooses the best model.", opens="dataset", otherwise="none")
+    train: Path = option(..., "Data set to learn from.", opens="dataset", title="Training data")
+    valid: Path | None = option(
+        None,
+        "Data set, not learned from, that chooses the best model; recommended.",
+        opens="dataset",
+        otherwise="none",
+        title="Validation data",
+    )
     test: Path | None = option(
         None,
         "Data set that the result is predicted and scored on at the end.",
         opens="dataset",
+        title="Test data",
         otherwise="none",
         more=True,
     )
-    loss: Loss = option("dice-cross-entropy", "What is minimised.", more=True)
+    loss: Loss = option("dice-cross-entropy", "What is minimised; the default also suits small structures.", more=True)
     patch_size: PatchSize | None = option(
         None,
         "Size of a patch, Z,Y,X or Y,X; 256,256 or 32,128,128 if not given, less for small samples.",
@@ -406,12 +421,18 @@ class Train(Writing):
     batch_size: int | None = option(
         None, "Patches in a step; 8 in 2D and 2 in 3D if not given.", "patches", otherwise="chosen", ge=1
     )
-    epochs: int = option(64, "Epochs.", ge=1)
-    steps_per_epoch: int = option(256, "Steps in an epoch.", more=True, ge=1)
+    epochs: int = option(64, "Rounds; after each the model is kept, and a stop loses nothing.", ge=1)
+    steps_per_epoch: int = option(256, "Steps in an epoch, each on one batch of patches.", more=True, ge=1)
     validation_steps: int = option(64, "Most batches in a validation; 0 for no validation.", more=True, ge=0)
-    label_focus: float = option(33.0, "Share of patches drawn around a labelled voxel.", "%", more=True, ge=0, le=100)
-    augmentation: Literal["flips", "none"] = option("flips", "Mirrors and quarter turns, or nothing.", more=True)
-    learning_rate: float = option(1e-3, "Of Adam; halved when nothing improves for 3 epochs.", more=True, gt=0, le=1)
+    label_focus: float = option(
+        33.0, "Share of patches drawn around a labelled voxel; more for rare structures.", "%", more=True, ge=0, le=100
+    )
+    augmentation: Literal["flips", "none"] = option(
+        "flips", "Mirrors and quarter turns make more of little data; or nothing.", more=True
+    )
+    learning_rate: float = option(
+        1e-3, "Of Adam; halved when nothing improves for 3 epochs. Smaller if the loss jumps.", more=True, gt=0, le=1
+    )
     keep_best: bool = option(True, "Write the best model of the validation, not the last.", more=True)
     early_stopping: bool = option(False, "End when nothing improves for max(5, epochs / 20) epochs.", more=True)
     seed: int = option(0, "Seed of everything random.", more=True, ge=0, le=2**31 - 1)

@@ -33,8 +33,11 @@ class ActionDialog(ModalScreen[tuple[Parameters, bool] | None]):
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", "Cancel")]
     DEFAULT_CSS = """
-    ActionDialog .dialog { width: 96%; max-width: 100; height: 96%; max-height: 40; }
-    ActionDialog .title { margin-bottom: 0; height: auto; }
+    ActionDialog > Vertical {
+        width: 96%; max-width: 100; height: 96%; max-height: 40; border: round $primary; padding: 0 1;
+        background: $surface;
+    }
+    ActionDialog .name { text-style: bold; height: auto; }
     """
 
     def __init__(self, action: Action, values: Mapping[str, Any] | None = None, hidden: Sequence[str] = ()) -> None:
@@ -43,8 +46,8 @@ class ActionDialog(ModalScreen[tuple[Parameters, bool] | None]):
         self._before: dict[str, Any] = {}
 
     def compose(self) -> ComposeResult:
-        with Vertical(classes="dialog"):
-            yield Static(f"{self._action.name}: {self._action.help.splitlines()[0]}", classes="title", markup=False)
+        with Vertical():
+            yield Static(f"{self._action.name}: {self._action.help.splitlines()[0]}", classes="name", markup=False)
             yield ActionForm(
                 self._action,
                 self._values,

@@ -78,7 +78,10 @@ Type a path, or the start of a name: the list shows what fits. `~` is your home.
         Binding("down", "to_list", "List", show=False),
     ]
     DEFAULT_CSS = """
-    FileDialog .dialog { height: 90%; }
+    FileDialog > Vertical {
+        width: 96%; max-width: 120; height: 90%; border: round $primary; padding: 0 1; background: $surface;
+    }
+    FileDialog .name { text-style: bold; margin-bottom: 1; }
     FileDialog OptionList { height: 1fr; border: none; padding: 0; margin-top: 1; }
     FileDialog Input { background: $panel; }
     FileDialog #says { height: auto; color: $text-muted; }
@@ -104,8 +107,8 @@ Type a path, or the start of a name: the list shows what fits. `~` is your home.
 
     def compose(self) -> ComposeResult:
         kind = "a folder" if self._folder else " ".join(self._suffixes) or "any file"
-        with Vertical(classes="dialog wide"):
-            yield Static(safe(f"{self._title or 'Choose'} ({kind})"), classes="title", markup=False)
+        with Vertical():
+            yield Static(safe(f"{self._title or 'Choose'} ({kind})"), classes="name", markup=False)
             yield PathInput(self._start, suffixes=self._suffixes, folder=self._folder, browses=False)
             yield OptionList(compact=True)
             yield Static(id="says", markup=False)

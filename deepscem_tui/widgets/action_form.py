@@ -133,6 +133,7 @@ Each line is a parameter; `*` marks those that are needed. What is wrong is said
         self._looking = False
         self._findings: Findings | None = None
         self._found_version = -1
+        self._looked_at: dict[str, Any] | None = None
         self._asked_before = False
         self._wanted: bool | None = None  # to be started when the look is over; whether detached
 
@@ -155,7 +156,7 @@ Each line is a parameter; `*` marks those that are needed. What is wrong is said
                     yield _button("Start detached", "detached", about)
                 if self._cancel:
                     yield _button("Cancel", "cancel", "Start nothing (escape)")
-                yield Static("Detached outlives this window, frees the GPU at its end" if self.action.run else "",
+                yield Static("it outlives this window and frees the GPU" if self.action.run else "",
                              classes="hint", markup=False)  # fmt: skip
 
     def on_mount(self) -> None:
@@ -208,6 +209,11 @@ Each line is a parameter; `*` marks those that are needed. What is wrong is said
                     f"{'one label has' if empty == 1 else f'{empty} labels have'} no file. Choose one, or say: blank"
                 )
         return found
+
+    @property
+    def settled(self) -> bool:
+        """Whether what is shown is about what is typed."""
+        return not self._looking and self._found_version == self._version and self._looked_at == self._given()
 
     # -------------------------------------------------------------------------------------------- changes and checks
 
@@ -292,7 +298,7 @@ Each line is a parameter; `*` marks those that are needed. What is wrong is said
                     if source and (source in found.outlines or version == self._version):
                         await field.offer(found.outlines.get(source, checks.Outline()))
                 if version == self._version:
-                    self._findings, self._found_version = found, version
+                    self._findings, self._found_version, self._looked_at = found, version, given
         finally:
             self._looking = False
         self._judge()
