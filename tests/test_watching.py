@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deepscem_tui.engine import run_preview, runs, watching
+from deepscem_tui.engine import event_story, run_preview, runs, watching
 from deepscem_tui.engine.errors import RunError
 from deepscem_tui.engine.stop import Stop
 from deepscem_tui.engine.usage import Meter
@@ -120,9 +120,23 @@ def test_many_steps_become_a_bounded_number_of_means(tmp_path: Path) -> None:
             facts = {"epoch": 1, "step": n, "steps_per_epoch": 9000, "epochs": 1, "loss": n / 9000}
             file.write(json.dumps({"t": n, "type": "step", **facts}) + "\n")
     losses = RunWatcher(folder).poll().losses
-    assert watching.STEP_POINTS <= len(losses) <= 2 * watching.STEP_POINTS
+    assert event_story.STEP_POINTS <= len(losses) <= 2 * event_story.STEP_POINTS
     assert losses[-1][0] == pytest.approx(1, abs=0.01)
     assert all(abs(x - y) < 0.01 for x, y in losses)
+
+
+def test_of_a_long_past_every_epoch_is_read_and_the_latest_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_story, "_CHUNK", 2000)
+    monkeypatch.setattr(event_story, "_BACKLOG", 5000)
+    snapshot = RunWatcher(made_runs.training(tmp_path / "run", epochs=6.5, steps=32)).poll()
+    assert [epoch["epoch"] for epoch in snapshot.epochs] == [1, 2, 3, 4, 5, 6]
+    assert snapshot.step is not None
+    assert (snapshot.step.epoch, snapshot.step.step) == (7, 32)
+    assert snapshot.progress is not None
+    assert snapshot.progress.share == 6.5 / 8
+    assert 10 < len(snapshot.losses) < 100  # of 208
 
 
 def test_a_folder_that_disappears_is_gone(tmp_path: Path) -> None:

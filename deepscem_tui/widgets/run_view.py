@@ -23,10 +23,11 @@ from textual.widgets import RichLog
 from deepscem_tui.engine import run_preview
 from deepscem_tui.engine.errors import RunError
 from deepscem_tui.engine.run_preview import RunPreview
-from deepscem_tui.engine.watching import Preview, RunSnapshot, RunWatcher, Said
-from deepscem_tui.render.chart import Series, shown
-from deepscem_tui.render.run_text import Bar, bars, draw_bar, facts, losses, score_rows, state_line
+from deepscem_tui.engine.watching import Preview, RunSnapshot, RunWatcher
+from deepscem_tui.render.chart import shown
+from deepscem_tui.render.run_text import Bar, bars, draw_bar, facts, state_line
 from deepscem_tui.widgets.line_chart import Cells, LineChart
+from deepscem_tui.widgets.run_parts import log_line, score_table, series
 from deepscem_tui.widgets.slice_view import SliceView
 
 __all__ = ["RunView"]
@@ -213,7 +214,7 @@ class RunView(Widget):
 
     def _show_curves(self, snapshot: RunSnapshot) -> None:
         for key in _MEASURES:
-            self.query_one(f"#{key}", LineChart).set_series(_series(snapshot, key))
+            self.query_one(f"#{key}", LineChart).set_series(series(snapshot, key))
 
     def _show_preview(self, snapshot: RunSnapshot, preview: RunPreview | None) -> None:
         if preview is None:
@@ -248,7 +249,7 @@ class RunView(Widget):
             new = wanted
         self._logged = wanted
         for line in new:
-            self._log.write(_logged(line))
+            self._log.write(log_line(line))
 
     def _arrange(self) -> None:
         """Show what there is room for."""
@@ -324,7 +325,7 @@ class RunView(Widget):
     def _draw_scores(self, width: int, height: int) -> Text:
         if self.snapshot is None:
             return Text(end="")
-        lines = _score_table(self.snapshot) if self.snapshot.n_epochs else self._tile_bars(width)
+        lines = score_table(self.snapshot) if self.snapshot.n_epochs else self._tile_bars(width)
         if len(lines) > height:
             lines = [*lines[: height - 1], Text(f"and {len(lines) - height + 1} more", style=_FAINT)]
         return Text("\n", end="").join(lines)
@@ -447,43 +448,3 @@ def _read(watcher: RunWatcher, known: Preview | None) -> tuple[RunSnapshot, RunP
         return snapshot, run_preview.read(snapshot.preview.path)
     except RunError:  # torn, or gone already: the next one will do
         return snapshot, None
-
-
-def _series(snapshot: RunSnapshot, key: str) -> list[Series]:
-    if key == "loss":
-        return list(losses(snapshot).series)
-    if key == "learning_rate":
-        return [Series("learning rate", snapshot.curve(key))]
-    found = []
-    for name in snapshot.labels:
-        found += [
-            Series(f"{name}{kind}", points)
-            for kind, prefix in ((" (valid.)", "validation_"), ("", ""))
-            if (points := snapshot.curve(f"{prefix}{key}_{name}"))
-        ]
-    return found
-
-
-def _score_table(snapshot: RunSnapshot) -> list[Text]:
-    """F1 and IoU of each label, of training and validation."""
-    rows = score_rows(snapshot)
-    if not rows:
-        return [Text("Scores come after the first epoch", style=_FAINT)]
-    wide = max(5, *(len(name) for name, _ in rows))
-    wide = min(wide, 24)
-    lines = [Text(f"{'label':<{wide}}     F1    IoU  valid.F1    IoU", style=_FAINT)]
-    for name, scores in rows:
-        cells = [
-            f"{'-' if score is None else f'{score:.3f}':>{size}}"
-            for score, size in zip(scores, (7, 7, 10, 7), strict=True)
-        ]
-        lines.append(Text(f"{shown(name)[:wide]:<{wide}}{''.join(cells)}", style=_PLAIN))
-    return lines
-
-
-def _logged(line: object) -> Text:
-    if isinstance(line, Said):
-        text = Text(time.strftime("%H:%M:%S ", time.localtime(line.t)), style=_FAINT)
-        text.append(shown(line.text), _WARNING if line.kind == "warning" else _PLAIN)
-        return text
-    return Text(shown(str(line)), style=_PLAIN)

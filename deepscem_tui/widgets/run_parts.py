@@ -1,0 +1,56 @@
+"""What a run's live view shows, out of its snapshot: curves, a table of scores, lines of the log."""
+
+from __future__ import annotations
+
+import time
+
+from rich.style import Style
+from rich.text import Text
+
+from deepscem_tui.engine.watching import RunSnapshot, Said
+from deepscem_tui.render.chart import Series, shown
+from deepscem_tui.render.run_text import losses, score_rows
+
+__all__ = ["log_line", "score_table", "series"]
+
+_WARNING, _FAINT, _PLAIN = Style(color="yellow"), Style(dim=True), Style()
+
+
+def series(snapshot: RunSnapshot, key: str) -> list[Series]:
+    if key == "loss":
+        return list(losses(snapshot).series)
+    if key == "learning_rate":
+        return [Series("learning rate", snapshot.curve(key))]
+    found = []
+    for name in snapshot.labels:
+        found += [
+            Series(f"{name}{kind}", points)
+            for kind, prefix in ((" (valid.)", "validation_"), ("", ""))
+            if (points := snapshot.curve(f"{prefix}{key}_{name}"))
+        ]
+    return found
+
+
+def score_table(snapshot: RunSnapshot) -> list[Text]:
+    """F1 and IoU of each label, of training and validation."""
+    rows = score_rows(snapshot)
+    if not rows:
+        return [Text("Scores come after the first epoch", style=_FAINT)]
+    wide = max(5, *(len(name) for name, _ in rows))
+    wide = min(wide, 24)
+    lines = [Text(f"{'label':<{wide}}     F1    IoU  valid.F1    IoU", style=_FAINT)]
+    for name, scores in rows:
+        cells = [
+            f"{'-' if score is None else f'{score:.3f}':>{size}}"
+            for score, size in zip(scores, (7, 7, 10, 7), strict=True)
+        ]
+        lines.append(Text(f"{shown(name)[:wide]:<{wide}}{''.join(cells)}", style=_PLAIN))
+    return lines
+
+
+def log_line(line: object) -> Text:
+    if isinstance(line, Said):
+        text = Text(time.strftime("%H:%M:%S ", time.localtime(line.t)), style=_FAINT)
+        text.append(shown(line.text), _WARNING if line.kind == "warning" else _PLAIN)
+        return text
+    return Text(shown(str(line)), style=_PLAIN)
