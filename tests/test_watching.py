@@ -129,7 +129,7 @@ def test_of_a_long_past_every_epoch_is_read_and_the_latest_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(event_story, "_CHUNK", 2000)
-    monkeypatch.setattr(event_story, "_BACKLOG", 5000)
+    monkeypatch.setattr(event_story, "_BACKLOG", 20_000)
     snapshot = RunWatcher(made_runs.training(tmp_path / "run", epochs=6.5, steps=32)).poll()
     assert [epoch["epoch"] for epoch in snapshot.epochs] == [1, 2, 3, 4, 5, 6]
     assert snapshot.step is not None

@@ -84,11 +84,12 @@ class EventLines:
 
 def _thinned(lines: Iterator[bytes], each: int) -> Iterator[bytes]:
     """Of a long past most of what comes twice a second is left out."""
-    seen = 0
+    seen = {b"step": 0, b"progress": 0}
     for line in lines:
-        if _FREQUENT.search(line[:80]):
-            seen += 1
-            if seen % max(1, each):
+        found = _FREQUENT.search(line[:80])
+        if found:
+            seen[found[1]] += 1
+            if seen[found[1]] % max(1, each):
                 continue
         yield line
 
