@@ -20,6 +20,7 @@ from deepscem_tui.engine.dataset_samples import Dataset, Member
 from deepscem_tui.engine.dataset_tree import stored_name
 from deepscem_tui.engine.errors import VolumeError
 from deepscem_tui.engine.plain_files import FortranSource, PlainSource
+from deepscem_tui.engine.stop import Stop
 from deepscem_tui.engine.volumes import Volume
 
 __all__ = ["AXES", "MemberVoxels", "Part", "Plane", "VolumeVoxels", "Voxels", "uncached"]
@@ -35,6 +36,9 @@ SAMPLES_ACROSS_SLICES = 2  # the same along Z, and along the rows of yz: each co
 LONG = 512  # ... so that one for a pixel has to do where there are more than this
 WHOLE_MASK = 2**24  # voxels of a mask that are read though fewer are kept, so that nothing vanishes
 WHOLE_MASK_ACROSS_SLICES = 2**17
+LARGE, LARGE_ACROSS_SLICES = 2**21, 2**18  # voxels of a part for which a coarse picture is worth it
+COARSE = 4  # times as few voxels along each costly axis
+BANDS = 8  # in which a large part is read, so that it can be given up between two
 DECODED_BYTES = 2**27  # of slices of an image file decoded for one xz or yz slice
 FEWEST_SLICES = 16
 
@@ -49,6 +53,7 @@ class Part:
         rows: First and behind the last, along the axis that goes down.
         columns: The same along the axis that goes across.
         pixels: Down and across: more voxels than are needed for that many need not be read.
+        coarse: Whether a few voxels must do, for a picture at once.
     """
 
     plane: Plane
@@ -56,6 +61,12 @@ class Part:
     rows: Span
     columns: Span
     pixels: tuple[int, int]
+    coarse: bool = False
+
+    @property
+    def large(self) -> bool:
+        """Whether it takes long enough to read that a coarse picture is wanted first."""
+        return self.lengths[0] * self.lengths[1] > (LARGE if self.plane == "xy" else LARGE_ACROSS_SLICES)
 
     @property
     def lengths(self) -> tuple[int, int]:
@@ -64,17 +75,26 @@ class Part:
 
     def steps(self) -> tuple[int, int]:
         """Which of the voxels down and across to take: every first, every second ..."""
-        down = _step(self.lengths[0], self.pixels[0], along_rows=self.plane == "xy")
-        return down, _step(self.lengths[1], self.pixels[1], along_rows=self.plane != "yz")
+        down = self._step(0, along_rows=self.plane == "xy")
+        return down, self._step(1, along_rows=self.plane != "yz")
+
+    def _step(self, axis: int, along_rows: bool) -> int:
+        length, pixels = self.lengths[axis], self.pixels[axis]
+        if along_rows:
+            samples: float = SAMPLES / COARSE if self.coarse else SAMPLES
+        else:
+            samples = SAMPLES_ACROSS_SLICES if length <= LONG else 1
+            samples = samples / COARSE if self.coarse else samples
+        return max(1, int(length / (samples * pixels)))
 
 
 class Voxels(Protocol):
-    """A volume (Z, Y, X) that parts of planes are read from."""
+    """A volume (Z, Y, X) that parts of planes are read from; a stop is looked at while a large part is read."""
 
-    def image(self, part: Part) -> tuple[npt.NDArray[Any], bool]:
+    def image(self, part: Part, stop: Stop) -> tuple[npt.NDArray[Any], bool]:
         """Grey values (rows, columns), and whether they are samples: not every voxel was read."""
 
-    def mask(self, part: Part) -> tuple[npt.NDArray[Any], bool]:
+    def mask(self, part: Part, stop: Stop) -> tuple[npt.NDArray[Any], bool]:
         """The same for a mask or probabilities: the largest of the voxels that a value stands for."""
 
     def at(self, voxel: tuple[int, int, int]) -> float:
@@ -87,24 +107,33 @@ class MemberVoxels:
     def __init__(self, member: Member) -> None:
         self._member = member
 
-    def image(self, part: Part) -> tuple[npt.NDArray[Any], bool]:
+    def image(self, part: Part, stop: Stop) -> tuple[npt.NDArray[Any], bool]:
         down, across = part.steps()
-        return self._read(part, down, across), (down, across) != (1, 1)
+        return self._read(part, down, across, stop), (down, across) != (1, 1)
 
-    def mask(self, part: Part) -> tuple[npt.NDArray[Any], bool]:
+    def mask(self, part: Part, stop: Stop) -> tuple[npt.NDArray[Any], bool]:
         down, across = part.steps()
         most = WHOLE_MASK if part.plane == "xy" else WHOLE_MASK_ACROSS_SLICES
-        whole = part.lengths[0] * part.lengths[1] <= most
+        whole = part.lengths[0] * part.lengths[1] <= most and not (part.coarse and part.large)
         first, second = (1, 1) if whole else (down, across)
-        values = self._read(part, first, second)
+        values = self._read(part, first, second, stop)
         sampled = first > 1 or second > 1
         return largest(values, down // first, across // second), sampled
 
     def at(self, voxel: tuple[int, int, int]) -> float:
         return float(self._member[voxel])
 
-    def _read(self, part: Part, down: int, across: int) -> npt.NDArray[Any]:
-        return np.asarray(self._member[_selection(part, down, across)])
+    def _read(self, part: Part, down: int, across: int, stop: Stop) -> npt.NDArray[Any]:
+        """Rows in bands: between two of them others may read too, and nobody may want the rest any more."""
+        first, last = part.rows
+        bands = BANDS if part.large and not part.coarse else 1
+        height = down * max(1, -(-(last - first) // (down * bands)))
+        read = []
+        for start in range(first, last, height):
+            stop.check()
+            rows = start, min(start + height, last)
+            read.append(np.asarray(self._member[_selection(part, rows, down, across)]))
+        return np.concatenate(read)
 
 
 class VolumeVoxels:
@@ -115,16 +144,23 @@ class VolumeVoxels:
         source = volume._source  # rows of it can be read where slices would be a thousand times as much
         self._plain = source if isinstance(source, PlainSource) and not isinstance(source, FortranSource) else None
 
-    def image(self, part: Part) -> tuple[npt.NDArray[Any], bool]:
+    def image(self, part: Part, stop: Stop) -> tuple[npt.NDArray[Any], bool]:
         down, across = part.steps()
         if part.plane == "xy":
             values = self._volume.read(part.index, part.index + 1)[0]
             return values[_span(part.rows, down), _span(part.columns, across)], (down, across) != (1, 1)
         if self._plain is None:
-            slices = max(FEWEST_SLICES, DECODED_BYTES * self._volume.shape[0] // max(1, self._volume.nbytes))
+            slices = (
+                FEWEST_SLICES
+                if part.coarse
+                else max(FEWEST_SLICES, DECODED_BYTES * self._volume.shape[0] // max(1, self._volume.nbytes))
+            )
             down = max(down, -(-part.lengths[0] // slices))
         chosen = range(*_span(part.rows, down).indices(self._volume.shape[0]))
-        rows = [self._row(z, part)[::across] for z in chosen]
+        rows = []
+        for z in chosen:
+            stop.check()
+            rows.append(self._row(z, part)[::across])
         return np.stack(rows), (down, across) != (1, 1)
 
     mask = image
@@ -184,16 +220,10 @@ def largest(values: npt.NDArray[Any], down: int, across: int) -> npt.NDArray[Any
     return values
 
 
-def _step(length: int, pixels: int, along_rows: bool) -> int:
-    """Which voxels of an axis to take, as a step."""
-    across_slices = SAMPLES_ACROSS_SLICES if length <= LONG else 1
-    return max(1, length // ((SAMPLES if along_rows else across_slices) * pixels))
-
-
-def _selection(part: Part, down: int, across: int) -> tuple[int | slice, ...]:
+def _selection(part: Part, rows: Span, down: int, across: int) -> tuple[int | slice, ...]:
     fixed, first, second = AXES[part.plane]
     key: list[int | slice] = [0, 0, 0]
-    key[fixed], key[first], key[second] = part.index, _span(part.rows, down), _span(part.columns, across)
+    key[fixed], key[first], key[second] = part.index, _span(rows, down), _span(part.columns, across)
     return tuple(key)
 
 

@@ -22,6 +22,7 @@ from deepscem_tui.engine.errors import DataError, DatasetError, EngineError, Loc
 from deepscem_tui.engine.lock import holder
 from deepscem_tui.engine.slice_sources import AXES, MemberVoxels, Part, Plane, VolumeVoxels, Voxels, uncached
 from deepscem_tui.engine.sources import is_image_file
+from deepscem_tui.engine.stop import Stop
 from deepscem_tui.engine.volumes import open_volume
 
 __all__ = [
@@ -149,8 +150,12 @@ class SliceSource(Protocol):
     def facts(self) -> SliceFacts:
         """What is known of the volume."""
 
-    def read(self, part: Part, layers: Sequence[str]) -> SliceData:
-        """A part of a plane; of the layers, those that (still) exist."""
+    def read(self, part: Part, layers: Sequence[str], stop: Stop | None = None) -> SliceData:
+        """A part of a plane; of the layers, those that (still) exist.
+
+        Raises:
+            Stopped: on request, when nobody wants it any more.
+        """
 
     def values(self, voxel: tuple[int, int, int]) -> dict[str, float]:
         """Values at (z, y, x): of ``image``, if there is one, and of every layer, by key."""
@@ -170,14 +175,14 @@ class FileSlices:
         with self._opened() as (facts, _):
             return facts
 
-    def read(self, part: Part, layers: Sequence[str]) -> SliceData:
+    def read(self, part: Part, layers: Sequence[str], stop: Stop | None = None) -> SliceData:
         with self._opened() as (facts, opened):
-            part = facts.fitted(part)
-            image, sampled = opened.voxels(_IMAGE).image(part) if facts.has_image else (None, False)
+            part, stop = facts.fitted(part), stop or Stop()
+            image, sampled = opened.voxels(_IMAGE).image(part, stop) if facts.has_image else (None, False)
             masks = {}
             for layer in facts.layers:
                 if layer.key in layers:
-                    masks[layer.key], less = opened.voxels(layer.key).mask(part)
+                    masks[layer.key], less = opened.voxels(layer.key).mask(part, stop)
                     sampled |= less
             return SliceData(facts, part, image, masks, sampled)
 
@@ -252,8 +257,8 @@ class ArraySlices:
     def facts(self) -> SliceFacts:
         return self._facts
 
-    def read(self, part: Part, layers: Sequence[str]) -> SliceData:
-        part = self._facts.fitted(replace(part, plane="xy"))
+    def read(self, part: Part, layers: Sequence[str], stop: Stop | None = None) -> SliceData:  # noqa: ARG002
+        part = self._facts.fitted(replace(part, plane="xy", coarse=False))
         box = slice(*part.rows), slice(*part.columns)
         masks = {key: array[box] for key, array in self._arrays.items() if key in layers}
         return SliceData(self._facts, part, None if self._image is None else self._image[box], masks)

@@ -111,7 +111,7 @@ def save_png(picture: Picture, folder: Path, name: str) -> Path:
         EngineError: it cannot be read or written.
     """
     shown = picture.data.part
-    part = replace(shown, pixels=shown.lengths)
+    part = replace(shown, pixels=shown.lengths, coarse=False)
     data = picture.source.read(part, layers_of(picture.data.facts, picture.look))
     aspect = data.facts.aspect(part.plane)
     data = replace(

@@ -13,8 +13,9 @@ from textual.geometry import Region
 from textual.timer import Timer
 from textual.widget import Widget
 
-from deepscem_tui.engine.errors import EngineError, LockedError
+from deepscem_tui.engine.errors import EngineError, LockedError, Stopped
 from deepscem_tui.engine.slices import AXES, ArraySlices, FileSlices, Part, Plane, SliceFacts, SliceSource, SliceTarget
+from deepscem_tui.engine.stop import Stop
 from deepscem_tui.render.viewport import Viewport
 from deepscem_tui.widgets.slice_picture import Look, Picture, layers_of, make_picture
 
@@ -36,6 +37,7 @@ class _Job:
     look: Look
     layers: tuple[str, ...]
     follow: bool
+    stop: Stop | None = None  # given for the fine picture of a large part, after the coarse one
 
 
 class SliceReading(Widget):
@@ -73,6 +75,7 @@ class SliceReading(Widget):
         self._dragged = False
         self._notice = ""
         self._wanted: _Job | None = None
+        self._refining = Stop()
         self._wanted_values: Voxel | None = None
         self._working = False
         self._timer: Timer | None = None
@@ -179,6 +182,7 @@ class SliceReading(Widget):
         follow = follow or (self._wanted is not None and self._wanted.follow)
         layers = () if self._facts is None else tuple(layers_of(self._facts, self._look))
         self._wanted = _Job(self._source, part, viewport, self._look, layers, follow)
+        self._refining.request("the view has moved on")
         self._work()
 
     def _work(self) -> None:
@@ -204,6 +208,8 @@ class SliceReading(Widget):
     async def _read_picture(self, job: _Job) -> None:
         try:
             made = await asyncio.to_thread(_carry_out, job, self._picture)
+        except Stopped:
+            return
         except EngineError as error:
             if job.source is self._source:
                 self._failed(error)
@@ -214,6 +220,9 @@ class SliceReading(Widget):
         if isinstance(made, Picture):
             self._picture = made
             self._adopt(made.data.facts)
+            if made.data.part.coarse and self._wanted is None:
+                self._refining = Stop()
+                self._wanted = replace(job, follow=False, stop=self._refining)
             self._ask_values()
             self.refresh()
         else:
@@ -362,5 +371,6 @@ def _carry_out(job: _Job, shown: Picture | None) -> Picture | SliceFacts:
     if shown is not None and known and set(job.layers) <= set(shown.data.masks):
         data = shown.data
     else:
-        data = job.source.read(job.part, job.layers)
+        part = replace(job.part, coarse=True) if job.part.large and job.stop is None else job.part
+        data = job.source.read(part, job.layers, job.stop)
     return make_picture(job.source, data, job.look, job.viewport, None if shown is None else shown.span, job.follow)
