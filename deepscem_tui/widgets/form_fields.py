@@ -288,6 +288,7 @@ class EachField(Field):
         super().__init__(declared, value)
         self._values: list[str | None] = list(value) if isinstance(value, (list, tuple)) else []
         self._labels: tuple[str, ...] = ()
+        self._entering = False
 
     def compose(self) -> ComposeResult:
         with Horizontal(classes="line"):
@@ -319,6 +320,8 @@ class EachField(Field):
         if self._labels:
             self._values = self._values[: len(self._labels)]
             await rows.mount(*(self._row(name, self._values[i]) for i, name in enumerate(self._labels)))
+        if self._entering and self.query(Input):
+            self.enter()
 
     def _row(self, name: str, value: str | None) -> Horizontal:
         title = Static(f"  {safe(name)}", classes="field-title", markup=False)
@@ -332,6 +335,7 @@ class EachField(Field):
 
     def enter(self) -> None:
         empty = [line for line, value in zip(self.query(Input), self._values, strict=False) if value is None]
+        self._entering = not self.query(Input)  # as soon as the labels are known
         for line in [*empty, *self.query(Input)][:1]:
             line.focus()
 
