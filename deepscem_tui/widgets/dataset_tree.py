@@ -172,7 +172,8 @@ The data sets of the folder and its subfolders, and those opened from elsewhere.
                 self._add(node, item)
         self._folded.discard(node.data.key)
         self._expanded.add(node.data.key)
-        node.expand()
+        if not node.is_expanded:  # expanding sends a message, which leads here
+            node.expand()
 
     def _shown(self, node: TreeNode[Item] | None = None) -> Iterator[TreeNode[Item]]:
         """The nodes that can be seen, from top to bottom."""
