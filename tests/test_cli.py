@@ -88,7 +88,7 @@ def test_the_main_job(typed, tmp_path: Path, dimension, labels, activation, arch
         path.name for path in run.iterdir()
     }
     assert len((run / "metrics.csv").read_text().splitlines()) == 3
-    assert sorted(path.name for path in (run / "preview").iterdir()) == ["epoch-0001.npz", "epoch-0002.npz"]
+    assert sorted(path.name for path in (run / "preview").iterdir()) == ["epoch-0001.npz", "epoch-0002.npz", "now.npz"]
     assert typed("run predict out.keras train.hdf5 predicted.hdf5 --quiet").status == 0
     scored = typed("run evaluate train.hdf5 predicted.hdf5 --csv scores.csv --json")
     assert scored.status == 0, scored.err
@@ -141,8 +141,8 @@ def test_parameters_from_a_file_and_the_command_line(typed, tmp_path: Path) -> N
         ("run info missing.hdf5", 3, ["missing.hdf5"]),
         ("run evaluate missing.hdf5 other.hdf5", 3, ["missing.hdf5"]),
         ("run create-dataset x.hdf5 x 2 3", 2, []),
-        ("runs show nothing", 3, ["nothing"]),
-        ("runs resume nothing", 3, ["nothing"]),
+        ("runs show nothing", 3, ["no run in runs", "--runs-dir"]),
+        ("runs resume nothing", 3, ["no run in runs", "--runs-dir"]),
         ("run --train-model a b", 2, ["12"]),
         ("run --add-sample a b", 2, ["FILE NAME IMAGE"]),
         ("run --create-dataset a b 1 --colour red", 2, ["--colour"]),
