@@ -52,9 +52,11 @@ class SliceCanvas(SliceReading):
         return Strip([Segment(text, base + style if style else base) for text, style, _ in row], width)
 
     def _picture_row(self, row: int, width: int, base: Style) -> Row:
-        picture = self._picture
+        picture, notice = self._picture, self._notice_lines(width)
+        if row < len(notice):
+            return lines.fitted(f" {notice[row]}", width, self._look.style, base + _NOTICE)
         if picture is None:
-            return [Segment(text, base) for text in self._empty_row(row, width)]
+            return [Segment(" " * width, base)]
         top, left = picture.viewport.offset
         if not 0 <= row - top < len(picture.rows):
             return [Segment(" " * width, base)]
@@ -68,14 +70,11 @@ class SliceCanvas(SliceReading):
         whole = [Segment(" " * left, base), *cells, Segment(" " * max(0, width - left - length), base)]
         return whole if left + length <= width else list(Segment.adjust_line_length(whole, width, base))
 
-    def _empty_row(self, row: int, width: int) -> list[str]:
-        text = ""
+    def _notice_lines(self, width: int) -> list[str]:
+        """What there is to say instead of a picture, or above the one of before."""
         if self._source is None:
-            text = "Nothing to show" if row == 0 else ""
-        elif self._notice:
-            wrapped = _wrapped(lines.shown(self._notice, self._look.style), max(1, width - 2))
-            text = wrapped[row] if row < len(wrapped) else ""
-        return [f" {text}".ljust(width)[:width]]
+            return ["Nothing to show"]
+        return _wrapped(lines.shown(self._notice, self._look.style), max(1, width - 2)) if self._notice else []
 
     def _header(self, width: int) -> Row:
         facts = self._facts
@@ -89,8 +88,6 @@ class SliceCanvas(SliceReading):
 
     def _legend(self, width: int) -> Row:
         assert self._facts is not None
-        if self._picture is not None and self._notice:
-            return lines.fitted(self._notice, width, self._look.style, _NOTICE)
         prefix, comparison = "", self._look.comparison
         if comparison is not None:
             prefix = "all labels" if comparison == ALL_LABELS else self._facts.compared[comparison][2]
@@ -102,7 +99,8 @@ class SliceCanvas(SliceReading):
         if facts is None or viewport is None:
             return lines.fitted("", width, self._look.style, _NOTICE)
         voxel = self._pointed()
-        place = " ".join(f"{axis} {at}" for axis, at in zip("zyx", voxel, strict=True))
+        axes = list(zip("zyx", voxel, strict=True))[facts.shape[0] == 1 :]  # no z where there is one slice only
+        place = " ".join(f"{axis} {at}" for axis, at in axes)
         rest = []
         if any(layer.probability for layer in facts.layers):
             rest.append(f"threshold {self._look.threshold:g}")
@@ -132,4 +130,4 @@ def _encoding() -> str:
 
 
 def _wrapped(text: str, width: int) -> list[str]:
-    return [line for part in text.split("\\n") for line in textwrap.wrap(part, width) or [""]]
+    return [line for part in text.split("\\n") for line in textwrap.wrap(part, width)]
