@@ -14,6 +14,7 @@ from deepscem_tui.engine import runs, words
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.datasets import Sample, open_dataset
 from deepscem_tui.engine.errors import DataError, DatasetError
+from deepscem_tui.engine.model_containers import is_model
 from deepscem_tui.engine.model_files import read_info
 from deepscem_tui.engine.results import Result, Table
 from deepscem_tui.engine.sources import is_image_file
@@ -33,7 +34,7 @@ def info(parameters: p.Info, context: Context) -> Result:
         return _run(path)
     if is_image_file(path):
         return _image(path, context)
-    if path.suffix.lower() == ".keras" or _is_model(path):
+    if path.suffix.lower() == ".keras" or is_model(path):
         return _model(path)
     if path.suffix.lower() in (".hdf5", ".h5", ".hdf") or (path.is_file() and h5py.is_hdf5(path)):
         return _dataset(path, context)
@@ -43,17 +44,6 @@ def info(parameters: p.Info, context: Context) -> Result:
         f"{path} is no data set, model, image file or run folder",
         "These are .hdf5, .keras or .h5, .tif, .tiff or .npy, and folders with a run.json.",
     )
-
-
-def _is_model(path: Path) -> bool:
-    """Whether an HDF5 file holds a Keras model."""
-    if not path.is_file() or not h5py.is_hdf5(path):
-        return False
-    try:
-        with h5py.File(path, "r") as file:
-            return "model_config" in file.attrs or "model_weights" in file
-    except OSError:  # a damaged file: whoever opens it next says so
-        return False
 
 
 def _image(path: Path, context: Context) -> Result:

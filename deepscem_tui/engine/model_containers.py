@@ -63,6 +63,17 @@ def read_contents(path: Path) -> Contents:
         return Contents(form, graph, metadata)
 
 
+def is_model(path: Path) -> bool:
+    """Whether an HDF5 file holds a Keras model."""
+    if not path.is_file() or not h5py.is_hdf5(path):
+        return False
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            return "model_config" in file.attrs or "model_weights" in file
+    except Exception:  # h5py raises nearly anything on a damaged file: whoever opens it next says so
+        return False
+
+
 @contextmanager
 def checked_weights(path: Path, form: Literal["keras", "h5"]) -> Iterator[Path]:
     """Give the HDF5 file with a model's weights: the model file itself, or a temporary copy of an archive's member.
