@@ -422,7 +422,7 @@ class Train(Writing):
         None, "Patches in a step; 8 in 2D and 2 in 3D if not given.", "patches", otherwise="chosen", ge=1
     )
     epochs: int = option(64, "Rounds; after each the model is kept, and a stop loses nothing.", ge=1)
-    steps_per_epoch: int = option(256, "Steps in an epoch, each on one batch of patches.", more=True, ge=1)
+    steps_per_epoch: int = option(256, "Steps in an epoch, each on one batch of patches.", ge=1)
     validation_steps: int = option(64, "Most batches in a validation; 0 for no validation.", more=True, ge=0)
     label_focus: float = option(
         33.0, "Share of patches drawn around a labelled voxel; more for rare structures.", "%", more=True, ge=0, le=100
