@@ -36,7 +36,7 @@ SAMPLES_ACROSS_SLICES = 2  # the same along Z, and along the rows of yz: each co
 LONG = 512  # ... so that one for a pixel has to do where there are more than this
 WHOLE_MASK = 2**24  # voxels of a mask that are read though fewer are kept, so that nothing vanishes
 WHOLE_MASK_ACROSS_SLICES = 2**17
-LARGE, LARGE_ACROSS_SLICES = 2**21, 2**18  # voxels of a part for which a coarse picture is worth it
+LARGE: dict[Plane, int] = {"xy": 2**21, "xz": 2**18, "yz": 2**14}  # voxels for which a coarse picture is worth it
 COARSE = 4  # times as few voxels along each costly axis
 BANDS = 8  # in which a large part is read, so that it can be given up between two
 DECODED_BYTES = 2**27  # of slices of an image file decoded for one xz or yz slice
@@ -66,7 +66,7 @@ class Part:
     @property
     def large(self) -> bool:
         """Whether it takes long enough to read that a coarse picture is wanted first."""
-        return self.lengths[0] * self.lengths[1] > (LARGE if self.plane == "xy" else LARGE_ACROSS_SLICES)
+        return self.lengths[0] * self.lengths[1] > LARGE[self.plane]
 
     @property
     def lengths(self) -> tuple[int, int]:
