@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pytest
 import tifffile
 
+from deepscem_tui.engine.contrast import contrast, settled, stretched
 from deepscem_tui.engine.datasets import change_dataset, new_dataset
 from deepscem_tui.engine.errors import DataError, EngineError, LockedError
 from deepscem_tui.engine.lock import locked
@@ -23,9 +24,6 @@ from deepscem_tui.engine.slices import (
     Part,
     Plane,
     SliceTarget,
-    contrast,
-    settled,
-    stretched,
 )
 
 Array = npt.NDArray[Any]

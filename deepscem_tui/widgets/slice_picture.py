@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from deepscem_tui.engine.contrast import Range, contrast, settled, stretched
 from deepscem_tui.engine.picture_files import write_new_png
-from deepscem_tui.engine.slices import Layer, Part, SliceData, SliceFacts, SliceSource, contrast, settled, stretched
+from deepscem_tui.engine.slices import Layer, Part, SliceData, SliceFacts, SliceSource
 from deepscem_tui.render.cells import Row, cells, coloured
 from deepscem_tui.render.marks import FALSE_ALARM, HIT, MISS, Mark, marks_of
 from deepscem_tui.render.scenes import PictureStyle, Scene, compared
@@ -19,7 +20,6 @@ from deepscem_tui.render.viewport import Viewport
 
 __all__ = ["Legend", "Look", "Picture", "Range", "layers_of", "legend", "make_picture", "save_png"]
 
-Range = tuple[float, float]
 Mask = npt.NDArray[np.bool_]
 
 ALL_LABELS = -1
