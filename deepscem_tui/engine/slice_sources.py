@@ -173,7 +173,7 @@ class VolumeVoxels:
         """The voxels (columns,) of one slice that lie in a plane across the slices."""
         first, last = part.columns
         if self._plain is None:
-            page = self._volume.read(z, z + 1)[0]
+            page: npt.NDArray[Any] = self._volume.read(z, z + 1)[0]
             return page[part.index, first:last] if part.plane == "xz" else page[first:last, part.index]
         if part.plane == "xz":
             return self._line(z, part.index, part.columns)
