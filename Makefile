@@ -29,7 +29,7 @@ types:
 	$(BIN)/mypy
 
 unit:
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto
 
 format: $(VENV)/installed-dev
 	$(BIN)/ruff check --fix .

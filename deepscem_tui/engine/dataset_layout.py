@@ -23,6 +23,7 @@ from typing import Any
 import h5py
 import numpy as np
 import numpy.typing as npt
+from h5py._objects import phil
 
 from deepscem_tui.engine.errors import DatasetError
 
@@ -145,7 +146,8 @@ class MemberWriter:
         coded = self._pool.map(encoded, starts) if self._compressed else map(encoded, starts)
         for (y, x), content in zip(starts, coded, strict=True):
             if content is not None:
-                self._dataset.id.write_direct_chunk((z, y, x), content)
+                with phil:  # h5py takes its lock everywhere but here, and another thread may be reading
+                    self._dataset.id.write_direct_chunk((z, y, x), content)
 
 
 def write_attributes(attributes: Any, values: Mapping[str, Any], what: str) -> None:

@@ -1,0 +1,106 @@
+"""What tests of screens share: small data, made run folders, and the application on them."""
+
+import asyncio
+import json
+import os
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pilot import until
+from textual.pilot import Pilot
+
+from deepscem_tui.app import DeepscemApp
+from deepscem_tui.engine.datasets import new_dataset
+
+BEGAN = 1_700_000_000.0  # 2023-11-14 22:13:20 UTC
+
+
+def driven(
+    test: Callable[[Pilot[Any], DeepscemApp], Awaitable[None]],
+    folder: Path,
+    mode: str,
+    size: tuple[int, int] = (80, 24),
+) -> None:
+    """Run the application in a folder without a terminal, on one of its screens."""
+    app = DeepscemApp(folder, folder / "runs")
+
+    async def run() -> None:
+        async with app.run_test(size=size) as pilot:
+            await until(pilot, lambda: app.current_mode == "datasets", "the first screen")
+            app.switch_mode(mode)
+            await until(pilot, lambda: app.current_mode == mode and app.screen.is_mounted, mode)
+            await test(pilot, app)
+
+    asyncio.run(run())
+
+
+def said(app: DeepscemApp) -> str:
+    """All notices so far."""
+    return "\n".join(notice.message for notice in app._notifications)
+
+
+def make_dataset(path: Path, samples: Sequence[str] = ("a",), probabilities: bool = False) -> Path:
+    """A data set of 8 x 32 x 32 samples with one label, a disc; or predictions of it."""
+    z, y, x = np.ogrid[:8, :32, :32]
+    disc = ((y - 16) ** 2 + (x - 16) ** 2 < 80) & (z >= 0)
+    kind = "prediction_0000" if probabilities else "label_0000"
+    with new_dataset(path, path.stem, 1, aliases=("disc",)) as made:
+        for number, name in enumerate(samples):
+            members = {"image": np.float16, kind: np.float32 if probabilities else np.uint8}
+            sample = made.add_sample(name, disc.shape, members)
+            noise = np.random.default_rng(number).random(disc.shape)
+            sample["image"][0:8] = (0.7 * disc + 0.3 * noise).astype(np.float16)
+            sample[kind][0:8] = (
+                (0.6 * disc + 0.4 * noise).astype(np.float32) if probabilities else disc.astype(np.uint8)
+            )
+    return path
+
+
+def make_run(
+    runs_folder: Path,
+    name: str = "20231114-221320-train-mito",
+    action: str = "train",
+    end: str | None = "finished",
+    epochs: int = 4,
+    began: float = BEGAN,
+    pid: int = 2**22 + 1,
+    **parameters: Any,
+) -> Path:
+    """A run folder as the engine writes it; without an end its process is ``pid``."""
+    folder = runs_folder / name
+    folder.mkdir(parents=True)
+    import socket
+
+    import psutil
+
+    started = psutil.Process(pid).create_time() if psutil.pid_exists(pid) else 1.0
+    asked = {"model": "net.keras", "out": "mito.keras", "train": "train.hdf5", "epochs": 4, **parameters}
+    about = {
+        "action": action, "parameters": asked, "command": f"deepscem-tui run {action} net.keras mito.keras",
+        "working_folder": str(runs_folder.parent), "host": socket.gethostname(), "pid": pid, "pid_started": started,
+        "versions": {}, "seed": 0, "inputs": [],
+    }  # fmt: skip
+    (folder / "run.json").write_text(json.dumps(about))
+    append(folder, began, "started", device="CPU, 2 cores", patch_size=[1, 32, 32], batch_size=4)
+    for epoch in range(1, epochs + 1):
+        scores = {"loss": 1 / epoch, "f1_disc": 1 - 0.5 / epoch, "iou_disc": 1 - 0.6 / epoch}
+        facts = {"learning_rate": 1e-3, **scores, **{f"validation_{key}": value for key, value in scores.items()}}
+        append(folder, began + 10 * epoch, "epoch", epoch=epoch, **facts)
+    if end is not None:
+        facts = {"result": {"summary": "Trained mito.keras"}} if end == "finished" else {"error": f"It {end}"}
+        append(folder, began + 10 * epochs + 1, end, **facts)
+    return folder
+
+
+def append(folder: Path, t: float, kind: str, **facts: Any) -> None:
+    """Write an event of a run."""
+    with (folder / "events.jsonl").open("a") as file:
+        file.write(json.dumps({"t": t, "type": kind, **facts}) + "\n")
+
+
+def dated(path: Path, when: float = BEGAN) -> Path:
+    """Give a file a date."""
+    os.utime(path, (when, when))
+    return path
