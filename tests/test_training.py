@@ -236,7 +236,7 @@ def test_stopping_in_mid_epoch_and_resuming_gives_the_same_weights(files) -> Non
     files["out"].unlink()
 
     stop = Stop()
-    with pytest.raises(Stopped, match="after 1 epochs and 2 steps"):
+    with pytest.raises(Stopped, match="after 1 epoch and 2 steps"):
         run(files, Listener(stop, after=5), stop, valid=files["train"])  # in the second epoch of three steps
     assert not files["out"].exists()
     listener = Listener()
