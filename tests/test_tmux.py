@@ -123,7 +123,7 @@ def test_a_window_that_becomes_tiny_and_large_again(terminal: Callable[..., Tmux
         time.sleep(0.2)
         assert max(map(len, screen.screen.splitlines())) <= 60
     screen.resize(80, 24)
-    shown = screen.wait_for("F7 Runs")
+    shown = screen.wait_for("F2 Data sets")
     assert shown.splitlines()[0] == before.splitlines()[0]
     screen.press("C-q")
     screen.wait_for("status=0")
