@@ -215,10 +215,12 @@ def test_hostile_events_break_nothing(tmp_path_factory: pytest.TempPathFactory, 
 
 @pytest.mark.parametrize("content", [b"", b"[1]", b"{", b"[" * 100_000, b'{"action": 1}', b"\xff\xfe"])
 def test_a_description_that_is_none_is_refused(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "run.json").write_bytes(content)
+    folder = tmp_path / "runs" / "none"
+    folder.mkdir(parents=True)
+    (folder / "run.json").write_bytes(content)
     with pytest.raises(RunError):
-        RunWatcher(tmp_path).poll()
-    assert RunsIndex(tmp_path.parent).poll() == []
+        RunWatcher(folder).poll()
+    assert RunsIndex(folder.parent).poll() == []
 
 
 def test_a_huge_line_is_left_out_and_what_follows_is_read(tmp_path: Path) -> None:
