@@ -20,6 +20,9 @@ from typing import Any
 from textual.pilot import Pilot
 from textual.widgets import Input
 
+from deepscem_tui.app import DeepscemApp
+from deepscem_tui.settings import Settings
+
 HERE = Path(__file__).parent
 TUTORIALS = sorted(HERE.glob("tutorial-*.md"))
 SIZE = (80, 24)
@@ -48,6 +51,18 @@ def steps(path: Path) -> Iterator[Step]:
             if verb not in ("press", "type", "see", "picture") or not text:
                 raise ValueError(f"{path.name}: {line!r} is nothing that can be done")
             yield Step(verb, text.strip(), f"{path.name}: {line}")
+
+
+async def play_all(pictures: Path | None = None) -> None:
+    """Follow all tutorials in the current folder, which is empty at first.
+
+    Args:
+        pictures: Folder for the pictures; None to make none.
+    """
+    for path in TUTORIALS:
+        app = DeepscemApp(Path(), Path("runs"), Settings(pictures="blocks" if pictures else "auto"))
+        async with app.run_test(size=SIZE, notifications=True) as pilot:
+            await play(pilot, path, pictures)
 
 
 async def play(pilot: Pilot[Any], path: Path, pictures: Path | None = None) -> None:

@@ -21,7 +21,7 @@ from deepscem_tui.engine.networks import (
     draw_network,
     receptive_radius,
 )
-from deepscem_tui.engine.networks.geometry import graph_of
+from deepscem_tui.engine.networks.geometry import graph_of, step_bytes
 from deepscem_tui.engine.networks.graph import KINDS
 
 
@@ -254,3 +254,11 @@ def test_memory_of_a_network_counted_by_hand() -> None:
     # Prediction: 3 + 3 channels at a time; training: 1 + 3 + 2 read by gradients. The activation moves 3 + 3.
     assert activation_bytes(model, (8, 8), 1, training=False) == voxels * (6 + 6)
     assert activation_bytes(model, (8, 8), 1, training=True) == voxels * (1 + 3 + 6)
+
+
+def test_a_step_takes_its_weights_too() -> None:
+    model = build_network(settings(), 1)
+    weights = 4 * count_parameters(model)
+    looking, learning = (activation_bytes(model, (32, 32), 1, training) for training in (False, True))
+    assert step_bytes(model, (32, 32), 1, training=False) == looking + weights
+    assert step_bytes(model, (32, 32), 1, training=True) == learning + 4 * weights  # gradients, Adam's two moments

@@ -15,7 +15,7 @@ from deepscem_tui.engine.files import refuse_existing
 from deepscem_tui.engine.model_files import ModelInfo, check_suffix, load_model, read_info, save_model
 from deepscem_tui.engine.model_info import describe
 from deepscem_tui.engine.networks import build_network, draw_network
-from deepscem_tui.engine.networks.geometry import activation_bytes
+from deepscem_tui.engine.networks.geometry import step_bytes
 from deepscem_tui.engine.networks.graph import Graph
 from deepscem_tui.engine.results import Result
 from deepscem_tui.engine.training_plan import usual_patch
@@ -88,7 +88,7 @@ def _words(info: ModelInfo) -> str:
 def _needs(info: ModelInfo, graph: Graph) -> str:
     """How far it sees, and what a step of training takes, in words."""
     patch, batch = usual_patch(info.dimension)
-    needed = activation_bytes(graph, patch[3 - info.dimension :], batch, training=True)
+    needed = step_bytes(graph, patch[3 - info.dimension :], batch, training=True)
     step = f"{batch} patches of {words.sizes(patch)}"
     return f"sees {info.receptive_radius} voxels around each, about {needed / 2**30:.1f} GiB to train on {step}"
 

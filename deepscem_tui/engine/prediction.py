@@ -20,7 +20,7 @@ from deepscem_tui.engine.errors import ParameterError, ResourceError
 from deepscem_tui.engine.memory import memory_limit
 from deepscem_tui.engine.model_files import ModelInfo, load_model
 from deepscem_tui.engine.model_info import read_network
-from deepscem_tui.engine.networks.geometry import activation_bytes
+from deepscem_tui.engine.networks.geometry import step_bytes
 from deepscem_tui.engine.networks.graph import Graph
 from deepscem_tui.engine.prediction_output import Output, check_output, open_output, output_files
 from deepscem_tui.engine.results import Result, Table
@@ -151,7 +151,7 @@ def _check_memory(parameters: p.Predict, works: Sequence[_Work], graph: Graph, o
         return
     for work in works:
         plan, batch = work.plan, parameters.batch_size or default_batch(work.plan)
-        needed = activation_bytes(graph, plan.tile[3 - plan.dimension :], batch, training=False)
+        needed = step_bytes(graph, plan.tile[3 - plan.dimension :], batch, training=False)
         if needed > limit.size:
             raise ResourceError(
                 f"{batch} tiles of {words.sizes(plan.tile)} voxels need about {needed / 2**30:.1f} GiB of memory, "
@@ -186,7 +186,7 @@ def _planned(parameters: p.Predict, works: Sequence[_Work]) -> Result:
     n_tiles = sum(work.plan.n_tiles for work in works)
     facts = {"plans": [work.facts() for work in works]}
     samples = words.counted(len(works), "sample")
-    summary = f"Would predict {samples}, {n_tiles} tiles, into {parameters.out}; nothing was written"
+    summary = f"Would predict {samples}, {n_tiles} tiles, into {parameters.out}"
     return Result(summary, facts, (Table("samples", columns, rows),))
 
 

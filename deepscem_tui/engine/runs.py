@@ -129,7 +129,9 @@ def _resume(folder: Path, report: Reporter, stop: Stop, epochs: int | None, over
         if not path.is_file() or (path.stat().st_size, path.stat().st_mtime) != (item["size"], item["mtime"]):
             report.warning(f"{path} is not what it was when the run began")
     parameters = actions.build(action, run.parameters | changes)
-    paths = {name: run.working_folder / value for name, value in parameters if isinstance(value, Path)}
+    paths = {}
+    if run.working_folder != Path.cwd():  # where it began, they are said as they were then
+        paths = {name: run.working_folder / value for name, value in parameters if isinstance(value, Path)}
     return _carry_out_in(folder, action, parameters.model_copy(update=paths), report, stop, run)
 
 

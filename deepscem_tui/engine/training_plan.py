@@ -13,7 +13,7 @@ from deepscem_tui.engine.errors import DatasetError, ModelError, ParameterError,
 from deepscem_tui.engine.losses import check_loss
 from deepscem_tui.engine.memory import memory_limit
 from deepscem_tui.engine.model_info import ModelInfo
-from deepscem_tui.engine.networks.geometry import activation_bytes
+from deepscem_tui.engine.networks.geometry import step_bytes, weight_bytes
 from deepscem_tui.engine.networks.graph import Graph
 from deepscem_tui.engine.patches import Shape
 from deepscem_tui.engine.reporting import Reporter
@@ -41,7 +41,7 @@ class Plan:
     @property
     def step_bytes(self) -> int:
         """Memory that a step takes."""
-        return activation_bytes(self.graph, self.patch[3 - self.info.dimension :], self.batch_size, training=True)
+        return step_bytes(self.graph, self.patch[3 - self.info.dimension :], self.batch_size, training=True)
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -82,12 +82,17 @@ def check_memory(plan: Plan, on_cpu: bool | None = None) -> None:
     limit, needed = memory_limit(on_cpu), plan.step_bytes
     if limit is None or needed <= limit.size:
         return
-    fits = int(plan.batch_size * limit.size / needed)
+    weights = weight_bytes(plan.graph, training=True)
+    fits = max(0, int(plan.batch_size * (limit.size - weights) / (needed - weights)))
     raise ResourceError(
         f"A step on {plan.batch_size} patches of {words.sizes(plan.patch)} voxels needs about "
         f"{needed / 2**30:.1f} GiB of memory, and {limit.words}",
-        f"A --batch-size of {fits} would fit." if fits else "Use a smaller --patch-size.",
-        "batch_size" if fits else "patch_size",
+        f"A --batch-size of {fits} would fit."
+        if fits
+        else "Use a smaller --patch-size."
+        if limit.size > weights
+        else "Use a model with fewer --filters or less --depth (create-model).",
+        "batch_size" if fits else "patch_size" if limit.size > weights else "model",
     )
 
 

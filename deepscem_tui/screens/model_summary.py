@@ -20,7 +20,7 @@ from deepscem_tui.engine import words
 from deepscem_tui.engine.catalogue import ModelEntry
 from deepscem_tui.engine.errors import EngineError
 from deepscem_tui.engine.model_info import ModelInfo, read_network
-from deepscem_tui.engine.networks.geometry import activation_bytes
+from deepscem_tui.engine.networks.geometry import step_bytes
 from deepscem_tui.engine.networks.graph import Graph
 
 _SHOWN_LABELS = 20
@@ -207,5 +207,5 @@ def memory_words(graph: Graph, info: ModelInfo, sides: Sequence[int], batch: int
     if wrong := [side for side in shape if side % info.divisor]:
         near = max(info.divisor, wrong[0] // info.divisor * info.divisor)
         raise ValueError(f"{wrong[0]} is no multiple of {info.divisor}: {near} is")
-    learn, look = (activation_bytes(graph, shape, batch, training) for training in (True, False))
+    learn, look = (step_bytes(graph, shape, batch, training) for training in (True, False))
     return f"About {words.amount(learn, 'B')} in training, {words.amount(look, 'B')} in prediction"

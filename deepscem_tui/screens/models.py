@@ -17,6 +17,7 @@ from deepscem_tui.engine.catalogue import Cataloguer, ModelEntry
 from deepscem_tui.engine.parameters import SUFFIXES
 from deepscem_tui.screens.base import WorkScreen
 from deepscem_tui.screens.model_summary import ModelSummary, row, run_of
+from deepscem_tui.screens.proposals import to_learn_from
 
 _LOOK_SECONDS = 2.0
 _NONE = "There is no model in this folder yet.\n\nn makes one, o opens one from elsewhere."
@@ -157,8 +158,8 @@ class ModelsScreen(WorkScreen):
 
     def action_new(self) -> None:
         """Open the form for a new model."""
-        datasets = self.app.open_datasets
-        self.app.ask("create-model", {"like": datasets[0]} if datasets else {})
+        like = to_learn_from(self.app.open_datasets)
+        self.app.ask("create-model", {"like": like} if like else {})
 
     def action_open(self) -> None:
         """Choose a model anywhere."""

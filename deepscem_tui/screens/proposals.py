@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +75,12 @@ def _for_evaluation(found: Catalogue, values: Mapping[str, Any]) -> dict[str, An
 
 
 _PROPOSALS = {"train": _for_training, "predict": _for_prediction, "evaluate": _for_evaluation}
+
+
+def to_learn_from(datasets: Sequence[Path]) -> Path | None:
+    """The data set that a new model is most likely for."""
+    named = [path for path in datasets if path.stem.casefold() in _NAMES["train"]]
+    return next(iter([*named, *datasets]), None)
 
 
 def free(path: Path) -> Path:

@@ -124,7 +124,7 @@ class TextField(Field):
     """A text, a number, sizes or bounds."""
 
     def control_widgets(self) -> ComposeResult:
-        yield Input(_text(self._first), self._placeholder(), compact=True, select_on_focus=False)
+        yield Input(_text(self._first), self._placeholder(), compact=True)
         if self.declared.unit:
             yield Static(self.declared.unit, classes="unit", markup=False)
 
@@ -326,7 +326,7 @@ class EachField(Field):
     def _row(self, name: str, value: str | None) -> Horizontal:
         title = Static(f"  {safe(name)}", classes="field-title", markup=False)
         if not self.declared.opens:
-            return Horizontal(title, Input(value or "", compact=True, select_on_focus=False), classes="row")
+            return Horizontal(title, Input(value or "", compact=True), classes="row")
         line = _path_input(self.declared, value or "", "", f"{self.declared.title}: {name}")
         return Horizontal(title, line, _browse_button(), Flag(value == "", "blank"), classes="row")
 

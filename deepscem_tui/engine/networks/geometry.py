@@ -104,6 +104,19 @@ def activation_bytes(model: Any, patch_shape: Sequence[int], batch: int, trainin
     return peak + busiest
 
 
+def step_bytes(model: Any, patch_shape: Sequence[int], batch: int, training: bool) -> int:
+    """An estimate of the memory that a step takes: :func:`activation_bytes`, and that of the weights.
+
+    In training the weights have gradients and Adam's two moments beside them.
+    """
+    return activation_bytes(model, patch_shape, batch, training) + weight_bytes(model, training)
+
+
+def weight_bytes(model: Any, training: bool) -> int:
+    """Memory of the weights, of four bytes each; in training with their gradients and Adam's two moments."""
+    return 4 * count_parameters(model) * (4 if training else 1)
+
+
 def _voxels(shape: Sequence[int], spacing: Sequence[Fraction]) -> int:
     return prod(ceil(side / step) for side, step in zip(shape, spacing, strict=True))
 
