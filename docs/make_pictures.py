@@ -10,7 +10,6 @@ import tempfile
 from pathlib import Path
 
 import tutorial
-
 from rich.console import Console
 
 from deepscem_tui.engine import parameters as p

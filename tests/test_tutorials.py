@@ -3,19 +3,16 @@
 import asyncio
 import csv
 import re
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
+import tutorial
 
 from deepscem_tui.engine.model_info import read_network
 
 DOCS = Path(__file__).parent.parent / "docs"
-sys.path.insert(0, str(DOCS))
-
-import tutorial
 
 
 def test_a_reader_makes_data_sets_trains_predicts_and_evaluates(

@@ -186,7 +186,7 @@ def _planned(parameters: p.Predict, works: Sequence[_Work]) -> Result:
     n_tiles = sum(work.plan.n_tiles for work in works)
     facts = {"plans": [work.facts() for work in works]}
     samples = words.counted(len(works), "sample")
-    summary = f"Would predict {samples}, {n_tiles} tiles, into {parameters.out}"
+    summary = f"Would predict {samples}, {n_tiles} tiles, into {parameters.out} ({_kind(parameters)})"
     return Result(summary, facts, (Table("samples", columns, rows),))
 
 
@@ -322,11 +322,14 @@ def _result(parameters: p.Predict, info: ModelInfo, works: Sequence[_Work]) -> R
             for name, count in zip(info.label_names, work.foreground, strict=True)
         ],
     )
-    kind = "probabilities" if parameters.probabilities else "masks"
     files = [str(path) for path in output_files(parameters.out, info.label_names)]
     facts = {"files": files, "plans": [work.facts() for work in works]}
-    what = f"Predicted {words.counted(len(works), 'sample')} into {', '.join(files)} ({kind})"
+    what = f"Predicted {words.counted(len(works), 'sample')} into {', '.join(files)} ({_kind(parameters)})"
     return Result(what, facts, (samples, labels))
+
+
+def _kind(parameters: p.Predict) -> str:
+    return "probabilities" if parameters.probabilities else "masks"
 
 
 def _rate(rate: float) -> str:
