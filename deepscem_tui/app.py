@@ -90,6 +90,9 @@ class DeepscemApp(App[int]):
         ),
         Binding("f8", "jobs", "Jobs", show=False, tooltip="What is being done, waits, or is over", priority=True),
         Binding("ctrl+q", "quit", "Quit", show=False, priority=True),
+        # Before the focused part sees them: what is typed ahead then goes to the next field, not to this one.
+        Binding("tab", "app.focus_next", "Next part", show=False, priority=True),
+        Binding("shift+tab", "app.focus_previous", "Previous part", show=False, priority=True),
     ]
 
     def __init__(

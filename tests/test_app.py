@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 from pilot import screen_text, until
+from textual import events
 from textual.pilot import Pilot
-from textual.widgets import DataTable, HelpPanel
+from textual.widgets import DataTable, HelpPanel, Input
 
 from deepscem_tui import terminal
 from deepscem_tui.app import SCREENS, DeepscemApp
@@ -205,6 +206,23 @@ def test_leaving_on_a_signal_saves_first(tmp_path: Path, slow_info: list[str]) -
         app.leave("SIGTERM received")
         await until(pilot, lambda: app.return_value == 75)
         assert str(app.jobs.all[0].error) == "Stopped: SIGTERM received"
+
+    driven(test, tmp_path)
+
+
+def test_what_is_typed_ahead_goes_to_the_field_after_tab(tmp_path: Path) -> None:
+    """Keys that come faster than they are worked off, as over a slow line."""
+
+    async def test(pilot: Pilot[Any], app: DeepscemApp) -> None:
+        app.ask("rename-dataset", {"file": "x.hdf5"}, ())
+        await until(pilot, lambda: bool(app.screen.query("Field")) and app.focused is not None)
+        fields = list(app.screen.query(Input))
+        fields[0].focus()
+        await pilot.pause()
+        for key in ("a", "tab", "b", "c", "shift+tab", "d"):
+            app.post_message(events.Key(key, key if len(key) == 1 else None))
+        await until(pilot, lambda: app.focused is fields[0] and fields[1].value == "bc")
+        assert fields[0].value.endswith("ad")
 
     driven(test, tmp_path)
 

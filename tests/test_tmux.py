@@ -2,6 +2,8 @@
 
 import json
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -125,6 +127,91 @@ def test_a_window_that_becomes_tiny_and_large_again(terminal: Callable[..., Tmux
     screen.resize(80, 24)
     shown = screen.wait_for("F2 Data sets")
     assert shown.splitlines()[0] == before.splitlines()[0]
+    screen.press("C-q")
+    screen.wait_for("status=0")
+
+
+# ------------------------------------------------------------------------------------------------ the whole job
+
+
+def test_the_whole_job_by_keys(terminal: Callable[..., Tmux]) -> None:
+    """Make a data set, train, stop, go on, predict, look, evaluate, quit."""
+    images(terminal().folder)
+    screen = terminal()
+    screen.wait_for("2 image files")
+    screen.press("n")
+    screen.wait_for("esc Cancel")
+    screen.fill("disc.hdf5", 2, "disc", 1, "1")
+    screen.wait_for("Would make")
+    screen.press("C-s")
+    screen.wait_for("a adds a sample")
+    screen.press("a")
+    screen.wait_for("esc Cancel")
+    screen.fill("one", 1, "image.tif", 1, "disc.tif")
+    screen.wait_for("Would add")
+    screen.press("C-s")
+    screen.wait_for("Added sample")
+    screen.press("Escape")
+    screen.press("F3")
+    screen.wait_for("There is no model")
+    screen.press("n")
+    screen.wait_for("esc Cancel")
+    screen.fill("new.keras", 6, "2", 1, "2")
+    screen.wait_for("Would make new.keras")
+    screen.press("C-s")
+    screen.wait_for("Trained     no")
+    screen.press("F4")
+    screen.wait_for("new-trained.keras")
+    screen.fill("new.keras", 5, "32,32", 1, "2", 1, "4", 1, "300")
+    screen.wait_for("--steps-per-epoch 300")
+    screen.press("C-s")
+    screen.wait_for(" 1/4")
+    screen.press("x")
+    screen.wait_for("R resumes it")
+    assert run_of(screen.folder, "stopped").action == "train"
+    screen.press("R")
+    screen.wait_for("Go on with")
+    screen.press("C-s")
+    screen.wait_for("Enter predicts with new-trained.keras", 90)
+    screen.press("Enter")
+    screen.wait_for("Would predict 1 sample")
+    screen.press("C-s")
+    screen.wait_for("Enter looks at it")
+    screen.press("Enter")
+    screen.wait_for("false alarms")
+    screen.press("Escape")
+    screen.wait_for("Enter looks at it")
+    screen.press("E")
+    screen.wait_for("Would compare 1 sample")
+    screen.press("C-s")
+    screen.wait_for("F1, 1 sample")
+    screen.press("C-q")
+    screen.wait_for("status=0")
+    assert [run.state for run in runs.find(screen.folder / "runs")] == ["finished", "finished"]
+
+
+def test_a_run_of_another_process_is_shown_and_stopped(terminal: Callable[..., Tmux]) -> None:
+    folder = terminal().folder
+    ready_to_train(folder, epochs=1000)
+    screen = terminal()
+    screen.wait_for("Data sets")
+    screen.press("F7")
+    screen.wait_for("There are no runs")
+    words = ["run", "train", "new.keras", "elsewhere.keras", "--train", "disc.hdf5", "--patch-size", "32,32"]
+    words += ["--epochs", "1000"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "deepscem_tui", *words], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as other:
+        screen.wait_for("running")
+        screen.wait_for("elsewhere")
+        screen.wait_for("loss 0.", 60)  # its steps are told
+        screen.resize(60, 15)
+        screen.wait_until_gone("F2 Data sets")
+        screen.resize(80, 24)
+        screen.wait_for("F2 Data sets")
+        screen.press("x")
+        screen.wait_for("stopped", 60)
+        assert other.wait(60) == 75
     screen.press("C-q")
     screen.wait_for("status=0")
 

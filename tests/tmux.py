@@ -46,6 +46,16 @@ class Tmux:
         """Text as it is."""
         self._tmux("send-keys", "-l", text)
 
+    def fill(self, *steps: str | int) -> None:
+        """Fill in a form: texts in place of what is in the focused field, and how many fields to go on between them."""
+        for step in steps:
+            if isinstance(step, int):
+                self.press(*["Tab"] * step)
+            else:
+                self.press("End", "C-u")
+                time.sleep(0.3)  # keys of bindings may be overtaken by letters
+                self.type(step)
+
     @property
     def screen(self) -> str:
         return self._tmux("capture-pane", "-p")

@@ -46,6 +46,9 @@ def _for_training(found: Catalogue, values: Mapping[str, Any]) -> dict[str, Any]
     untrained = [entry for entry in found.models if entry.info and not entry.info.training]
     model = values.get("model") or _newest(untrained or found.models)
     proposed: dict[str, Any] = {name: _named(found.datasets, names) for name, names in _NAMES.items()}
+    labelled = _labelled(found)
+    if len(labelled) == 1:
+        proposed["train"] = labelled[0].path
     if model:
         stem = Path(model).stem
         name = stem.replace("untrained", "trained") if "untrained" in stem else f"{stem}-trained"
@@ -66,7 +69,7 @@ def _for_prediction(found: Catalogue, values: Mapping[str, Any]) -> dict[str, An
 
 def _for_evaluation(found: Catalogue, values: Mapping[str, Any]) -> dict[str, Any]:
     predicted = [entry for entry in found.datasets if entry.has_predictions]
-    labelled = [entry for entry in found.datasets if entry.readable and any(s.of_kind("label") for s in entry.samples)]
+    labelled = _labelled(found)
     segmentation = values.get("segmentation") or _newest(predicted)
     samples = next((_sample_names(entry) for entry in predicted if entry.path == segmentation), set())
     fitting = [entry for entry in labelled if samples and samples <= _sample_names(entry)]
@@ -87,6 +90,10 @@ def free(path: Path) -> Path:
     """The path, or the like with a number if it is taken."""
     numbered = (path.with_name(f"{path.stem}-{number}{path.suffix}") for number in range(2, _FREE))
     return next((candidate for candidate in (path, *numbered) if not candidate.exists()), path)
+
+
+def _labelled(found: Catalogue) -> list[DatasetEntry]:
+    return [entry for entry in found.datasets if entry.readable and any(s.of_kind("label") for s in entry.samples)]
 
 
 def _sample_names(entry: DatasetEntry) -> set[str]:
