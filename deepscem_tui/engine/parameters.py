@@ -456,9 +456,9 @@ class Predict(Writing):
     batch_size: int | None = option(
         None, "Tiles in a step; chosen if not given.", "tiles", otherwise="chosen", more=True, ge=1
     )
-    join: Literal["crop", "none"] = option(
+    join: Literal["crop", "none", "deepscem", "deepscem-no-overlap"] = option(
         "crop",
-        "Tiles overlap and each voxel is taken from the tile it lies deepest in, or tiles lie side by side.",
+        "How tiles meet: each voxel from the tile it lies deepest in (crop), side by side (none), or as DeepSCEM does.",
         more=True,
     )
     threshold: float = option(0.5, "Voxels predicted above it are foreground.", ge=0, le=1)
