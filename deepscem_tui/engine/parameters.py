@@ -132,10 +132,10 @@ def option(default: Any, help: str, unit: str = "", **facts: Any) -> Any:
 
 # Ends of the names of the files that a parameter opens or makes; none for any file, and for a folder.
 SUFFIXES: dict[str, tuple[str, ...]] = {
-    "dataset": (".hdf5",),
+    "dataset": (".hdf5", ".h5"),
     "model": (".keras", ".h5"),
     "image": (".tif", ".tiff", ".npy"),
-    "dataset or image": (".hdf5", ".tif", ".tiff", ".npy"),
+    "dataset or image": (".hdf5", ".h5", ".tif", ".tiff", ".npy"),
     "dataset or TIFF": (".hdf5", ".tif", ".tiff"),
     "file": (".hdf5", ".keras", ".h5", ".tif", ".tiff", ".npy"),
     "csv": (".csv",),
