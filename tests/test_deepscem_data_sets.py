@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,7 +19,7 @@ import tifffile
 from deepscem_tui.engine.actions import ACTIONS, build
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.datasets import change_dataset, open_dataset
-from deepscem_tui.engine.errors import DataError, DatasetError
+from deepscem_tui.engine.errors import DataError, DatasetError, LockedError
 from deepscem_tui.engine.patches import PatchSampler, load_sources
 from deepscem_tui.engine.reporting import Reporter
 from deepscem_tui.engine.results import Result
@@ -194,6 +196,43 @@ def test_its_predictions(kind: type[Any], wild: bool, tmp_path: Path) -> None:
     assert row["tp"] == int((true & (stored > 0)).sum())
     do("export-sample", file=path, sample="a", folder=tmp_path)
     assert np.array_equal(tifffile.imread(tmp_path / "a_label_0000.tif") > 0.5, stored > 0.5)
+
+
+_LOADS = """
+import sys, h5py
+try:
+    file = h5py.File(sys.argv[1], "a")
+except BlockingIOError:
+    print("refused")
+else:
+    print("loaded", flush=True)
+    sys.stdin.read()
+"""
+
+
+def deepscem_loads(path: Path) -> subprocess.Popen[str]:
+    """Another process that has the file open for writing, as DeepSCEM from loading to unloading."""
+    return subprocess.Popen(
+        [sys.executable, "-c", _LOADS, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+
+
+@pytest.mark.skipif(os.name != "posix", reason="HDF5 locks files on POSIX only")
+def test_what_deepscem_has_loaded_is_read_but_not_changed(tmp_path: Path) -> None:
+    path = usual(tmp_path / "set.hdf5").path
+    with deepscem_loads(path) as theirs:
+        assert theirs.stdout is not None
+        assert theirs.stdout.readline() == "loaded\n"
+        do("check-dataset", file=path)
+        before = path.read_bytes()
+        with pytest.raises(LockedError, match="open in another program"):
+            do("rename-sample", file=path, sample="a", new="b")
+        assert path.read_bytes() == before
+        theirs.communicate("")
+    with change_dataset(path), deepscem_loads(path) as theirs:
+        assert theirs.communicate("")[0] == "refused\n"
+    do("rename-sample", file=path, sample="a", new="b")
+    assert [item.name for item in tmp_path.iterdir()] == ["set.hdf5"]
 
 
 # ------------------------------------------------------------------------------------------------ read-only
