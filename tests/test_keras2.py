@@ -100,6 +100,18 @@ def test_a_policy_of_ours_is_dropped_too(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------------------ other standard layers
 
 
+# What the classes of Keras 2.10 take.
+KERAS_2_10 = {
+    "LeakyReLU": {"alpha"}, "ELU": {"alpha"}, "ReLU": {"max_value", "negative_slope", "threshold"},
+    "Softmax": {"axis"}, "GaussianNoise": {"stddev"}, "Dropout": {"rate"}, "Multiply": set(), "Average": set(),
+    "Maximum": set(),
+    "LayerNormalization": {
+        "axis", "epsilon", "center", "scale", "beta_initializer", "gamma_initializer", "beta_regularizer",
+        "gamma_regularizer", "beta_constraint", "gamma_constraint",
+    },
+}  # fmt: skip
+
+
 def other_layers(dimension: int) -> Any:
     convolution, up = getattr(layers, f"Conv{dimension}D"), getattr(layers, f"UpSampling{dimension}D")
     image = keras.Input((None,) * dimension + (1,))
@@ -122,9 +134,10 @@ def test_other_standard_layers(version: str, dimension: int, tmp_path: Path) -> 
     with h5py.File(tmp_path / "converted.h5") as file:
         entries = json.loads(file.attrs["model_config"])["config"]["layers"]
     configs = {entry["class_name"]: entry["config"] for entry in entries}
-    assert configs["LeakyReLU"]["alpha"] == pytest.approx(0.2)  # as Keras 2 knows it
-    assert "negative_slope" not in configs["LeakyReLU"]
+    assert configs["LeakyReLU"]["alpha"] == pytest.approx(0.2)
     assert configs["LayerNormalization"]["axis"] == [dimension + 1]
+    for kind, known in KERAS_2_10.items():
+        assert set(configs[kind]) == {"name", "trainable", "dtype"} | known
 
 
 @pytest.mark.parametrize("version", VERSIONS)
