@@ -27,6 +27,8 @@ from deepscem_tui.engine.stop import Stop
 from deepscem_tui.engine.tiling import plan_tiles
 
 Array = npt.NDArray[Any]
+DEEPSCEM = Path(__file__).parents[2] / "shared" / "data" / "deepscem"
+needs_deepscem = pytest.mark.skipif(not DEEPSCEM.is_dir(), reason="../shared/data/deepscem is not here")
 MODELS = {
     "2d": {"dimension": 2, "depth": 2, "labels": 1, "block": "vgg", "normalization": "none"},
     "2d-deep": {"dimension": 2, "depth": 3, "labels": 1},
@@ -171,6 +173,39 @@ def test_a_network_is_traced_once_for_every_size(models: dict[str, Path]) -> Non
     for shape in ((1, 1, 8, 8), (3, 1, 8, 8), (2, 1, 16, 12)):
         assert network(np.zeros(shape, np.float32)).shape == (*shape, 1)
     assert len(calls) == 1
+
+
+@needs_deepscem
+def test_deepscems_way_of_joining_gives_its_stored_prediction(tmp_path: Path) -> None:
+    report = Listener()
+    options = {"sample": ("a",), "join": "deepscem", "patch_size": (32, 32), "probabilities": True}
+    out = tmp_path / "out.hdf5"
+    run(DEEPSCEM / "unet2d_residual.h5", DEEPSCEM / "dataset.hdf5", out, Context(report), **options)
+    expected = np.load(DEEPSCEM / "infer_pad_32_overlap_a.npy", allow_pickle=False)
+    np.testing.assert_allclose(predictions(out, "a", 2), np.moveaxis(expected, -1, 0), atol=1e-5)
+    assert report.warnings == []
+    usual = tmp_path / "usual.hdf5"
+    run(DEEPSCEM / "unet2d_residual.h5", DEEPSCEM / "dataset.hdf5", usual, **options | {"join": "crop"})
+    assert np.abs(predictions(usual, "a", 2) - predictions(out, "a", 2)).max() > 1e-3
+
+
+@pytest.mark.parametrize("name", ["2d", "3d"])
+def test_deepscems_way_of_joining_without_overlap(name: str, models: dict[str, Path], tmp_path: Path) -> None:
+    voxels = image((5, 20, 24))
+    np.save(tmp_path / "image.npy", voxels)
+    out, window = tmp_path / "out.hdf5", (16, 16) if name == "2d" else (4, 16, 16)
+    result = run(
+        models[name], tmp_path / "image.npy", out, join="deepscem-no-overlap", patch_size=window, probabilities=True
+    )
+    (plan,) = result.facts["plans"]
+    assert (plan["tiles"], plan["join"]) == (
+        (20, "deepscem-no-overlap") if name == "2d" else (8, "deepscem-no-overlap")
+    )
+    # A window alone is what the network says of it.
+    first = voxels[: 1 if name == "2d" else 4, :16, :16]
+    network = network_function(load_model(models[name])[0])
+    expected = network(first[None].astype(np.float32) / 255)[0, ..., 0]
+    np.testing.assert_allclose(predictions(out, "image", 1)[0, : len(first), :16, :16], expected, atol=1e-5)
 
 
 # ------------------------------------------------------------------------------------------------ in and out
@@ -368,6 +403,7 @@ def refused(case: str, models: dict[str, Path], samples: Path, folder: Path) -> 
             "sample-of-image": {"input": folder / "image.npy", "sample": ("a",)},
             "patch": {"patch_size": (4, 8, 8)},
             "patch-3d": {"model": models["3d"], "patch_size": (8, 8)},
+            "window": {"patch_size": (18, 18), "join": "deepscem"},
             "no-input": {"input": folder / "nothing.tif"},
             "no-model": {"model": folder / "nothing.keras"},
         }[case]
@@ -386,6 +422,7 @@ def refused(case: str, models: dict[str, Path], samples: Path, folder: Path) -> 
         ("sample-of-image", ParameterError, ["image file"]),
         ("patch", ParameterError, ["4,8,8", "2D", "Y,X"]),
         ("patch-3d", ParameterError, ["8,8", "3D", "Z,Y,X"]),
+        ("window", ParameterError, ["18,18", "multiples of 4", "--patch-size 16,16"]),
         ("no-input", DataError, ["nothing.tif"]),
         ("no-model", DataError, ["nothing.keras"]),
     ],

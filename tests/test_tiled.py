@@ -11,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deepscem_tui.engine import tiled
-from deepscem_tui.engine.errors import Stopped
+from deepscem_tui.engine.errors import ParameterError, Stopped
 from deepscem_tui.engine.stop import Stop
 from deepscem_tui.engine.tiled import Source, predict_sample
 from deepscem_tui.engine.tiling import TilePlan, plan_tiles
+from deepscem_tui.engine.tiling_deepscem import plan_as_deepscem
 
 Array = npt.NDArray[Any]
 DIVISOR = 4
@@ -160,3 +161,80 @@ def test_a_stop_ends_it_before_the_next_batch() -> None:
         )  # fmt: skip
     assert calls == [2, 2]
     assert written == []
+
+
+# ------------------------------------------------------------------------------------------------ DeepSCEM's way
+
+
+def as_deepscem(image: Array, window: tuple[int, int, int], overlaps: tuple[bool, bool, bool], dimension: int) -> Array:
+    """What DeepSCEM does, step by step and in memory: (labels, Z, Y, X)."""
+    strides = [side // 2 if overlap else side for side, overlap in zip(window, overlaps, strict=True)]
+    steps = [-(-size // stride) for size, stride in zip(image.shape, strides, strict=True)]
+    ends = [(stride, n * stride - size + stride) for size, stride, n in zip(image.shape, strides, steps, strict=True)]
+    whole = np.pad(image, ends, mode="reflect")
+    result = np.zeros((*whole.shape, 2), np.float32)
+    compute = network(dimension)
+    for index in np.ndindex(*(n + 1 for n in steps)):
+        start = [k * stride for k, stride in zip(index, strides, strict=True)]
+        given = whole[tuple(slice(first, first + side) for first, side in zip(start, window, strict=True))]
+        values = compute(given[None])[0]
+        skip = [stride // 2 if overlap else 0 for stride, overlap in zip(strides, overlaps, strict=True)]
+        kept = values[tuple(slice(k, k + stride) for k, stride in zip(skip, strides, strict=True))]
+        into = [slice(a + k, a + k + stride) for a, k, stride in zip(start, skip, strides, strict=True)]
+        result[tuple(into)] = kept[..., :2]
+    inside = tuple(slice(stride, stride + size) for stride, size in zip(strides, image.shape, strict=True))
+    return np.moveaxis(result[inside], -1, 0)
+
+
+WINDOWS = st.sampled_from([4, 8, 12, 20, 32])
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.tuples(st.integers(1, 20), SIZES, SIZES),
+    st.sampled_from([2, 3]),
+    st.tuples(WINDOWS, WINDOWS, WINDOWS),
+    st.booleans(),
+    st.integers(0, 2**32 - 1),
+)
+def test_deepscems_way_gives_what_deepscem_gives(
+    shape: tuple[int, int, int], dimension: int, window: tuple[int, int, int], overlap: bool, seed: int
+) -> None:
+    image = np.random.default_rng(seed).random(shape, np.float32)
+    plan = plan_as_deepscem(shape, dimension, DIVISOR, RADIUS, window[3 - dimension :], overlap)
+    if dimension == 2:
+        expected = as_deepscem(image, (1, *window[1:]), (False, overlap, overlap), 2)
+    else:
+        expected = as_deepscem(image, window, (overlap,) * 3, 3)
+    np.testing.assert_array_equal(predict(image, plan), expected)
+
+
+@pytest.mark.parametrize("overlap", [False, True])
+def test_deepscems_windows_own_every_voxel_once_and_none_owns_nothing(overlap: bool) -> None:
+    for size in range(1, 70):
+        for side in (4, 8, 32):
+            (_, axis, _) = plan_as_deepscem((1, size, 1), 2, 1, 0, (side, side), overlap).axes
+            owned = np.zeros(size, int)
+            for start, (first, last) in zip(axis.starts, axis.cores, strict=True):
+                assert start <= first < last <= start + side
+                owned[first:last] += 1
+            assert (owned == 1).all()
+
+
+def test_deepscems_usual_window_and_those_that_it_cannot_have() -> None:
+    assert plan_as_deepscem((3, 50, 900), 2, 16, 0).tile == (1, 256, 256)
+    assert plan_as_deepscem((3, 50, 900), 3, 16, 0).tile == (64, 256, 256)
+    assert plan_as_deepscem((3, 50, 90), 2, 2, 0, (1, 34, 34), overlap=False).tile == (1, 34, 34)
+    for dimension, window, words in (
+        (2, (34, 32), "34,32.*multiples of 4.*--patch-size 32,32"),
+        (3, (4, 32, 32), "multiples of 8.*--patch-size 8,32,32"),
+        (3, (32, 32), "does not suit a 3D network"),
+    ):
+        with pytest.raises(ParameterError, match=words):
+            plan_as_deepscem((9, 50, 50), dimension, 2 if dimension == 2 else 8, 0, window)
+
+
+def test_deepscems_way_holds_no_more_than_a_window_of_slices() -> None:
+    for layer in plan_as_deepscem((500, 40, 40), 3, DIVISOR, RADIUS, (16, 16, 16)).layers():
+        assert layer.read[1] - layer.read[0] <= 16
+        assert layer.read[0] <= layer.own[0] < layer.own[1] <= layer.read[1]

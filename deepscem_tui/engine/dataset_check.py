@@ -205,11 +205,10 @@ def _check_values(
         findings.add("error", f"{not_finite} voxels are NaN or infinite", name, member)
     if kind[0] == "image":
         _check_image(name, low, high, hash((array.shape, check)), findings)
-    elif kind[0] == "dt":
-        if low < 0:
-            findings.add("error", f"there are negative distances ({low:g})", name, member)
-    elif high > 1 or low < 0:
-        findings.add("error", f"values go from {low:g} to {high:g}, not from 0 to 1", name, member)
+    elif kind[0] != "dt" and (high > 1 or low < 0):
+        # Networks with linear or tanh outputs predict whatever they like.
+        severity: Severity = "warning" if kind[0] == "prediction" and array.dtype.kind == "f" else "error"
+        findings.add(severity, f"values go from {low:g} to {high:g}, not from 0 to 1", name, member)
     if kind[0] == "label":
         label = dataset.label_names[kind[1]] if kind[1] < dataset.n_labels else member
         share = positive / prod(array.shape)

@@ -14,10 +14,10 @@ from typing import Any
 import h5py
 
 from deepscem_tui.engine.devices import available_cores
-from deepscem_tui.engine.errors import DatasetError, ResourceError
+from deepscem_tui.engine.errors import DatasetError, LockedError, ResourceError
 from deepscem_tui.engine.journal import WatchedFile
 
-__all__ = ["check_file", "h5py_file", "real_path", "session", "writing"]
+__all__ = ["check_file", "h5py_file", "real_path", "session", "unopened", "writing"]
 
 _FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
@@ -67,6 +67,29 @@ def check_file(path: Path) -> None:
         raise DatasetError(f"{path} may not be read", "Ask its owner for permission to read it.") from None
     except OSError as error:
         raise DatasetError(f"{path} cannot be opened: {error.strerror or error}") from error
+
+
+@contextmanager
+def unopened(path: Path) -> Iterator[None]:
+    """Keep other programs from opening a file for writing meanwhile, by the lock that HDF5 itself looks at.
+
+    Raises:
+        LockedError: one has it open, as DeepSCEM has a data set from loading it to unloading it.
+    """
+    try:
+        import fcntl
+    except ImportError:  # not POSIX
+        yield
+        return
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            what = f"{path} is open in another program, such as DeepSCEM"
+            raise LockedError(what, "Unload it there, and try again.") from None
+        except OSError:  # the file system knows no locks
+            pass
+        yield
 
 
 @contextmanager

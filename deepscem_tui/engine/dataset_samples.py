@@ -187,7 +187,12 @@ class Dataset:
     @property
     def label_names(self) -> tuple[str, ...]:
         """The aliases, or ``label_0000`` ... where there are none."""
-        return self.aliases or tuple(tree.member_name("label", index) for index in range(self.n_labels))
+        return self.names_for(self.n_labels)
+
+    def names_for(self, count: int) -> tuple[str, ...]:
+        """The names of so many labels; DeepSCEM lets a sample have more than the data set says."""
+        further = range(len(self.aliases), count)
+        return self.aliases[:count] + tuple(tree.member_name("label", index) for index in further)
 
     @property
     def attributes(self) -> dict[str, Any]:

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from deepscem_tui.engine import dataset_tree as tree
-from deepscem_tui.engine.dataset_files import check_file, h5py_file, real_path, session, writing
+from deepscem_tui.engine.dataset_files import check_file, h5py_file, real_path, session, unopened, writing
 from deepscem_tui.engine.dataset_layout import MemberWriter, create_member, write_attributes
 from deepscem_tui.engine.dataset_samples import Dataset, Member, Sample
 from deepscem_tui.engine.errors import DatasetError, LockedError
@@ -274,7 +274,7 @@ def change_dataset(path: Path) -> Iterator[ChangedDataset]:
     """
     check_file(Path(path))
     path = real_path(Path(path))
-    with locked(path), ExitStack() as stack:
+    with locked(path), unopened(path), ExitStack() as stack:
         with writing(path):
             recover(path)
             with h5py_file(path, path, "r", locking=False) as file:

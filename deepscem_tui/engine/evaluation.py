@@ -47,7 +47,7 @@ def evaluate(parameters: p.Evaluate, context: Context) -> Result:
         reference = files.enter_context(open_labelled(parameters.reference, "labels"))
         segmentation = files.enter_context(open_labelled(parameters.segmentation, "predictions"))
         pairs = _matched(reference, segmentation, context)
-        names = _names(reference, segmentation)
+        names = _names(reference, segmentation)[: len(pairs[0][0].labels)]
         if parameters.dry_run:
             return Result(
                 f"Would compare {words.counted(len(pairs), 'sample')} of {words.counted(len(names), 'label')}"
@@ -212,6 +212,10 @@ def _matched(
             )
     if not pairs:
         raise DatasetError(f"{segmentation.path} has no samples", "There is nothing to compare.")
+    counts = {len(true.labels): true.name for true, _ in pairs}
+    if len(counts) > 1:
+        listed = ", ".join(f"{words.counted(count, 'label')} in {name!r}" for count, name in counts.items())
+        raise DataError(f"The samples of {reference.path} have different numbers of labels: {listed}")
     return pairs
 
 

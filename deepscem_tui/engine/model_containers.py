@@ -19,6 +19,7 @@ from typing import Any, Literal
 import h5py
 
 from deepscem_tui.engine.errors import ModelError
+from deepscem_tui.engine.networks import keras2
 from deepscem_tui.engine.networks.graph import Graph, read_graph
 
 METADATA_MEMBER = "deepscem_tui.json"  # of a .keras archive
@@ -54,8 +55,7 @@ def read_contents(path: Path) -> Contents:
         raise ModelError(f"{path} is no regular file", "Give a model file (.keras or .h5).")
     with explained(path):
         form = _format(path)
-        description, metadata = _read_keras(path) if form == "keras" else _read_h5(path)
-        graph = read_graph(description)
+        graph, metadata = _read_keras(path) if form == "keras" else _read_h5(path)
         if 4 * graph.n_parameters > _allowance(path):
             raise ModelError(
                 f"The network has {graph.n_parameters:,} parameters, more than the file holds", "The file is damaged."
@@ -124,13 +124,13 @@ def _format(path: Path) -> Literal["keras", "h5"]:
     raise ModelError(f"{path} is no model file", "Models are .keras or .h5 files of Keras.")
 
 
-def _read_keras(path: Path) -> tuple[Any, Any]:
+def _read_keras(path: Path) -> tuple[Graph, Any]:
     with zipfile.ZipFile(path) as archive:
         members = set(archive.namelist())
         if "config.json" not in members or _WEIGHTS_MEMBER not in members:
             raise ModelError(f"{path} is an archive, but not one of Keras", "Models are .keras or .h5 files of Keras.")
-        description = _json(archive, "config.json")
-        return description, _json(archive, METADATA_MEMBER) if METADATA_MEMBER in members else None
+        graph = read_graph(_json(archive, "config.json"))
+        return graph, _json(archive, METADATA_MEMBER) if METADATA_MEMBER in members else None
 
 
 def _json(archive: zipfile.ZipFile, member: str) -> Any:
@@ -141,16 +141,17 @@ def _json(archive: zipfile.ZipFile, member: str) -> Any:
     return json.loads(text)
 
 
-def _read_h5(path: Path) -> tuple[Any, Any]:
+def _read_h5(path: Path) -> tuple[Graph, Any]:
     with h5py.File(path, "r") as file:
         if "model_config" not in file.attrs:
             kind = "a data set" if "labels" in file.attrs else "an HDF5 file"
             raise ModelError(
                 f"{path} is {kind}, not a model: it describes no network", "Models are .keras or .h5 files of Keras."
             )
-        description = json.loads(_text(file.attrs["model_config"]))
+        graph = read_graph(json.loads(_text(file.attrs["model_config"])))
+        keras2.check_origin(graph, *(_text(file.attrs.get(key, "")) for key in ("keras_version", "backend")))
         stored = file.attrs.get(METADATA_ATTRIBUTE)
-        return description, None if stored is None else json.loads(_text(stored))
+        return graph, None if stored is None else json.loads(_text(stored))
 
 
 def _text(value: Any) -> str:

@@ -132,10 +132,10 @@ def option(default: Any, help: str, unit: str = "", **facts: Any) -> Any:
 
 # Ends of the names of the files that a parameter opens or makes; none for any file, and for a folder.
 SUFFIXES: dict[str, tuple[str, ...]] = {
-    "dataset": (".hdf5",),
+    "dataset": (".hdf5", ".h5"),
     "model": (".keras", ".h5"),
     "image": (".tif", ".tiff", ".npy"),
-    "dataset or image": (".hdf5", ".tif", ".tiff", ".npy"),
+    "dataset or image": (".hdf5", ".h5", ".tif", ".tiff", ".npy"),
     "dataset or TIFF": (".hdf5", ".tif", ".tiff"),
     "file": (".hdf5", ".keras", ".h5", ".tif", ".tiff", ".npy"),
     "csv": (".csv",),
@@ -456,9 +456,9 @@ class Predict(Writing):
     batch_size: int | None = option(
         None, "Tiles in a step; chosen if not given.", "tiles", otherwise="chosen", more=True, ge=1
     )
-    join: Literal["crop", "none"] = option(
+    join: Literal["crop", "none", "deepscem", "deepscem-no-overlap"] = option(
         "crop",
-        "Tiles overlap and each voxel is taken from the tile it lies deepest in, or tiles lie side by side.",
+        "How tiles meet: each voxel from the tile it lies deepest in (crop), side by side (none), or as DeepSCEM does.",
         more=True,
     )
     threshold: float = option(0.5, "Voxels predicted above it are foreground.", ge=0, le=1)

@@ -193,7 +193,9 @@ def assemble(patches: Sequence[Sequence[NDArray[np.generic]]], flat: bool) -> Ba
     for index, (image, *masks) in enumerate(patches):
         images[index, ..., 0] = image
         for channel, mask in enumerate(masks):
-            labels[index, ..., channel] = mask
+            labels[index, ..., channel] = mask != 0  # in files of others a mask may be 0 and 255
+    if not np.isfinite(images).all():  # DeepSCEM makes NaN of a constant image
+        np.nan_to_num(images, copy=False, nan=0.0, posinf=1.0, neginf=0.0)
     return Batch(images[:, 0], labels[:, 0]) if flat else Batch(images, labels)
 
 

@@ -27,6 +27,7 @@ from deepscem_tui.engine.results import Result, Table
 from deepscem_tui.engine.sources import InputImage, open_images, same_file
 from deepscem_tui.engine.tiled import InHand, Network, Sink, predict_sample
 from deepscem_tui.engine.tiling import TilePlan, plan_tiles
+from deepscem_tui.engine.tiling_deepscem import plan_as_deepscem
 
 __all__ = ["default_batch", "network_function", "predict", "predict_sample"]
 
@@ -134,14 +135,12 @@ def _check_paths(parameters: p.Predict) -> None:
 
 
 def _plan(parameters: p.Predict, image: InputImage, info: ModelInfo) -> TilePlan:
-    return plan_tiles(
-        image.source.shape,
-        info.dimension,
-        info.divisor,
-        info.receptive_radius,
-        parameters.patch_size,
-        parameters.join,
-    )
+    network = (info.dimension, info.divisor, info.receptive_radius)
+    match parameters.join:
+        case "crop" | "none" as join:
+            return plan_tiles(image.source.shape, *network, parameters.patch_size, join)
+        case "deepscem" | "deepscem-no-overlap" as join:
+            return plan_as_deepscem(image.source.shape, *network, parameters.patch_size, join == "deepscem")
 
 
 def _check_memory(parameters: p.Predict, works: Sequence[_Work], graph: Graph, on_cpu: bool | None = None) -> None:

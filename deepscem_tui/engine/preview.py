@@ -110,18 +110,18 @@ def _of_sample(parameters: p.Preview) -> tuple[SlicePicture, int]:
         masks, names, reference = [], [], None
         if parameters.reference is not None:
             masks = _masks(sample.predictions or sample.labels, z)
-            names = list(dataset.label_names)
+            names = list(dataset.names_for(len(masks)))
             reference = _reference(files.enter_context(open_dataset(parameters.reference)), sample, z, len(masks))
             if parameters.label is not None:
-                index = _label(dataset, parameters.label)
+                index = _label(names, parameters.label)
                 masks, names, reference = [masks[index]], [names[index]], [reference[index]]
         else:
             if parameters.overlay in ("labels", "all"):
                 masks += _masks(sample.labels, z)
-                names += dataset.label_names[: len(sample.labels)]
+                names += dataset.names_for(len(sample.labels))
             if parameters.overlay in ("predictions", "all"):
                 masks += _masks(sample.predictions, z)
-                predicted = dataset.label_names[: len(sample.predictions)]
+                predicted = dataset.names_for(len(sample.predictions))
                 names += [f"{name}, predicted" for name in predicted] if sample.labels else list(predicted)
         # A prediction may have no image: its masks then lie on plain grey.
         image = grey_levels(np.asarray(sample.image[z]) if "image" in sample.members else np.zeros(sample.shape[1:]))
@@ -174,10 +174,10 @@ def _slice(parameters: p.Preview, n_slices: int) -> int:
     return z
 
 
-def _label(dataset: Dataset, name: str) -> int:
-    if name not in dataset.label_names:
-        raise ParameterError(f"There is no label {name!r}", f"There are {words.listed(dataset.label_names)}.")
-    return dataset.label_names.index(name)
+def _label(names: Sequence[str], name: str) -> int:
+    if name not in names:
+        raise ParameterError(f"There is no label {name!r}", f"There are {words.listed(names)}.")
+    return names.index(name)
 
 
 def _sample(dataset: Dataset, name: str | None) -> Sample:

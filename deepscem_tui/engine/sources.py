@@ -174,7 +174,8 @@ def open_labelled(path: Path, wanted: Literal["labels", "predictions"]) -> Itera
                     "The reference is a data set with labels, the segmentation one with predictions.",
                 )
             samples[name] = LabelledSample(name, sample.shape, tuple(labels))
-        yield Labelled(path, dataset.label_names, samples, single=False)
+        most = max((len(sample.labels) for sample in samples.values()), default=dataset.n_labels)
+        yield Labelled(path, dataset.names_for(most), samples, single=False)
 
 
 def _from_file(volume: Volume) -> InputImage:

@@ -26,7 +26,7 @@ import numpy.typing as npt
 from deepscem_tui.engine import words
 from deepscem_tui.engine.errors import ParameterError
 
-__all__ = ["AxisPlan", "Layer", "Tile", "TilePlan", "cut", "default_tile", "plan_tiles"]
+__all__ = ["AxisPlan", "Layer", "Tile", "TilePlan", "cut", "default_tile", "plan_tiles", "sides_for"]
 
 Join = Literal["crop", "none"]
 Shape = tuple[int, int, int]
@@ -41,10 +41,10 @@ class AxisPlan:
 
     Args:
         size: Voxels of the image.
-        padded: The same, rounded up to the divisor.
+        padded: The same with what is reflected at its ends.
         tile: Length of every tile.
         margin: Voxels at an inner end of a tile that are left to its neighbour, at least; 0 with a single tile.
-        starts: First voxel of each tile, ascending.
+        starts: First voxel of each tile, ascending; below 0 where a tile begins with reflected voxels.
     """
 
     size: int
@@ -89,7 +89,8 @@ class TilePlan:
         dimension: 2 for a network of slices (tiles are one voxel thick), 3 for one of volumes.
         divisor: Sizes that the network takes are multiples of it.
         radius: How far a voxel's result reaches into the image, in voxels.
-        join: ``"crop"`` for tiles that overlap, ``"none"`` for tiles side by side.
+        join: ``"crop"`` for tiles that overlap, ``"none"`` for tiles side by side, or as
+            :mod:`~deepscem_tui.engine.tiling_deepscem` has it.
         axes: The plan along Z, Y and X.
         notes: What was changed in the request, one sentence each.
     """
@@ -133,12 +134,14 @@ class TilePlan:
     @property
     def exact(self) -> bool:
         """Whether the result equals that of the extended image in one piece."""
-        return all(len(axis.starts) == 1 or axis.margin >= self.radius for axis in self._tiled_axes)
+        return all(
+            axis.starts[0] == 0 and (len(axis.starts) == 1 or axis.margin >= self.radius) for axis in self._tiled_axes
+        )
 
     @property
     def shortfall(self) -> str:
-        """A sentence about the margin where it is less than the receptive radius; empty where it is not."""
-        if self.exact or self.join == "none":
+        """A sentence about the margin where it is less than ``"crop"`` wants, the receptive radius; else empty."""
+        if self.exact or self.join != "crop":
             return ""
         margin = min(axis.margin for axis in self._tiled_axes if len(axis.starts) > 1)
         return (
@@ -164,7 +167,8 @@ class TilePlan:
                 Tile((z.starts[k], y.starts[j], x.starts[i]), (z.cores[k], y.cores[j], x.cores[i]))
                 for k, j, i in product(chosen, range(len(y.starts)), range(len(x.starts)))
             )
-            read = (z.starts[chosen[0]], min(z.starts[chosen[-1]] + z.tile, z.size))
+            seen = _reflected(z.starts[chosen[0]], z.starts[chosen[-1]] + z.tile, z.size)
+            read = (int(seen.min()), int(seen.max()) + 1)
             yield Layer(read, (z.cores[chosen[0]][0], z.cores[chosen[-1]][1]), tiles)
 
     def as_json(self) -> dict[str, Any]:
@@ -239,29 +243,12 @@ def default_tile(padded: Shape, dimension: int, divisor: int) -> Shape:
     return _triple((1,) * (3 - dimension) + tuple(min(side, longest) for side in sides))
 
 
-def cut(slab: npt.NDArray[Any], z0: int, tile: Tile, plan: TilePlan) -> npt.NDArray[Any]:
-    """A tile out of a slab, extended by reflection where it reaches beyond the image.
+def sides_for(dimension: int, patch_size: tuple[int, ...]) -> tuple[int, ...]:
+    """The sides of a tile, Y, X or Z, Y, X, that ``--patch-size`` asks for.
 
-    Args:
-        slab: Slices ``z0`` and on of the image (Z, Y, X), as its layer reads them.
-
-    Returns:
-        Voxels of the shape ``plan.tile``; a view where nothing is reflected.
+    Raises:
+        ParameterError: it does not suit the network's dimension.
     """
-    offset = (z0, 0, 0)
-    starts = [start - shift for start, shift in zip(tile.start, offset, strict=True)]
-    stops = [start + side for start, side in zip(starts, plan.tile, strict=True)]
-    part = slab[tuple(slice(start, stop) for start, stop in zip(starts, stops, strict=True))]
-    missing = [side - have for side, have in zip(plan.tile, part.shape, strict=True)]
-    if not any(missing):
-        return part
-    return np.pad(part, [(0, amount) for amount in missing], mode="reflect")
-
-
-def _requested_tile(
-    patch_size: tuple[int, ...], shape: Shape, padded: Shape, dimension: int, divisor: int
-) -> tuple[Shape, tuple[str, ...]]:
-    """The tile that ``--patch-size`` asks for, as the network can take it, and what was changed."""
     given = tuple(patch_size)
     if dimension == 2 and len(given) == 3 and given[0] == 1:
         given = given[1:]
@@ -272,6 +259,43 @@ def _requested_tile(
             f"Give {wanted}, or leave it out.",
             "patch_size",
         )
+    return given
+
+
+def cut(slab: npt.NDArray[Any], z0: int, tile: Tile, plan: TilePlan) -> npt.NDArray[Any]:
+    """A tile out of a slab, with reflected voxels where it reaches beyond the image.
+
+    Args:
+        slab: Slices ``z0`` and on of the image (Z, Y, X), as its layer reads them.
+
+    Returns:
+        Voxels of the shape ``plan.tile``; a view where nothing is reflected.
+    """
+    taken, inside = [], True
+    for start, side, size, offset in zip(tile.start, plan.tile, plan.shape, (z0, 0, 0), strict=True):
+        voxels = _reflected(start, start + side, size)
+        first, last = int(voxels.min()), int(voxels.max()) + 1
+        taken.append((slice(first - offset, last - offset), voxels - first))
+        inside = inside and start >= 0 and start + side <= size
+    part = slab[tuple(box for box, _ in taken)]
+    return part if inside else part[np.ix_(*(within for _, within in taken))]
+
+
+def _reflected(start: int, stop: int, size: int) -> npt.NDArray[np.intp]:
+    """The voxels of an image of ``size`` at ``start..stop``; outside it they are those that a mirror at its end shows.
+
+    The outermost voxel is the mirror, as in numpy's ``"reflect"``: 2 1 0 1 2. Far outside they go to and fro.
+    """
+    period = max(1, 2 * (size - 1))
+    there = np.arange(start, stop) % period
+    return np.minimum(there, period - there)
+
+
+def _requested_tile(
+    patch_size: tuple[int, ...], shape: Shape, padded: Shape, dimension: int, divisor: int
+) -> tuple[Shape, tuple[str, ...]]:
+    """The tile that ``--patch-size`` asks for, as the network can take it, and what was changed."""
+    given = sides_for(dimension, patch_size)
     rounded = tuple(_round_up(side, divisor) for side in given)
     taken = tuple(
         _least_side(min(side, limit), size, limit, divisor)

@@ -111,7 +111,7 @@ class _Session:
         sources = self._sources(self.learn, memory)
         memory -= sum(source.held_bytes for source in sources)
         held_out = self._sources(self.valid, memory) if self.valid else []
-        self._names = list(self.learn.label_names)
+        self._names = list(self.learn.names_for(info.n_labels))
         self._warn_of_blank_labels(sources)
         most = parameters.validation_steps * plan.batch_size
         boxes = covering_boxes(held_out, plan.patch, most) if held_out else []

@@ -152,12 +152,13 @@ def check_labels(parameter: str, dataset: Dataset, info: ModelInfo, report: Repo
     """Whether a data set can train, validate or test the model."""
     if not dataset.samples:
         raise DatasetError(f"{dataset.path} has no samples", "Add some with: deepscem-tui run add-sample", parameter)
-    if dataset.n_labels != info.n_labels:
+    fits = all(len(sample.labels) == info.n_labels for sample in dataset.samples.values())
+    if dataset.n_labels != info.n_labels and not fits:
         has = words.counted(dataset.n_labels, "label")
         what = f"{dataset.path} has {has} a sample, and the model {info.n_labels}"
         raise ModelError(what, f"Make one with: deepscem-tui run create-model OUT --like {dataset.path}", parameter)
     for sample in dataset.samples.values():
-        if len(sample.labels) != dataset.n_labels:
+        if len(sample.labels) != info.n_labels:
             raise DatasetError(
                 f"Sample {sample.name!r} of {dataset.path} has {len(sample.labels)} of {dataset.n_labels} labels",
                 "Is it a data set of predictions? Labels are needed here.",

@@ -6,7 +6,7 @@ import zlib
 from typing import Any
 
 from deepscem_tui.engine import devices
-from deepscem_tui.engine.networks.graph import Graph, Layer
+from deepscem_tui.engine.networks.graph import SEVERAL_INPUTS, Graph, Layer
 
 keras = devices.keras()
 
@@ -29,7 +29,7 @@ def assemble(graph: Graph, seed: int | None = None) -> Any:
         taken = [tensors[given] for given in layer.inputs]
         precision = {"dtype": "float32"} if layer.name == graph.output else {}
         made = getattr(keras.layers, layer.kind)(**_arguments(layer, seed), **precision, name=name)
-        tensors[layer.name] = made(taken if layer.kind in ("Add", "Concatenate") else taken[0])
+        tensors[layer.name] = made(taken if layer.kind in SEVERAL_INPUTS else taken[0])
     return keras.Model(tensors[graph.layers[0].name], tensors[graph.output], name=keras_name(graph.name))
 
 

@@ -18,9 +18,10 @@ from deepscem_tui.engine.networks.graph import Graph, Layer, read_graph
 _LARGEST_DIVISOR = 1024
 # Kinds of layer whose gradient is computed from what they took, and from what they gave.
 _NEEDS_INPUT = (
-    "Conv2D", "Conv3D", "Conv2DTranspose", "Conv3DTranspose", "BatchNormalization", "MaxPooling2D", "MaxPooling3D",
+    "Conv2D", "Conv3D", "Conv2DTranspose", "Conv3DTranspose", "BatchNormalization", "LayerNormalization",
+    "MaxPooling2D", "MaxPooling3D", "Maximum", "Multiply",
 )  # fmt: skip
-_NEEDS_OUTPUT = ("Activation", "ReLU", "MaxPooling2D", "MaxPooling3D")
+_NEEDS_OUTPUT = ("Activation", "ReLU", "LeakyReLU", "ELU", "Softmax", "MaxPooling2D", "MaxPooling3D")
 _UP = ("Conv2DTranspose", "Conv3DTranspose", "UpSampling2D", "UpSampling3D")
 
 

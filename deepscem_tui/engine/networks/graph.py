@@ -18,9 +18,10 @@ from deepscem_tui.engine.errors import ModelError
 _MOST_LAYERS = 5000
 _MOST_FILTERS = 1 << 16
 _LARGEST_SIDE = 255  # of a kernel, a stride or a pool
+# Without hard_sigmoid, which is one function in Keras 2 and another in Keras 3.
 _ACTIVATIONS = {
     "linear", "relu", "sigmoid", "softmax", "tanh", "elu", "selu", "gelu", "swish", "silu", "softplus", "softsign",
-    "exponential", "hard_sigmoid",
+    "exponential",
 }  # fmt: skip
 
 
@@ -62,12 +63,14 @@ class Graph:
         result: dict[str, int] = {}
         for layer in self.layers:
             given = [result[name] for name in layer.inputs]
-            if layer.kind == "Add" and len(set(given)) > 1:
-                raise ModelError(f"Layer {layer.name!r} adds inputs of different numbers of channels, {given}")
             if layer.kind == "InputLayer":
                 result[layer.name] = 1
             elif layer.kind == "Concatenate":
                 result[layer.name] = sum(given)
+            elif layer.kind in SEVERAL_INPUTS:
+                if len(set(given) - ({1} if layer.kind == "Multiply" else set())) > 1:
+                    raise ModelError(f"Layer {layer.name!r} takes inputs of different numbers of channels, {given}")
+                result[layer.name] = max(given)
             else:
                 result[layer.name] = layer.settings.get("filters", given[0])
         return result
@@ -80,7 +83,7 @@ class Graph:
     def activation(self) -> str:
         """Function that the last layer applies."""
         last = next(layer for layer in self.layers if layer.name == self.output)
-        return str(last.settings.get("activation", "relu" if last.kind == "ReLU" else "linear"))
+        return str(last.settings.get("activation", {"ReLU": "relu", "Softmax": "softmax"}.get(last.kind, "linear")))
 
     @cached_property
     def n_parameters(self) -> int:
@@ -94,6 +97,8 @@ class Graph:
             return int(settings["filters"] * (kernel + settings["use_bias"]))
         if layer.kind == "BatchNormalization":
             return int(channels[layer.name] * (2 + settings["center"] + settings["scale"]))
+        if layer.kind == "LayerNormalization":
+            return int(channels[layer.name] * (settings["center"] + settings["scale"]))
         return 0
 
 
@@ -101,13 +106,16 @@ def read_graph(description: Any) -> Graph:
     """Take a network's description apart.
 
     Args:
-        description: What Keras 2 or 3 writes of a model: ``{"class_name": "Functional", "config": {…}}``.
+        description: What Keras 2 or 3 writes of a model: ``{"class_name": "Functional", "config": {…}}``, or of one
+            that is a mere chain, ``"Sequential"``.
 
     Raises:
         ModelError: it holds something that is not a layer of :data:`KINDS` on a plain graph. The message names no file.
     """
     kind, config = _part(description, "class_name", str), _part(description, "config", dict)
-    if kind not in ("Functional", "Model"):
+    if kind == "Sequential":
+        config = _chained(config)
+    elif kind not in ("Functional", "Model"):
         raise ModelError(f"The model is of the kind {kind!r}", "Only networks made of standard layers can be used.")
     entries = _part(config, "layers", list)
     if not 2 <= len(entries) <= _MOST_LAYERS:
@@ -153,6 +161,16 @@ def _number(value: Any, _: int) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
         raise ValueError
     return float(value)
+
+
+def _amount(value: Any, _: int) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1e6:
+        raise ValueError
+    return float(value)
+
+
+def _amount_or_none(value: Any, dimension: int) -> float | None:
+    return None if value is None else _amount(value, dimension)
 
 
 def _flag(value: Any, _: int) -> bool:
@@ -220,8 +238,17 @@ KINDS: dict[str, dict[str, tuple[_Check, Any]]] = {
         "center": (_flag, True),
         "scale": (_flag, True),
     },
+    "LayerNormalization": {
+        "axis": (_last_axis, -1),
+        "epsilon": (_number, 1e-3),
+        "center": (_flag, True),
+        "scale": (_flag, True),
+    },
     "Activation": {"activation": (_activation, None)},
-    "ReLU": {},
+    "ReLU": {"max_value": (_amount_or_none, None), "negative_slope": (_amount, 0.0), "threshold": (_amount, 0.0)},
+    "LeakyReLU": {"negative_slope": (_amount, 0.3)},
+    "ELU": {"alpha": (_amount, 1.0)},
+    "Softmax": {"axis": (_last_axis, -1)},
     "MaxPooling2D": _POOLING,
     "MaxPooling3D": _POOLING,
     "AveragePooling2D": _POOLING,
@@ -230,20 +257,25 @@ KINDS: dict[str, dict[str, tuple[_Check, Any]]] = {
     "UpSampling3D": _UPSAMPLING,
     "Concatenate": {"axis": (_last_axis, -1)},
     "Add": {},
+    "Average": {},
+    "Maximum": {},
+    "Multiply": {},
     "Dropout": _DROPOUT,
     "SpatialDropout2D": _DROPOUT,
     "SpatialDropout3D": _DROPOUT,
+    "GaussianDropout": _DROPOUT,
+    "GaussianNoise": {"stddev": (_number, None)},
 }
-_SEVERAL_INPUTS = ("Add", "Concatenate")
+SEVERAL_INPUTS = ("Add", "Average", "Concatenate", "Maximum", "Multiply")
 # Must be absent or at these values, since they change what a layer computes.
 _FIXED = {
     "output_padding": (None,),
-    "max_value": (None,),
-    "negative_slope": (None, 0),
-    "threshold": (None, 0),
     "renorm": (None, False),
     "virtual_batch_size": (None,),
+    "rms_scaling": (None, False),
 }
+# What Keras 2 calls a setting.
+EARLIER_NAMES = {("LeakyReLU", "negative_slope"): "alpha"}
 
 
 # ------------------------------------------------------------------------------------------------ description parts
@@ -261,9 +293,24 @@ def _kind(entry: Any) -> str:
     standard = entry.get("registered_name") in (None, kind) and str(entry.get("module") or "keras").startswith("keras")
     if kind not in KINDS or not standard:
         name = entry.get("name")
-        hint = "Lambda layers carry program code." if kind == "Lambda" else "Only standard layers of Keras can be."
+        code = "Lambda" in kind or kind == "TensorFlowOpLayer"
+        hint = "Such layers carry program code." if code else "Only standard layers of Keras can be."
         raise ModelError(f"Layer {name!r} is of the kind {kind!r}, which cannot be used", hint)
     return kind
+
+
+def _chained(config: dict[str, Any]) -> dict[str, Any]:
+    """A chain of layers, which says nothing of their connections, described as any other network."""
+    entries = [dict(entry) for entry in _part(config, "layers", list) if isinstance(entry, dict)]
+    if entries and entries[0].get("class_name") != "InputLayer":
+        shape = _part(entries[0], "config", dict).get("batch_input_shape")
+        entries.insert(0, {"class_name": "InputLayer", "config": {"name": "input", "batch_input_shape": shape}})
+    before: list[Any] = []
+    for entry in entries:
+        name = _part(_part(entry, "config", dict), "name", str)
+        entry |= {"name": name, "inbound_nodes": before}
+        before = [[[name, 0, 0, {}]]]
+    return {**config, "layers": entries, "output_layers": before[0] if before else []}
 
 
 def _input_dimension(entry: Any) -> int:
@@ -285,7 +332,7 @@ def _layer(entry: Any, kind: str, dimension: int) -> Layer:
         raise ModelError(f"Layer {name!r} is of the kind {kind!r} in a network of {dimension}D images")
     settings = {}
     for key, (check, default) in KINDS[kind].items():
-        value = config.get(key, default)
+        value = config.get(key, config.get(EARLIER_NAMES.get((kind, key), key)))
         value = default if value is None else value
         try:
             settings[key] = check(value, dimension)
@@ -295,8 +342,8 @@ def _layer(entry: Any, kind: str, dimension: int) -> Layer:
         if config.get(key) not in allowed:
             raise ModelError(f"Layer {name!r} has {key} = {str(config[key])[:60]!r}, which cannot be used")
     inputs = tuple(_references(_part(entry, "inbound_nodes", list)))
-    least = 0 if kind == "InputLayer" else 2 if kind in _SEVERAL_INPUTS else 1
-    if len(inputs) < least or (len(inputs) > least and kind not in _SEVERAL_INPUTS):
+    least = 0 if kind == "InputLayer" else 2 if kind in SEVERAL_INPUTS else 1
+    if len(inputs) < least or (len(inputs) > least and kind not in SEVERAL_INPUTS):
         raise ModelError(f"Layer {name!r} takes {len(inputs)} inputs", "A layer that is used twice cannot be.")
     return Layer(name, kind, settings, inputs)
 

@@ -1,10 +1,11 @@
-"""A network's layers in the words of Keras 2.10, which DeepSCEM reads."""
+"""Keras 2: a network's layers in the words of Keras 2.10, which DeepSCEM reads, and what is different in its files."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from deepscem_tui.engine.networks.graph import Graph, Layer
+from deepscem_tui.engine.errors import ModelError
+from deepscem_tui.engine.networks.graph import EARLIER_NAMES, Graph, Layer
 
 VERSION = "2.10.0"
 
@@ -19,10 +20,31 @@ _CONVOLUTION = {
 _NORMALIZATION = {
     "beta_initializer": {"class_name": "Zeros", "config": {}},
     "gamma_initializer": {"class_name": "Ones", "config": {}},
-    "moving_mean_initializer": {"class_name": "Zeros", "config": {}},
-    "moving_variance_initializer": {"class_name": "Ones", "config": {}},
     **dict.fromkeys(["beta_regularizer", "gamma_regularizer", "beta_constraint", "gamma_constraint"]),
 }
+_MOVING = {
+    "moving_mean_initializer": {"class_name": "Zeros", "config": {}},
+    "moving_variance_initializer": {"class_name": "Ones", "config": {}},
+}
+
+
+def check_origin(graph: Graph, version: str, backend: str) -> None:
+    """Refuse a network that would compute something else here than where its file was written.
+
+    Args:
+        version: Of the Keras that wrote it; empty if not known.
+        backend: That this Keras computed with; empty if not known.
+
+    Raises:
+        ModelError: it would.
+    """
+    if backend == "theano":
+        raise ModelError("Its weights are those of Theano, whose convolutions are mirrored", "Convert it with Keras 2.")
+    # Before it became a part of TensorFlow, Keras sampled at the corners of voxels instead of their centres.
+    alone = version.startswith(("2.0.", "2.1.", "2.2.", "2.3.")) and not version.endswith("-tf")
+    for layer in graph.layers:
+        if alone and layer.settings.get("interpolation") == "bilinear":
+            raise ModelError(f"Layer {layer.name!r} interpolates as Keras {version} did and later versions do not")
 
 
 def describe(graph: Graph) -> dict[str, Any]:
@@ -56,5 +78,7 @@ def _config(layer: Layer, graph: Graph) -> dict[str, Any]:
     if layer.kind == "Conv3DTranspose":
         del config["dilation_rate"]  # 1, and no argument there
     if layer.kind == "BatchNormalization":
+        config |= _NORMALIZATION | _MOVING | {"axis": [graph.dimension + 1]}
+    if layer.kind == "LayerNormalization":
         config |= _NORMALIZATION | {"axis": [graph.dimension + 1]}
-    return config
+    return {EARLIER_NAMES.get((layer.kind, key), key): value for key, value in config.items()}

@@ -1,0 +1,77 @@
+"""What the pages in docs/ name is there."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from deepscem_tui.engine.actions import ACTIONS, declared
+from deepscem_tui.screens.dataset_keys import DEEDS
+
+DOCS = Path(__file__).parent.parent / "docs"
+PAGE = (DOCS / "deepscem.md").read_text(encoding="utf-8")
+README = (DOCS.parent / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_reference_is_that_of_the_declarations() -> None:
+    sys.path.insert(0, str(DOCS))
+    import make_reference
+
+    assert (DOCS / "reference.md").read_text(encoding="utf-8") == make_reference.reference(), "make reference"
+
+
+def test_options_and_actions_that_the_page_for_deepscems_users_names_exist() -> None:
+    options = {"--" + parameter.name.replace("_", "-") for action in ACTIONS.values() for parameter in declared(action)}
+    theirs = {"--create-dataset", "--add-sample", "--train-model"}
+    assert set(re.findall(r"--[a-z][a-z-]*", PAGE)) <= options | theirs
+    for name in re.findall(r"deepscem-tui run ([a-z-]+)", PAGE):
+        assert name in ACTIONS
+    for cell in re.findall(r"^\|.*\|([^|]*)\|$", PAGE, re.MULTILINE):
+        assert set(re.findall(r"`([a-z][a-z-]*)", cell)) <= set(ACTIONS)
+
+
+@pytest.mark.parametrize(
+    ("entry", "deed"),
+    [
+        ("New dataset", "new"), ("Unload dataset", "close"), ("Save dataset as", "save"), ("Add sample", "add"),
+        ("Remove sample", "remove"), ("Crop sample, six bounds", "crop"), ("Label aliases", "aliases"),
+        ("Rename data set, rename sample", "rename"), ("Export sample as TIFF", "export"),
+        ("Distance transform", "distance"),
+    ],
+)  # fmt: skip
+def test_keys_are_those_of_the_screen(entry: str, deed: str) -> None:
+    keys = next(item.keys for item in DEEDS if item.name == deed).split(",")
+    assert f"| {entry} | `{keys[0]}` |" in PAGE
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        "Load dataset", "Z slider", "Screenshot", "Safe mode", "Load model", "Save model as", "Model dimension",
+        "Architecture", "Construction block", "Kernel size", "Initial block filters", "Block per level",
+        "Normalization", "Model depth", "Outputs", "Output activation", "Loss function", "Batch size", "Patch size",
+        "Steps per epoch", "Epochs", "Validation steps", "Keep best", "Early stopping", "Rotation", "Flip",
+        "Label focus", "Overlapping", "threshold", "Reference", "Segmentation", "F1 Score",
+        "Intersection over Union", "CSV",
+    ],
+)  # fmt: skip
+def test_every_entry_and_field_of_deepscem_has_its_place(field: str) -> None:
+    assert re.search(rf"^\|[^|]*{re.escape(field)}[^|]*\|", PAGE, re.MULTILINE), field
+
+
+def test_commands_on_the_page_are_understood(tmp_path: Path) -> None:
+    """They end with what is wrong with the files, not with the command line."""
+    for line in re.findall(r"^    deepscem-tui (run .*)$", PAGE, re.MULTILINE):
+        code = "import sys; from deepscem_tui.cli import main; sys.exit(main(sys.argv[1:]))"
+        done = subprocess.run(
+            [sys.executable, "-c", code, *line.split(), "--quiet"], cwd=tmp_path, capture_output=True, check=False
+        )
+        assert done.returncode == 3, (line, done.stderr)
+
+
+def test_the_readme_leads_to_the_page() -> None:
+    assert "docs/deepscem.md" in README
