@@ -240,7 +240,7 @@ class DeepscemApp(App[int]):
             self.job_ended.publish(job)
             return
         quick = job.began is not None and job.ended is not None and job.ended - job.began < _QUICK_SECONDS
-        if job.result is not None and job.result.tables and quick and not job.folder:
+        if job.result is not None and job.result.shown_tables and quick and not job.folder:
             from deepscem_tui.screens.result_dialog import ResultDialog
 
             self.push_screen(ResultDialog(job))

@@ -100,7 +100,7 @@ class Console(Reporter):
                 document["warnings"] = self._warnings
             self._write_json(document)
             return
-        for table in result.tables:
+        for table in result.shown_tables:
             self.table(table)
         if result.picture is not None:
             self._picture(result.picture)

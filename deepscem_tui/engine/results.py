@@ -38,7 +38,7 @@ class Result:
     Args:
         summary: One sentence: what was done.
         facts: Further values by name (JSON types only).
-        tables: Tables, shown before the summary.
+        tables: Tables, shown before the summary; one without rows is for scripts only.
         picture: A slice to draw, :class:`deepscem_tui.engine.preview.SlicePicture`; whoever shows the result draws it.
         ok: False when the action did its work and found a fault (``check-dataset``): exit status 3.
     """
@@ -48,6 +48,10 @@ class Result:
     tables: Sequence[Table] = ()
     ok: bool = True
     picture: Any = None
+
+    @property
+    def shown_tables(self) -> list[Table]:
+        return [table for table in self.tables if table.rows]
 
     def as_json(self) -> dict[str, Any]:
         document: dict[str, Any] = {"summary": self.summary, **self.facts}

@@ -16,7 +16,7 @@ from textual.timer import Timer
 from textual.widgets import Static
 
 from deepscem_tui.console import safe
-from deepscem_tui.engine import actions
+from deepscem_tui.engine import actions, words
 from deepscem_tui.engine.catalogue import Catalogue, Cataloguer, DatasetEntry
 from deepscem_tui.engine.slices import SliceTarget
 from deepscem_tui.jobs import Job
@@ -354,7 +354,9 @@ class DatasetsScreen(WorkScreen):
         self._ask_sample("crop-sample", item, self._seen(item))
 
     def _do_export(self, item: Item) -> None:
-        self._ask_sample("export-sample", item)
+        assert item.sample is not None
+        folder = item.path.with_name(words.file_name(f"{item.path.stem}-{item.sample.name}"))
+        self._ask_sample("export-sample", item, {"folder": folder})
 
     def _do_aliases(self, item: Item) -> None:
         assert item.dataset is not None

@@ -31,7 +31,7 @@ class ResultDialog(ModalScreen[None]):
             yield Static(safe(self._job.title), markup=False, classes="title")
             for text in self._job.warnings:
                 yield Static(f"! {safe(text)}", markup=False, classes="warning")
-            for table in result.tables:
+            for table in result.shown_tables:
                 grid: DataTable[Text] = DataTable(cursor_type="row", zebra_stripes=True)
                 grid.add_columns(*(Text(safe(column)) for column in table.columns))
                 missing = [table.stands_for_none(column) for column in table.columns]
