@@ -8,13 +8,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pilot import until
+import pytest
+from pilot import screen_text, until
 from textual.pilot import Pilot
 
 from deepscem_tui.app import DeepscemApp
 from deepscem_tui.engine.datasets import new_dataset
+from deepscem_tui.settings import Settings
+from deepscem_tui.widgets.line_chart import LineChart
+from deepscem_tui.widgets.run_view import RunView
+from deepscem_tui.widgets.slice_view import SliceView
 
 BEGAN = 1_700_000_000.0  # 2023-11-14 22:13:20 UTC
+at_each_size = pytest.mark.parametrize(
+    "size", [(80, 24), (120, 40), (200, 60)], ids=lambda size: f"{size[0]}x{size[1]}"
+)
 
 
 def driven(
@@ -23,8 +31,8 @@ def driven(
     mode: str,
     size: tuple[int, int] = (80, 24),
 ) -> None:
-    """Run the application in a folder without a terminal, on one of its screens."""
-    app = DeepscemApp(folder, folder / "runs")
+    """Run the application in a folder without a terminal, on one of its screens; slices are drawn as characters."""
+    app = DeepscemApp(folder, folder / "runs", Settings(pictures="ascii"))
 
     async def run() -> None:
         async with app.run_test(size=size) as pilot:
@@ -34,6 +42,30 @@ def driven(
             await test(pilot, app)
 
     asyncio.run(run())
+
+
+async def settled(pilot: Pilot[Any]) -> str:
+    """Wait until all that is shown is read and drawn; give the screen as text."""
+    screen = pilot.app.screen
+
+    def drawn() -> bool:
+        charts = [chart for chart in screen.query(LineChart) if chart.is_on_screen]
+        slices = [view for view in screen.query(SliceView) if view.is_on_screen]
+        runs = [view for view in screen.query(RunView) if view.is_on_screen and view.folder is not None]
+        return (
+            not any(chart._drawing for chart in charts)
+            and not any(view.busy for view in slices)
+            and all(view.snapshot is not None or view._trouble for view in runs)
+            and not any(worker.is_running for worker in pilot.app.workers)
+        )
+
+    before = ""
+    for _ in range(100):
+        await until(pilot, drawn, "all is drawn")
+        if before == (before := screen_text(pilot.app)):
+            return before
+        await pilot.pause(0.1)
+    raise AssertionError(f"never still:\n{before}")
 
 
 def said(app: DeepscemApp) -> str:

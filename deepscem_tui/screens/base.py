@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.events import Click
-from textual.screen import Screen
+from textual.screen import ActiveBinding, Screen
 from textual.widgets import Footer, Static
 
 from deepscem_tui.console import safe
@@ -41,6 +42,20 @@ class WorkScreen(Screen[None]):
     def compose_content(self) -> ComposeResult:
         """The widgets between the bars."""
         raise NotImplementedError
+
+    @property
+    def active_bindings(self) -> dict[str, ActiveBinding]:
+        """Those of the screen, the way back first, so that it is in every footer.
+
+        Keys that mean nothing now, as a part's ``fits(action)`` says, are not in the footer, but say why when pressed.
+        """
+        found = super().active_bindings
+        for key, active in found.items():
+            fits = getattr(active.node, "fits", None)
+            if active.binding.show and fits is not None and not fits(active.binding.action):
+                found[key] = active._replace(binding=replace(active.binding, show=False))
+        back = {key: active for key, active in found.items() if key == "escape"}
+        return back | found
 
     def shows(self, job: Job) -> bool:  # noqa: ARG002
         """Whether the screen itself shows how a job ended, so that nothing else need say so."""
