@@ -68,6 +68,11 @@ async def settled(pilot: Pilot[Any]) -> str:
     raise AssertionError(f"never still:\n{before}")
 
 
+def footer(app: DeepscemApp) -> set[str]:
+    """What the keys in the footer are called."""
+    return {active.binding.description for active in app.screen.active_bindings.values() if active.binding.show}
+
+
 def said(app: DeepscemApp) -> str:
     """All notices so far."""
     return "\n".join(notice.message for notice in app._notifications)

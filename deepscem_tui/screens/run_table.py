@@ -99,7 +99,8 @@ The **runs** of this folder, whoever started them: those that go on first, then 
             with self.prevent(DataTable.RowHighlighted):
                 self.clear()
                 self._fill()
-            self.choose(chosen.folder if chosen else None)
+            if not self.choose(chosen.folder if chosen else None) and chosen in before:
+                self.move_cursor(row=min(before.index(chosen), len(runs) - 1))
         self._tell()
 
     def _fill(self) -> None:

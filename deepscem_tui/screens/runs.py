@@ -58,7 +58,7 @@ class RunsScreen(RunControl, WorkScreen):
     RunsScreen #chooser RunTable { height: 1fr; }
     RunsScreen #chooser Input { display: none; height: 1; }
     RunsScreen #chooser.-filtering Input { display: block; }
-    RunsScreen #said { height: 1; padding: 0 1; color: $text-muted; }
+    RunsScreen #said { height: auto; max-height: 2; padding: 0 1; color: $text-muted; }
     RunsScreen RunView { height: 3fr; border-top: solid $primary-muted; }
     RunsScreen.-wide #runs { layout: horizontal; }
     RunsScreen.-wide #chooser { width: 9fr; height: 100%; }
@@ -122,7 +122,11 @@ class RunsScreen(RunControl, WorkScreen):
         wanted = self.query_one(Input).value
         shown = [run for run in self._all if matches(run, wanted)]
         table = self.query_one(RunTable)
+        before = table.chosen
         table.show(shown, self._marked, time.time())
+        if before is not None and self.has_class("-full") and before.folder not in {run.folder for run in self._all}:
+            self._say(f"{before.name} is gone: its folder was removed", "warning")
+            self.action_back()  # the keys would go to another run
         if self._wanted is not None and table.choose(self._wanted):
             self._wanted = None
         self._say_about()
@@ -229,8 +233,10 @@ class RunsScreen(RunControl, WorkScreen):
             return run is not None and run.running
         if action in ("resume", "more_epochs", "remove"):
             resumable = run is not None and run.state in RESUMABLE
-            return resumable if action == "resume" else run is not None and not run.running and (
-                action == "remove" or run.action == "train"
+            return (
+                resumable
+                if action == "resume"
+                else run is not None and not run.running and (action == "remove" or run.action == "train")
             )
         if action == "back":
             return self._page == _COMPARE or self.has_class("-full") or bool(self.query_one(Input).value)
