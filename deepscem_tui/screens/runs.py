@@ -74,7 +74,6 @@ class RunsScreen(RunControl, WorkScreen):
         self._marked: frozenset[Path] = frozenset()
         self._wanted: Path | None = None
         self._looking = self._looked = False
-        self._fitting: tuple[bool, ...] = ()
 
     def compose_content(self) -> ComposeResult:
         with ContentSwitcher(initial=_LIST, id="pages"):
@@ -130,7 +129,7 @@ class RunsScreen(RunControl, WorkScreen):
         if self._wanted is not None and table.choose(self._wanted):
             self._wanted = None
         self._say_about()
-        self._tell_footer()
+        self.refresh_footer()
 
     def _say_about(self) -> None:
         """The chosen run's whole name, and how many are not shown."""
@@ -149,7 +148,7 @@ class RunsScreen(RunControl, WorkScreen):
         chosen = self.query_one(RunTable).chosen
         self.query_one(RunView).watch_run(chosen.folder if chosen else None)
         self._say_about()
-        self._tell_footer()
+        self.refresh_footer()
 
     def show_run(self, folder: Path) -> None:
         """Choose a run and show it in full."""
@@ -243,13 +242,6 @@ class RunsScreen(RunControl, WorkScreen):
         if action == "compare":
             return len(self._marked) > 1
         return run is not None
-
-    def _tell_footer(self) -> None:
-        """Draw the footer anew where other keys fit."""
-        fitting = tuple(self.fits(action) for action in ("stop", "resume", "more_epochs", "back", "compare", "mark"))
-        if fitting != self._fitting:
-            self._fitting = fitting
-            self.refresh_bindings()
 
     # ---------------------------------------------------------------------------------------------- keys
 
