@@ -3,7 +3,9 @@
 import asyncio
 import json
 import os
+import zipfile
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,10 @@ from textual.pilot import Pilot
 
 from deepscem_tui.app import DeepscemApp
 from deepscem_tui.engine.datasets import new_dataset
+from deepscem_tui.engine.model_containers import METADATA_MEMBER
+from deepscem_tui.engine.model_info import describe
+from deepscem_tui.engine.networks import draw_network
+from deepscem_tui.engine.parameters import CreateModel
 from deepscem_tui.settings import Settings
 from deepscem_tui.widgets.line_chart import LineChart
 from deepscem_tui.widgets.run_view import RunView
@@ -93,6 +99,28 @@ def make_dataset(path: Path, samples: Sequence[str] = ("a",), probabilities: boo
                 (0.6 * disc + 0.4 * noise).astype(np.float32) if probabilities else disc.astype(np.uint8)
             )
     return path
+
+
+def make_model(path: Path, labels: Sequence[str] = ("disc",), training: dict[str, Any] | None = None) -> Path:
+    """A small U-Net's file without weights: enough to be listed and chosen, and made without TensorFlow."""
+    asked = CreateModel(out=path, labels=len(labels), depth=2, filters=2, seed=0)
+    graph = draw_network(asked, len(labels))
+    layers = [
+        {
+            "class_name": layer.kind, "name": layer.name,
+            "config": {**layer.settings, "name": layer.name, "batch_input_shape": [None] * (graph.dimension + 1) + [1]},
+            "inbound_nodes": [[[name, 0, 0, {}] for name in layer.inputs]] if layer.inputs else [],
+        }
+        for layer in graph.layers
+    ]  # fmt: skip
+    network = {"name": graph.name, "layers": layers, "output_layers": [[graph.output, 0, 0]]}
+    chosen = {"architecture", "block", "kernel_size", "filters", "depth", "blocks_per_level", "normalization", "seed"}
+    info = describe(graph, labels, False, asked.model_dump(mode="json", include=chosen))
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("config.json", json.dumps({"class_name": "Functional", "config": network}))
+        archive.writestr(METADATA_MEMBER, json.dumps(replace(info, training=training).as_json()))
+        archive.writestr("model.weights.h5", bytes(4 * graph.n_parameters))
+    return dated(path)
 
 
 def make_run(

@@ -23,13 +23,14 @@ from deepscem_tui.screens.form_screen import FORM, VIEW, FormScreen
 from deepscem_tui.screens.look import LookPane
 from deepscem_tui.screens.proposals import free
 from deepscem_tui.widgets.line_chart import LineChart
+from deepscem_tui.widgets.refilled_table import RefilledTable
 from deepscem_tui.widgets.slice_view import SliceView
 
 _LOOK = "look"
 _BESIDE = (150, 40)  # columns and rows from which the slices have room beside the table
 
 
-class ScoreTable(DataTable[Text]):
+class ScoreTable(RefilledTable):
     """Scores by label and sample."""
 
     HELP = """\
@@ -68,7 +69,7 @@ class EvaluationScreen(FormScreen):
 
     def compose_view(self) -> ComposeResult:
         with Vertical(id="scores"):
-            yield ScoreTable(cursor_type="row", zebra_stripes=True)
+            yield ScoreTable()
             yield LineChart("F1 against threshold", "threshold")
 
     async def on_mount(self) -> None:
@@ -90,9 +91,6 @@ class EvaluationScreen(FormScreen):
         self._paths = (job.parameters.segmentation, job.parameters.reference)
         self._shown = [tuple(row) for row in self._table.rows]
         table = self.query_one(ScoreTable)
-        table.clear(columns=True)
-        for column in self._table.columns:
-            table.add_column(Text(column), key=column)
         self._fill()
         table.display = True
         chart, series = self.query_one(LineChart), _series(job.result.facts.get("curve") or (), job.result.tables[1:])
@@ -102,11 +100,9 @@ class EvaluationScreen(FormScreen):
 
     def _fill(self) -> None:
         assert self._table is not None
-        table = self.query_one(ScoreTable)
-        table.clear()
         missing = [self._table.stands_for_none(column) for column in self._table.columns]
-        for row in self._shown:
-            table.add_row(*(_text(value, none) for value, none in zip(row, missing, strict=True)))
+        rows = [(None, [_text(*pair) for pair in zip(row, missing, strict=True)]) for row in self._shown]
+        self.query_one(ScoreTable).refill([(column, column) for column in self._table.columns], rows)
 
     def offers(self, job: Job | None) -> str:
         return (

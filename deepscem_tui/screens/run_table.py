@@ -15,6 +15,7 @@ from textual.widgets import DataTable
 from deepscem_tui.console import safe
 from deepscem_tui.engine import words
 from deepscem_tui.engine.watching import RunSummary
+from deepscem_tui.widgets.refilled_table import RefilledTable
 
 __all__ = ["RunTable", "cells", "matches", "ordered", "short_name"]
 
@@ -34,7 +35,7 @@ _STATES = {
 _STYLES = {"running": "bold green", "failed": "bold red", "dead": "bold red"}
 
 
-class RunTable(DataTable[Text]):
+class RunTable(RefilledTable):
     """The runs of the folder, those that go on first."""
 
     HELP = """\
@@ -54,7 +55,7 @@ The **runs** of this folder, whoever started them: those that go on first, then 
         """Another run is chosen, or none."""
 
     def __init__(self) -> None:
-        super().__init__(cursor_type="row", zebra_stripes=True)
+        super().__init__()
         self.runs: list[RunSummary] = []
         self._marked: frozenset[Path] = frozenset()
         self._last: Path | None = None
@@ -70,13 +71,7 @@ The **runs** of this folder, whoever started them: those that go on first, then 
         if name_width != self._name_width:
             self._name_width = name_width
             self._shown = tuple(column for column in _COLUMNS if with_took or column[0] != "took")
-            row = self.cursor_row
-            with self.prevent(DataTable.RowHighlighted):
-                self.clear(columns=True)
-                for key, label in self._shown:
-                    self.add_column(Text(label), key=key)
-                self._fill()
-                self.move_cursor(row=row)
+            self._fill(self.cursor_row)
 
     @property
     def chosen(self) -> RunSummary | None:
@@ -92,24 +87,22 @@ The **runs** of this folder, whoever started them: those that go on first, then 
         if same:
             for old, run in zip(before, runs, strict=True):
                 if old != run or run.running or (run.folder in marked) != (run.folder in was_marked):
-                    for (key, _), text in zip(self._shown, self._row(run), strict=True):
+                    for (key, _), text in zip(self._shown, self._row(run) if self._shown else (), strict=True):
                         if self.get_cell(str(run.folder), key) != text:
                             self.update_cell(str(run.folder), key, text, update_width=True)
         else:
-            with self.prevent(DataTable.RowHighlighted):
-                self.clear()
-                self._fill()
-            if not self.choose(chosen.folder if chosen else None) and chosen in before:
-                self.move_cursor(row=min(before.index(chosen), len(runs) - 1))
+            places = [index for index, run in enumerate(runs) if chosen is not None and run.folder == chosen.folder]
+            row = places[0] if places else min(self.cursor_row, len(runs) - 1)
+            self._fill(row if chosen is not None else 0)
         self._tell()
 
-    def _fill(self) -> None:
-        for run in self.runs if self._shown else ():
-            self.add_row(*self._row(run), key=str(run.folder))
+    def _fill(self, cursor: int) -> None:
+        rows = [(str(run.folder), self._row(run)) for run in self.runs] if self._shown else []
+        self.refill(self._shown, rows, max(0, cursor))
 
     def _row(self, run: RunSummary) -> list[Text]:
         row = cells(run, run.folder in self._marked, self._now, self._name_width)
-        return [text for text, (key, _) in zip(row, _COLUMNS, strict=True) if (key, _) in self._shown]
+        return [text for text, column in zip(row, _COLUMNS, strict=True) if column in self._shown]
 
     def choose(self, folder: Path | None) -> bool:
         """Move the cursor to a run; to the first one if it is not there."""
@@ -157,20 +150,12 @@ def cells(run: RunSummary, marked: bool, now: float, name_width: int) -> list[Te
         ("*" if marked else " ", "bold"),
         (_STATES.get(run.state, run.state), _STYLES.get(run.state, "")),
         (run.action, ""),
-        (_shortened(short_name(run), name_width), ""),
+        (words.shortened(short_name(run), name_width), ""),
         (time.strftime("%m-%d %H:%M", time.localtime(run.began)), ""),
         (words.duration(max(0.0, end - run.began)), ""),
         (_how_far(run), ""),
     ]
     return [Text(safe(text), style, no_wrap=True) for text, style in row]
-
-
-def _shortened(name: str, width: int) -> str:
-    """A name without its middle where it is too long: names often differ at their ends."""
-    if len(name) <= width:
-        return name
-    head = (width - 2) // 2
-    return f"{name[:head]}...{name[len(name) - (width - 3 - head) :]}"
 
 
 def _how_far(run: RunSummary) -> str:
