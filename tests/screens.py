@@ -45,7 +45,10 @@ def driven(
             await until(pilot, lambda: app.current_mode == "datasets", "the first screen")
             app.switch_mode(mode)
             await until(pilot, lambda: app.current_mode == mode and app.screen.is_mounted, mode)
-            await test(pilot, app)
+            try:
+                await test(pilot, app)
+            finally:
+                app.exit()  # as a person leaves: screens know that they are going
 
     asyncio.run(run())
 

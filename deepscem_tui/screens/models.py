@@ -25,7 +25,7 @@ _COLUMNS = (
     ("trained", "Trained"), ("date", "Date"),
 )  # fmt: skip
 _USED, _PARAMETERS = 56, 12  # cells of the columns beside the name, and of `parameters`, which is the first to go
-_SHORTEST_NAME = 20
+_SHORTEST_NAME = 16
 _NONE = "There is no model in this folder yet.\n\nn makes one, o opens one from elsewhere."
 _LOOKING = "Looking for models ..."
 
