@@ -3,23 +3,30 @@
 import asyncio
 import json
 import os
+import time
 import zipfile
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import made_runs
 import numpy as np
 import pytest
 from pilot import screen_text, until
 from textual.pilot import Pilot
 
 from deepscem_tui.app import DeepscemApp
+from deepscem_tui.engine.actions import Action
 from deepscem_tui.engine.datasets import new_dataset
+from deepscem_tui.engine.errors import EngineError
 from deepscem_tui.engine.model_containers import METADATA_MEMBER
 from deepscem_tui.engine.model_info import describe
 from deepscem_tui.engine.networks import draw_network
-from deepscem_tui.engine.parameters import CreateModel
+from deepscem_tui.engine.parameters import CreateModel, Parameters
+from deepscem_tui.engine.reporting import Reporter
+from deepscem_tui.engine.results import Result
+from deepscem_tui.engine.stop import Stop
 from deepscem_tui.settings import Settings
 from deepscem_tui.widgets.line_chart import LineChart
 from deepscem_tui.widgets.run_view import RunView
@@ -160,6 +167,42 @@ def make_run(
         facts = {"result": {"summary": "Trained mito.keras"}} if end == "finished" else {"error": f"It {end}"}
         append(folder, began + 10 * epochs + 1, end, **facts)
     return folder
+
+
+class Played:
+    """In the place of the engine's runs: what a form starts leaves a made run folder and lasts until a test ends it.
+
+    Args:
+        make: Fills the run folder.
+    """
+
+    def __init__(self, make: Callable[[Path], object], monkeypatch: pytest.MonkeyPatch) -> None:
+        self._make = make
+        self.end: Result | EngineError | None = None
+        self.folder: Path | None = None
+        self.parameters: Any = None
+        monkeypatch.setattr("deepscem_tui.engine.runs.perform", self._perform)
+
+    def _perform(
+        self, action: Action, parameters: Parameters, report: Reporter, stop: Stop, runs_folder: Path | None = None
+    ) -> Result:
+        stop.check()
+        self.parameters, self.folder = parameters, (runs_folder or Path("runs")) / f"20250615-150640-{action.name}-x"
+        self._make(self.folder)
+        given = parameters.model_dump(mode="json") | ({"epochs": 8} if action.name == "train" else {})
+        made_runs.describe(self.folder, action.name, parameters=given)
+        report.began(self.folder)
+        while self.end is None and not stop.requested:
+            time.sleep(0.01)
+        if self.end is None:
+            made_runs.say(self.folder, "stopped", 50, error="Stopped: asked in the application")
+            stop.check()
+        if isinstance(self.end, Result):
+            made_runs.say(self.folder, "finished", 50, result={"summary": self.end.summary, **self.end.facts})
+            return self.end
+        assert self.end is not None
+        made_runs.say(self.folder, "failed", 50, error=str(self.end))
+        raise self.end
 
 
 def append(folder: Path, t: float, kind: str, **facts: Any) -> None:

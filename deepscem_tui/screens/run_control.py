@@ -133,15 +133,6 @@ class RunControl(Screen[None]):
         self.app.notify(safe(text), severity=severity, markup=False)  # type: ignore[arg-type]
 
 
-def enter(view: RunView) -> None:
-    """Focus the first part of a live view that is shown and takes keys."""
-    for widget in view.query("*"):
-        if widget.focusable and widget.is_on_screen:
-            widget.focus()
-            return
-    view.screen.set_focus(None)
-
-
 def _check_can_go_on(run: RunState, more_epochs: bool) -> None:
     """Refuse what cannot be gone on with, with the reason."""
     if run.state == "running":

@@ -18,7 +18,7 @@ from deepscem_tui.engine.runs import RunState
 from deepscem_tui.engine.watching import RunsIndex
 from deepscem_tui.jobs import Detached, Job
 from deepscem_tui.screens.form_screen import FORM, VIEW, FormScreen
-from deepscem_tui.screens.run_control import RESUMABLE, RunControl, enter
+from deepscem_tui.screens.run_control import RESUMABLE, RunControl
 from deepscem_tui.widgets.run_view import RunView
 
 _LOOK_SECONDS = 1.0
@@ -135,7 +135,14 @@ class RunScreen(RunControl, FormScreen):
 
     @on(RunView.Ended)
     def _run_ended(self, event: RunView.Ended) -> None:
-        if event.folder == self.folder:
+        if event.folder != self.folder:
+            return
+        if event.state == "gone":
+            self._say(f"{event.folder.name} is gone: its folder was removed", "warning")
+            self._detached = None
+            self.watch_folder(None)
+            self._tell()
+        else:
             self.run_worker(self._read_end(event.folder), group="end")
 
     async def _read_end(self, folder: Path) -> None:
@@ -180,7 +187,7 @@ class RunScreen(RunControl, FormScreen):
 
     def enter_view(self) -> None:
         if self.folder is not None:
-            enter(self.query_one(RunView))
+            self.query_one(RunView).enter()
         else:
             self.set_focus(None)
 

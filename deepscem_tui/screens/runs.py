@@ -21,7 +21,7 @@ from deepscem_tui.jobs import Job
 from deepscem_tui.screens.base import WorkScreen
 from deepscem_tui.screens.compare_runs import CompareRuns
 from deepscem_tui.screens.confirm import Answer, Confirm
-from deepscem_tui.screens.run_control import RESUMABLE, RunControl, enter
+from deepscem_tui.screens.run_control import RESUMABLE, RunControl
 from deepscem_tui.screens.run_table import RunTable, matches, ordered
 from deepscem_tui.widgets.run_view import RunView
 
@@ -186,7 +186,7 @@ class RunsScreen(RunControl, WorkScreen):
     def action_full(self) -> None:
         """Show the chosen run alone."""
         self.add_class("-full")
-        self.call_after_refresh(enter, self.query_one(RunView))
+        self.call_after_refresh(self.query_one(RunView).enter)
         self.refresh_bindings()
 
     def action_back(self) -> None:

@@ -37,6 +37,7 @@ _IDLE_SECONDS = 1.0  # for a run that has ended, or that nobody sees
 _MEASURES = {"loss": "loss", "f1": "F1", "iou": "IoU", "learning_rate": "learning rate"}
 _TABS = {"curves": "Curves", "slice": "Slice", "log": "Scores and log"}
 _FACT_LINES, _ERROR_LINES = 2, 4
+_CAN_CONTINUE = ("finished", "stopped", "failed", "dead")
 _NO_RUN = "No run is chosen"
 _WARNING, _FAINT, _PLAIN = Style(color="yellow"), Style(dim=True), Style()
 
@@ -61,7 +62,7 @@ class RunView(Widget):
         Binding("x", "stop", "Stop", tooltip="Ask the run to save its state and end"),
         Binding("n", "next_measure", "Curve", tooltip="Loss, F1, IoU, learning rate"),
         Binding("o", "switch_log", "Log", tooltip="Messages, or what libraries printed"),
-        Binding("e", "continue", "Continue", tooltip="Go on with a training for more epochs"),
+        Binding("e", "continue", "More epochs", tooltip="Go on with a training for more epochs"),
         Binding("X", "stop_now", "Stop now", key_display="X", tooltip="End the run without waiting for it"),
     ]
 
@@ -296,7 +297,7 @@ class RunView(Widget):
             case "stop" | "stop_now":
                 return run is not None and run.running
             case "continue":
-                return run is not None and not run.running and bool(run.n_epochs)
+                return run is not None and run.state in _CAN_CONTINUE and bool(run.n_epochs)
             case "next_tab":
                 return run is not None and self.has_class("-one")
             case "next_measure":
@@ -304,6 +305,13 @@ class RunView(Widget):
             case "switch_log":
                 return run is not None and self.query_one("#words").display and self.query_one("#side").display
         return True
+
+    def enter(self) -> None:
+        """Focus the first part that is shown and takes keys."""
+        for part in (*self.query(LineChart), self._slice, self._log):
+            if all(widget.display for widget in _within(self, part)):
+                part.focus()
+                return
 
     def _first_shown(self) -> Widget:
         return self._slice if not self._has_curves or not self._shown_charts() else self._shown_charts()[0]
@@ -390,7 +398,7 @@ class RunView(Widget):
     def action_continue(self) -> None:
         if self.snapshot is not None and not self.snapshot.n_epochs:
             self._refuse("Only a training can have more epochs")
-        elif self.folder is not None and self._is("finished", "stopped", "failed", "dead"):
+        elif self.folder is not None and self._is(*_CAN_CONTINUE):
             self.post_message(self.ContinueAsked(self.folder))
 
     def _is(self, *states: str) -> bool:
