@@ -18,7 +18,7 @@ class RefilledTable(DataTable[Text]):
 
     def refill(
         self,
-        columns: Iterable[tuple[str | None, str]],
+        columns: Iterable[tuple[str | None, str | Text]],
         rows: Iterable[tuple[str | None, Sequence[Text]]],
         cursor: int = 0,
     ) -> None:
@@ -32,7 +32,7 @@ class RefilledTable(DataTable[Text]):
         with self.prevent(DataTable.RowHighlighted):
             self.clear(columns=True)
             for key, heading in columns:
-                self.add_column(Text(heading), key=key)
+                self.add_column(Text(heading) if isinstance(heading, str) else heading, key=key)
             for name, cells in rows:
                 self.add_row(*cells, key=name)
             self.move_cursor(row=cursor)
