@@ -1,6 +1,8 @@
 """What tests share: golden texts, and settings that are not the user's."""
 
-from collections.abc import Callable
+import socket
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -34,3 +36,26 @@ def _settings_of_its_own(tmp_path_factory: pytest.TempPathFactory, monkeypatch: 
     folder = tmp_path_factory.mktemp("home")
     for name in ("XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME"):
         monkeypatch.setenv(name, str(folder / name))
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The screens look at files and jobs more often than for a person."""
+    for module, names in {
+        "screens.runs": ("LOOK",), "screens.run_screen": ("LOOK",), "screens.models": ("LOOK",),
+        "screens.compare_runs": ("LOOK",), "screens.datasets": ("RESCAN",), "screens.form_screen": ("POLL",),
+        "screens.base": ("POLL",), "screens.jobs": ("POLL",), "widgets.run_view": ("POLL", "IDLE"),
+    }.items():  # fmt: skip
+        for name in names:
+            monkeypatch.setattr(f"deepscem_tui.{module}._{name}_SECONDS", 0.1)
+
+
+@pytest.fixture
+def server_in_utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Texts that name the machine or the time of day are the same everywhere."""
+    monkeypatch.setattr(socket, "gethostname", lambda: "server")
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()

@@ -3,18 +3,39 @@
 import asyncio
 import json
 import os
+import time
+import zipfile
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import made_runs
 import numpy as np
-from pilot import until
+import pytest
+from pilot import screen_text, until
 from textual.pilot import Pilot
 
 from deepscem_tui.app import DeepscemApp
+from deepscem_tui.engine.actions import Action
 from deepscem_tui.engine.datasets import new_dataset
+from deepscem_tui.engine.errors import EngineError
+from deepscem_tui.engine.model_containers import METADATA_MEMBER
+from deepscem_tui.engine.model_info import describe
+from deepscem_tui.engine.networks import draw_network
+from deepscem_tui.engine.parameters import CreateModel, Parameters
+from deepscem_tui.engine.reporting import Reporter
+from deepscem_tui.engine.results import Result
+from deepscem_tui.engine.stop import Stop
+from deepscem_tui.settings import Settings
+from deepscem_tui.widgets.line_chart import LineChart
+from deepscem_tui.widgets.run_view import RunView
+from deepscem_tui.widgets.slice_view import SliceView
 
 BEGAN = 1_700_000_000.0  # 2023-11-14 22:13:20 UTC
+at_each_size = pytest.mark.parametrize(
+    "size", [(80, 24), (120, 40), (200, 60)], ids=lambda size: f"{size[0]}x{size[1]}"
+)
 
 
 def driven(
@@ -23,17 +44,49 @@ def driven(
     mode: str,
     size: tuple[int, int] = (80, 24),
 ) -> None:
-    """Run the application in a folder without a terminal, on one of its screens."""
-    app = DeepscemApp(folder, folder / "runs")
+    """Run the application in a folder without a terminal, on one of its screens; slices are drawn as characters."""
+    app = DeepscemApp(folder, folder / "runs", Settings(pictures="ascii"))
 
     async def run() -> None:
         async with app.run_test(size=size) as pilot:
             await until(pilot, lambda: app.current_mode == "datasets", "the first screen")
             app.switch_mode(mode)
             await until(pilot, lambda: app.current_mode == mode and app.screen.is_mounted, mode)
-            await test(pilot, app)
+            try:
+                await test(pilot, app)
+            finally:
+                app.exit()  # as a person leaves: screens know that they are going
 
     asyncio.run(run())
+
+
+async def settled(pilot: Pilot[Any]) -> str:
+    """Wait until all that is shown is read and drawn; give the screen as text."""
+    screen = pilot.app.screen
+
+    def drawn() -> bool:
+        charts = [chart for chart in screen.query(LineChart) if chart.is_on_screen]
+        slices = [view for view in screen.query(SliceView) if view.is_on_screen]
+        runs = [view for view in screen.query(RunView) if view.is_on_screen and view.folder is not None]
+        return (
+            not any(chart._drawing for chart in charts)
+            and not any(view.busy for view in slices)
+            and all(view.snapshot is not None or view._trouble for view in runs)
+            and not any(worker.is_running for worker in pilot.app.workers)
+        )
+
+    before = ""
+    for _ in range(100):
+        await until(pilot, drawn, "all is drawn")
+        if before == (before := screen_text(pilot.app)):
+            return before
+        await pilot.pause(0.1)
+    raise AssertionError(f"never still:\n{before}")
+
+
+def footer(app: DeepscemApp) -> set[str]:
+    """What the keys in the footer are called."""
+    return {active.binding.description for active in app.screen.active_bindings.values() if active.binding.show}
 
 
 def said(app: DeepscemApp) -> str:
@@ -56,6 +109,28 @@ def make_dataset(path: Path, samples: Sequence[str] = ("a",), probabilities: boo
                 (0.6 * disc + 0.4 * noise).astype(np.float32) if probabilities else disc.astype(np.uint8)
             )
     return path
+
+
+def make_model(path: Path, labels: Sequence[str] = ("disc",), training: dict[str, Any] | None = None) -> Path:
+    """A small U-Net's file without weights: enough to be listed and chosen, and made without TensorFlow."""
+    asked = CreateModel(out=path, labels=len(labels), depth=2, filters=2, seed=0)
+    graph = draw_network(asked, len(labels))
+    layers = [
+        {
+            "class_name": layer.kind, "name": layer.name,
+            "config": {**layer.settings, "name": layer.name, "batch_input_shape": [None] * (graph.dimension + 1) + [1]},
+            "inbound_nodes": [[[name, 0, 0, {}] for name in layer.inputs]] if layer.inputs else [],
+        }
+        for layer in graph.layers
+    ]  # fmt: skip
+    network = {"name": graph.name, "layers": layers, "output_layers": [[graph.output, 0, 0]]}
+    chosen = {"architecture", "block", "kernel_size", "filters", "depth", "blocks_per_level", "normalization", "seed"}
+    info = describe(graph, labels, False, asked.model_dump(mode="json", include=chosen))
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("config.json", json.dumps({"class_name": "Functional", "config": network}))
+        archive.writestr(METADATA_MEMBER, json.dumps(replace(info, training=training).as_json()))
+        archive.writestr("model.weights.h5", bytes(4 * graph.n_parameters))
+    return dated(path)
 
 
 def make_run(
@@ -92,6 +167,42 @@ def make_run(
         facts = {"result": {"summary": "Trained mito.keras"}} if end == "finished" else {"error": f"It {end}"}
         append(folder, began + 10 * epochs + 1, end, **facts)
     return folder
+
+
+class Played:
+    """In the place of the engine's runs: what a form starts leaves a made run folder and lasts until a test ends it.
+
+    Args:
+        make: Fills the run folder.
+    """
+
+    def __init__(self, make: Callable[[Path], object], monkeypatch: pytest.MonkeyPatch) -> None:
+        self._make = make
+        self.end: Result | EngineError | None = None
+        self.folder: Path | None = None
+        self.parameters: Any = None
+        monkeypatch.setattr("deepscem_tui.engine.runs.perform", self._perform)
+
+    def _perform(
+        self, action: Action, parameters: Parameters, report: Reporter, stop: Stop, runs_folder: Path | None = None
+    ) -> Result:
+        stop.check()
+        self.parameters, self.folder = parameters, (runs_folder or Path("runs")) / f"20250615-150640-{action.name}-x"
+        self._make(self.folder)
+        given = parameters.model_dump(mode="json") | ({"epochs": 8} if action.name == "train" else {})
+        made_runs.describe(self.folder, action.name, parameters=given)
+        report.began(self.folder)
+        while self.end is None and not stop.requested:
+            time.sleep(0.01)
+        if self.end is None:
+            made_runs.say(self.folder, "stopped", 50, error="Stopped: asked in the application")
+            stop.check()
+        if isinstance(self.end, Result):
+            made_runs.say(self.folder, "finished", 50, result={"summary": self.end.summary, **self.end.facts})
+            return self.end
+        assert self.end is not None
+        made_runs.say(self.folder, "failed", 50, error=str(self.end))
+        raise self.end
 
 
 def append(folder: Path, t: float, kind: str, **facts: Any) -> None:

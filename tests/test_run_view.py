@@ -1,8 +1,6 @@
 """The live view of a run, and a run in so many cells."""
 
 import asyncio
-import socket
-import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -24,15 +22,7 @@ from deepscem_tui.widgets.slice_view import SliceView
 Golden = Callable[[str, str], None]
 SIZES = [(80, 24), (120, 40), (200, 60)]
 
-
-@pytest.fixture(autouse=True)
-def one_host_and_one_clock(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr(socket, "gethostname", lambda: "server")
-    monkeypatch.setenv("TZ", "UTC")
-    time.tzset()
-    yield
-    monkeypatch.undo()
-    time.tzset()
+pytestmark = pytest.mark.usefixtures("server_in_utc")
 
 
 class Viewer(App[None]):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 from rich.text import Text
 from textual.app import ComposeResult
+from textual.binding import ActiveBinding
 from textual.events import Click
 from textual.screen import Screen
 from textual.widgets import Footer, Static
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from deepscem_tui.app import DeepscemApp
 
 _POLL_SECONDS = 0.25
+_BACK = ("escape", "f9")  # keys that lead back
 _BAR = 16
 
 
@@ -31,6 +34,7 @@ class WorkScreen(Screen[None]):
 
     MODE: ClassVar[str]
     app: DeepscemApp
+    _in_footer: tuple[str, ...] = ()
 
     def compose(self) -> ComposeResult:
         yield ModeBar(self.MODE)
@@ -41,6 +45,26 @@ class WorkScreen(Screen[None]):
     def compose_content(self) -> ComposeResult:
         """The widgets between the bars."""
         raise NotImplementedError
+
+    @property
+    def active_bindings(self) -> dict[str, ActiveBinding]:
+        """Those of the screen, the way back first, so that it is in every footer.
+
+        Keys that mean nothing now, as a part's ``fits(action)`` says, are not in the footer, but say why when pressed.
+        """
+        found = super().active_bindings
+        for key, active in found.items():
+            fits = getattr(active.node, "fits", None)
+            if active.binding.show and fits is not None and not fits(active.binding.action):
+                found[key] = active._replace(binding=replace(active.binding, show=False))
+        return {key: found[key] for key in _BACK if key in found} | found
+
+    def refresh_footer(self) -> None:
+        """Draw the footer anew if other keys fit now."""
+        in_footer = tuple(key for key, active in self.active_bindings.items() if active.binding.show)
+        if in_footer != self._in_footer:
+            self._in_footer = in_footer
+            self.refresh_bindings()
 
     def shows(self, job: Job) -> bool:  # noqa: ARG002
         """Whether the screen itself shows how a job ended, so that nothing else need say so."""

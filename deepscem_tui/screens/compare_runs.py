@@ -11,13 +11,14 @@ from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
-from textual.widgets import DataTable, Static
+from textual.widgets import Static
 
 from deepscem_tui.console import cell, safe
 from deepscem_tui.engine import words
 from deepscem_tui.engine.comparing import Compared, RunsComparison, differing, measures
 from deepscem_tui.render.chart import Series
 from deepscem_tui.widgets.line_chart import LineChart
+from deepscem_tui.widgets.refilled_table import RefilledTable
 
 __all__ = ["CompareRuns"]
 
@@ -43,7 +44,7 @@ class CompareRuns(Vertical):
     DEFAULT_CSS = """
     CompareRuns #what { height: 1; padding: 0 1; }
     CompareRuns LineChart { height: 3fr; min-height: 6; }
-    CompareRuns DataTable { height: 2fr; min-height: 4; }
+    CompareRuns RefilledTable { height: 2fr; min-height: 4; }
     """
 
     def __init__(self, id: str | None = None) -> None:
@@ -57,7 +58,7 @@ class CompareRuns(Vertical):
     def compose(self) -> ComposeResult:
         yield Static(id="what", markup=False)
         yield LineChart()
-        yield DataTable(cursor_type="row", zebra_stripes=True)
+        yield RefilledTable()
 
     def on_mount(self) -> None:
         self.set_interval(_LOOK_SECONDS, self._look_if_shown)
@@ -121,14 +122,10 @@ class CompareRuns(Vertical):
         self._fill(names)
 
     def _fill(self, names: Sequence[str]) -> None:
-        table: DataTable[Text] = self.query_one(DataTable)
-        row = table.cursor_row
-        table.clear(columns=True)
-        for title in ("", *names):
-            table.add_column(Text(safe(title)))
-        for title, values in [*_results(self._runs, self._measure), *differing(self._runs)]:
-            table.add_row(Text(safe(title)), *(_value(value) for value in values))
-        table.move_cursor(row=row)
+        table = self.query_one(RefilledTable)
+        facts = [*_results(self._runs, self._measure), *differing(self._runs)]
+        rows = [(None, [Text(safe(title)), *map(_value, values)]) for title, values in facts]
+        table.refill([(None, safe(title)) for title in ("", *names)], rows, table.cursor_row)
 
     # ---------------------------------------------------------------------------------------------- keys
 

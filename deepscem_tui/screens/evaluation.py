@@ -23,13 +23,14 @@ from deepscem_tui.screens.form_screen import FORM, VIEW, FormScreen
 from deepscem_tui.screens.look import LookPane
 from deepscem_tui.screens.proposals import free
 from deepscem_tui.widgets.line_chart import LineChart
+from deepscem_tui.widgets.refilled_table import RefilledTable
 from deepscem_tui.widgets.slice_view import SliceView
 
 _LOOK = "look"
-_BESIDE = (150, 40)  # columns and rows from which the slices have room beside the table
+_NUMBERS_FROM = 2  # columns that hold numbers: after label and sample
 
 
-class ScoreTable(DataTable[Text]):
+class ScoreTable(RefilledTable):
     """Scores by label and sample."""
 
     HELP = """\
@@ -50,7 +51,7 @@ class EvaluationScreen(FormScreen):
         Binding("s", "save", "Save CSV", tooltip="Write the table to a CSV file"),
         Binding("enter,L", "look", "Look", tooltip="Look at the chosen sample: hits, misses, false alarms"),
         Binding("escape", "page('view')", "Back", tooltip="Back to the scores"),
-        *(Binding(str(n), f"sort({n - 1})", f"Sort by {n}", show=n == 1, key_display="1-9") for n in range(1, 10)),
+        *(Binding(str(n), f"sort({n - 1})", "Sort", show=n == 1, key_display="1-9") for n in range(1, 10)),
     ]
     VIEW_ACTIONS: ClassVar[frozenset[str]] = FormScreen.VIEW_ACTIONS | {"save", "look", "sort"}
     DEFAULT_CSS = """
@@ -68,7 +69,7 @@ class EvaluationScreen(FormScreen):
 
     def compose_view(self) -> ComposeResult:
         with Vertical(id="scores"):
-            yield ScoreTable(cursor_type="row", zebra_stripes=True)
+            yield ScoreTable()
             yield LineChart("F1 against threshold", "threshold")
 
     async def on_mount(self) -> None:
@@ -90,9 +91,6 @@ class EvaluationScreen(FormScreen):
         self._paths = (job.parameters.segmentation, job.parameters.reference)
         self._shown = [tuple(row) for row in self._table.rows]
         table = self.query_one(ScoreTable)
-        table.clear(columns=True)
-        for column in self._table.columns:
-            table.add_column(Text(column), key=column)
         self._fill()
         table.display = True
         chart, series = self.query_one(LineChart), _series(job.result.facts.get("curve") or (), job.result.tables[1:])
@@ -102,16 +100,22 @@ class EvaluationScreen(FormScreen):
 
     def _fill(self) -> None:
         assert self._table is not None
-        table = self.query_one(ScoreTable)
-        table.clear()
         missing = [self._table.stands_for_none(column) for column in self._table.columns]
-        for row in self._shown:
-            table.add_row(*(_text(value, none) for value, none in zip(row, missing, strict=True)))
+        rows = [(None, [_text(*pair) for pair in zip(row, missing, strict=True)]) for row in self._shown]
+        names = self._table.columns
+        columns = [
+            (name, Text(name, justify="left" if place < _NUMBERS_FROM else "right")) for place, name in enumerate(names)
+        ]
+        self.query_one(ScoreTable).refill(columns, rows)
 
     def offers(self, job: Job | None) -> str:
         return (
             "\nEnter looks at a sample's errors, s saves the table." if job and job.result and job.result.tables else ""
         )
+
+    def fits(self, action: str) -> bool:
+        """Whether a key means something: there must be a table."""
+        return self._table is not None or not action.startswith(("save", "look", "sort"))
 
     def enter_view(self) -> None:
         if self.page == _LOOK:
@@ -127,7 +131,7 @@ class EvaluationScreen(FormScreen):
         """Sort by a column; again in the other direction."""
         if self._table is None:
             return
-        descending = column >= 2  # scores: the best first
+        descending = column >= _NUMBERS_FROM  # scores: the best first
         if self._sorted is not None and self._sorted[0] == column:
             descending = not self._sorted[1]
         self._sorted = (column, descending)

@@ -37,7 +37,7 @@ class FormScreen(WorkScreen):
     AUTO_FOCUS = ""
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("f9", "turn", "Form/view", tooltip="Switch between the form and what comes of it"),
-        Binding("f", "page('form')", "Form", tooltip="Back to the form"),
+        Binding("f", "page('form')", "Form", show=False, tooltip="Back to the form"),
     ]
     VIEW_ACTIONS: ClassVar[frozenset[str]] = frozenset({"page"})  # letters, which are for typing in the form
     DEFAULT_CSS = """
@@ -165,7 +165,6 @@ class FormScreen(WorkScreen):
     def _job_ended(self, job: Job) -> None:
         if job is self.job:
             self._look()
-            self.refresh_bindings()
 
     def shows(self, job: Job) -> bool:
         return job is self.job and self.page == VIEW
@@ -176,6 +175,7 @@ class FormScreen(WorkScreen):
         status.display = bool(text)
         status.set_class(fault, "-fault")
         status.update(safe(text))
+        self.refresh_footer()
 
     def status(self) -> tuple[str, bool]:
         """How it stands, and whether that is bad."""

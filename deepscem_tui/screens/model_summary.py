@@ -32,15 +32,16 @@ _SETTINGS = {
 _TRAINING = {"steps": "Steps", "batch_size": "Patches a step", "loss": "Loss", "learning_rate": "Learning rate"}
 
 
-def row(entry: ModelEntry, folder: Path) -> list[Text]:
-    """A model's cells in the list."""
-    name = entry.path.relative_to(folder) if entry.path.is_relative_to(folder) else entry.path
+def row(entry: ModelEntry, folder: Path, name_width: int) -> list[Text]:
+    """A model's cells in the list; the summary says in full what it is called and why it cannot be used."""
+    path = entry.path.relative_to(folder) if entry.path.is_relative_to(folder) else entry.path
+    name = words.shortened(safe(path), name_width)
     if entry.info is None:
-        return [Text(safe(name)), Text("!"), Text(""), Text(""), Text(safe(entry.problem)), Text("")]
+        return [Text(name), Text("!"), Text(""), Text(""), Text("cannot be used"), Text("")]
     info = entry.info
     when = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.stamp[3] / 1e9)) if entry.stamp else ""
     return [
-        Text(safe(name)),
+        Text(name),
         Text(f"{info.dimension}D"),
         Text(str(info.n_labels), justify="right"),
         Text(f"{info.n_parameters:,}", justify="right"),

@@ -6,11 +6,11 @@ import asyncio
 from pathlib import Path
 from typing import Any, ClassVar
 
-from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container
-from textual.widgets import DataTable, Input
+from textual.message import Message
+from textual.widgets import Input
 
 from deepscem_tui.console import safe
 from deepscem_tui.engine.catalogue import Cataloguer, ModelEntry
@@ -18,13 +18,20 @@ from deepscem_tui.engine.parameters import SUFFIXES
 from deepscem_tui.screens.base import WorkScreen
 from deepscem_tui.screens.model_summary import ModelSummary, row, run_of
 from deepscem_tui.screens.proposals import to_learn_from
+from deepscem_tui.widgets.refilled_table import RefilledTable
 
 _LOOK_SECONDS = 2.0
+_COLUMNS = (
+    ("model", "Model"), ("dimension", "Dim"), ("labels", "Labels"), ("parameters", "Parameters"),
+    ("trained", "Trained"), ("date", "Date"),
+)  # fmt: skip
+_USED, _PARAMETERS = 56, 12  # cells of the columns beside the name, and of `parameters`, which is the first to go
+_SHORTEST_NAME = 16
 _NONE = "There is no model in this folder yet.\n\nn makes one, o opens one from elsewhere."
 _LOOKING = "Looking for models ..."
 
 
-class ModelTable(DataTable[Text]):
+class ModelTable(RefilledTable):
     """The list of models."""
 
     HELP = """\
@@ -34,6 +41,16 @@ The **models** in this folder and those opened from elsewhere (`o`).
 - `s` saves it under another name, `c` converts it between `.keras` and DeepSCEM's `.h5`.
 - `enter` shows the run that trained it.
 """
+
+    class Resized(Message):
+        """The table has another width."""
+
+        def __init__(self, width: int) -> None:
+            super().__init__()
+            self.width = width
+
+    def on_resize(self) -> None:
+        self.post_message(self.Resized(self.size.width))
 
 
 class ModelsScreen(WorkScreen):
@@ -66,19 +83,16 @@ class ModelsScreen(WorkScreen):
         self._elsewhere: list[Path] = []
         self._looking = self._looked = False
         self._wanted: Path | None = None
+        self._name_width = 0
+        self._columns: tuple[tuple[str, str], ...] = ()
 
     def compose_content(self) -> ComposeResult:
         with Container(id="models"):
-            yield ModelTable(cursor_type="row", zebra_stripes=True)
+            yield ModelTable()
             yield ModelSummary()
 
     def on_mount(self) -> None:
         table = self.query_one(ModelTable)
-        for key, label in (
-            ("model", "Model"), ("dimension", "Dim"), ("labels", "Labels"), ("parameters", "Parameters"),
-            ("trained", "Trained"), ("date", "Date"),
-        ):  # fmt: skip
-            table.add_column(Text(label), key=key)
         self.query_one(ModelSummary).show(None, _LOOKING)
         table.focus()
         self.app.job_ended.subscribe(self, lambda _: self.look())
@@ -118,16 +132,31 @@ class ModelsScreen(WorkScreen):
         if entries != self._entries:
             chosen = self._wanted or (self.chosen.path if self.chosen else None)
             self._entries = entries
-            table = self.query_one(ModelTable)
-            with self.prevent(DataTable.RowHighlighted):
-                table.clear()
-                for entry in entries:
-                    table.add_row(*row(entry, self.app.folder), key=str(entry.path))
-            places = [index for index, entry in enumerate(entries) if entry.path == chosen]
-            table.move_cursor(row=places[0] if places else 0)
-            if places:
+            if self._fill(chosen):
                 self._wanted = None
         self._show()
+
+    def _fill(self, chosen: Path | None) -> bool:
+        """List the models; give whether the one to be chosen is there."""
+        rows = []
+        for entry in self._entries if self._columns else ():
+            cells = row(entry, self.app.folder, self._name_width)
+            shown = [cell for cell, column in zip(cells, _COLUMNS, strict=True) if column in self._columns]
+            rows.append((str(entry.path), shown))
+        places = [index for index, entry in enumerate(self._entries) if entry.path == chosen]
+        self.query_one(ModelTable).refill(self._columns, rows, places[0] if places else 0)
+        return bool(places)
+
+    def on_model_table_resized(self, event: ModelTable.Resized) -> None:
+        """Give the names what room the other columns leave; the summary has the parameters too."""
+        room = event.width - _USED
+        with_parameters = room - _PARAMETERS >= _SHORTEST_NAME
+        name_width = max(_SHORTEST_NAME, room - _PARAMETERS * with_parameters)
+        if name_width != self._name_width:
+            chosen = self.chosen
+            self._name_width = name_width
+            self._columns = tuple(column for column in _COLUMNS if with_parameters or column[0] != "parameters")
+            self._fill(chosen.path if chosen else None)
 
     def on_data_table_row_highlighted(self) -> None:
         self._show()

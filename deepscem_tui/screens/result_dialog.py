@@ -18,6 +18,7 @@ from deepscem_tui.jobs import Job
 class ResultDialog(ModalScreen[None]):
     """Shows what an action gave back, until it is left."""
 
+    AUTO_FOCUS = ""  # which would scroll the summary away
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,enter,q", "leave", "Close")]
 
     def __init__(self, job: Job) -> None:
@@ -27,8 +28,9 @@ class ResultDialog(ModalScreen[None]):
     def compose(self) -> ComposeResult:
         result = self._job.result
         assert result is not None
-        with VerticalScroll(classes="dialog wide"):
+        with VerticalScroll(classes="dialog wide", can_focus=False):
             yield Static(safe(self._job.title), markup=False, classes="title")
+            yield Static(safe(result.summary), markup=False, classes="summary")
             for text in self._job.warnings:
                 yield Static(f"! {safe(text)}", markup=False, classes="warning")
             for table in result.shown_tables:
@@ -38,8 +40,12 @@ class ResultDialog(ModalScreen[None]):
                 for row in table.rows:
                     grid.add_row(*(Text(safe(cell(*pair))) for pair in zip(row, missing, strict=True)))
                 yield grid
-            yield Static(safe(result.summary), markup=False)
         yield Footer()
+
+    def on_mount(self) -> None:
+        for table in self.query(DataTable).results():
+            table.focus(scroll_visible=False)
+            return
 
     def action_leave(self) -> None:
         """Close."""

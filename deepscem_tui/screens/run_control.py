@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from deepscem_tui.jobs import Job
 
 _MORE_EPOCHS = 16
-_RESUMABLE = ("stopped", "failed", "dead")
+RESUMABLE = ("stopped", "failed", "dead")
 
 
 class RunControl(Screen[None]):
@@ -133,22 +133,13 @@ class RunControl(Screen[None]):
         self.app.notify(safe(text), severity=severity, markup=False)  # type: ignore[arg-type]
 
 
-def enter(view: RunView) -> None:
-    """Focus the first part of a live view that is shown and takes keys."""
-    for widget in view.query("*"):
-        if widget.focusable and widget.is_on_screen:
-            widget.focus()
-            return
-    view.screen.set_focus(None)
-
-
 def _check_can_go_on(run: RunState, more_epochs: bool) -> None:
     """Refuse what cannot be gone on with, with the reason."""
     if run.state == "running":
         raise EngineError(f"{run.folder.name} is running", "x stops it first")
     if more_epochs and run.action != "train":
         raise EngineError(f"{run.folder.name} is no training", "Only a training has epochs")
-    if not more_epochs and run.state not in _RESUMABLE:
+    if not more_epochs and run.state not in RESUMABLE:
         hint = "e continues it for more epochs" if run.action == "train" else "There is nothing left to do"
         raise EngineError(f"{run.folder.name} is {run.state}", hint)
 

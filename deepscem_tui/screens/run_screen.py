@@ -18,7 +18,7 @@ from deepscem_tui.engine.runs import RunState
 from deepscem_tui.engine.watching import RunsIndex
 from deepscem_tui.jobs import Detached, Job
 from deepscem_tui.screens.form_screen import FORM, VIEW, FormScreen
-from deepscem_tui.screens.run_control import RunControl, enter
+from deepscem_tui.screens.run_control import RESUMABLE, RunControl
 from deepscem_tui.widgets.run_view import RunView
 
 _LOOK_SECONDS = 1.0
@@ -50,6 +50,7 @@ class RunScreen(RunControl, FormScreen):
 
     async def on_mount(self) -> None:
         self._index = RunsIndex(self.app.runs_folder)
+        self.query_one(RunView).display = False
         self.set_interval(_LOOK_SECONDS, self._find_if_shown)
 
     def on_screen_resume(self) -> None:
@@ -60,7 +61,9 @@ class RunScreen(RunControl, FormScreen):
     def watch_folder(self, folder: Path | None) -> None:
         """Show a run, or none."""
         self.folder, self.run = folder, None
-        self.query_one(RunView).watch_run(folder)
+        view = self.query_one(RunView)
+        view.display = folder is not None
+        view.watch_run(folder)
 
     def show_run(self, folder: Path) -> None:
         """Show a run of the past, or of another process."""
@@ -132,7 +135,14 @@ class RunScreen(RunControl, FormScreen):
 
     @on(RunView.Ended)
     def _run_ended(self, event: RunView.Ended) -> None:
-        if event.folder == self.folder:
+        if event.folder != self.folder:
+            return
+        if event.state == "gone":
+            self._say(f"{event.folder.name} is gone: its folder was removed", "warning")
+            self._detached = None
+            self.watch_folder(None)
+            self._tell()
+        else:
             self.run_worker(self._read_end(event.folder), group="end")
 
     async def _read_end(self, folder: Path) -> None:
@@ -141,7 +151,6 @@ class RunScreen(RunControl, FormScreen):
             if folder == self.folder and run.state != "running":
                 self.run = run
                 self._tell()
-                self.refresh_bindings()
 
     def status(self) -> tuple[str, bool]:
         job = self.job
@@ -178,7 +187,7 @@ class RunScreen(RunControl, FormScreen):
 
     def enter_view(self) -> None:
         if self.folder is not None:
-            enter(self.query_one(RunView))
+            self.query_one(RunView).enter()
         else:
             self.set_focus(None)
 
@@ -201,6 +210,23 @@ class RunScreen(RunControl, FormScreen):
         """Go on with it."""
         if folder := self._folder_to("go on with"):
             self.resume_run(folder)
+
+    def fits(self, action: str) -> bool:
+        """Whether a key means something for the run that is shown."""
+        ended = self.run.state if self.run is not None else ""
+        running = self.job.live if self.job is not None else self.folder is not None and not ended
+        match action:
+            case "stop":
+                return running
+            case "stop_now":
+                return running and self.folder is not None
+            case "resume":
+                return ended in RESUMABLE
+            case "more_epochs":
+                return bool(ended)
+            case "predict" | "look" | "evaluate":
+                return self.made() is not None
+        return True
 
     def _folder_to(self, do: str) -> Path | None:
         if self.folder is None:

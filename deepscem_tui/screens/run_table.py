@@ -5,15 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from rich.text import Text
+from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.widgets import DataTable
 
 from deepscem_tui.console import safe
 from deepscem_tui.engine import words
 from deepscem_tui.engine.watching import RunSummary
+from deepscem_tui.widgets.refilled_table import RefilledTable
 
 __all__ = ["RunTable", "cells", "matches", "ordered", "short_name"]
 
@@ -21,6 +23,8 @@ _COLUMNS = (
     ("mark", " "), ("state", "State"), ("action", "Action"), ("name", "Name"), ("began", "Began"), ("took", "Took"),
     ("far", "How far, or how well"),
 )  # fmt: skip
+_USED, _TOOK = 60, 13  # cells of the other columns, and of `took`, which is the first to go
+_SHORTEST_NAME = 12
 _STATES = {
     "running": "● running",
     "finished": "finished",
@@ -31,7 +35,7 @@ _STATES = {
 _STYLES = {"running": "bold green", "failed": "bold red", "dead": "bold red"}
 
 
-class RunTable(DataTable[Text]):
+class RunTable(RefilledTable):
     """The runs of the folder, those that go on first."""
 
     HELP = """\
@@ -43,18 +47,31 @@ The **runs** of this folder, whoever started them: those that go on first, then 
 - `d` starts the like again, `y` copies its command, `delete` removes the folder of an ended run.
 """
 
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "select_cursor", "Full view", tooltip="Show the chosen run alone"),
+    ]
+
     class Moved(Message):
         """Another run is chosen, or none."""
 
     def __init__(self) -> None:
-        super().__init__(cursor_type="row", zebra_stripes=True)
+        super().__init__()
         self.runs: list[RunSummary] = []
         self._marked: frozenset[Path] = frozenset()
         self._last: Path | None = None
+        self._now = 0.0
+        self._name_width = 0
+        self._shown: tuple[tuple[str, str], ...] = ()
 
-    def on_mount(self) -> None:
-        for key, label in _COLUMNS:
-            self.add_column(Text(label), key=key)
+    def on_resize(self) -> None:
+        """Give the names what room there is; how long a run took goes where there is little."""
+        room = self.size.width - _USED
+        with_took = room - _TOOK >= _SHORTEST_NAME
+        name_width = max(_SHORTEST_NAME, room - _TOOK * with_took)
+        if name_width != self._name_width:
+            self._name_width = name_width
+            self._shown = tuple(column for column in _COLUMNS if with_took or column[0] != "took")
+            self._fill(self.cursor_row)
 
     @property
     def chosen(self) -> RunSummary | None:
@@ -66,19 +83,26 @@ The **runs** of this folder, whoever started them: those that go on first, then 
         chosen = self.chosen
         same = [run.folder for run in runs] == [run.folder for run in self.runs]
         before, self.runs, was_marked, self._marked = self.runs, list(runs), self._marked, marked
+        self._now = now
         if same:
             for old, run in zip(before, runs, strict=True):
                 if old != run or run.running or (run.folder in marked) != (run.folder in was_marked):
-                    for (key, _), text in zip(_COLUMNS, cells(run, run.folder in marked, now), strict=True):
+                    for (key, _), text in zip(self._shown, self._row(run) if self._shown else (), strict=True):
                         if self.get_cell(str(run.folder), key) != text:
                             self.update_cell(str(run.folder), key, text, update_width=True)
         else:
-            with self.prevent(DataTable.RowHighlighted):
-                self.clear()
-                for run in runs:
-                    self.add_row(*cells(run, run.folder in marked, now), key=str(run.folder))
-            self.choose(chosen.folder if chosen else None)
+            places = [index for index, run in enumerate(runs) if chosen is not None and run.folder == chosen.folder]
+            row = places[0] if places else min(self.cursor_row, len(runs) - 1)
+            self._fill(row if chosen is not None else 0)
         self._tell()
+
+    def _fill(self, cursor: int) -> None:
+        rows = [(str(run.folder), self._row(run)) for run in self.runs] if self._shown else []
+        self.refill(self._shown, rows, max(0, cursor))
+
+    def _row(self, run: RunSummary) -> list[Text]:
+        row = cells(run, run.folder in self._marked, self._now, self._name_width)
+        return [text for text, column in zip(row, _COLUMNS, strict=True) if column in self._shown]
 
     def choose(self, folder: Path | None) -> bool:
         """Move the cursor to a run; to the first one if it is not there."""
@@ -114,18 +138,19 @@ def short_name(run: RunSummary) -> str:
     return rest if found and rest else run.name
 
 
-def cells(run: RunSummary, marked: bool, now: float) -> list[Text]:
-    """A run's row.
+def cells(run: RunSummary, marked: bool, now: float, name_width: int) -> list[Text]:
+    """A run's row, one cell for each column.
 
     Args:
         now: Seconds since the epoch.
+        name_width: Characters of its name that are shown.
     """
     end = run.ended if run.ended is not None else max(run.latest, now if run.running else run.latest)
     row: list[tuple[str, Any]] = [
         ("*" if marked else " ", "bold"),
         (_STATES.get(run.state, run.state), _STYLES.get(run.state, "")),
         (run.action, ""),
-        (short_name(run), ""),
+        (words.shortened(short_name(run), name_width), ""),
         (time.strftime("%m-%d %H:%M", time.localtime(run.began)), ""),
         (words.duration(max(0.0, end - run.began)), ""),
         (_how_far(run), ""),
@@ -138,7 +163,8 @@ def _how_far(run: RunSummary) -> str:
     epochs = f"{run.epoch}/{run.epochs} epochs" if run.epochs else ""
     if run.running:
         progress = f"{100 * run.progress.share:.0f} %" if run.progress else ""
-        return "  ".join(part for part in (progress, epochs, score) if part)
-    if run.action == "train":
-        return "  ".join(part for part in (epochs, score) if part) or run.text
-    return run.text.splitlines()[0] if run.text else ""
+        return "  ".join(part for part in (epochs, score, progress) if part)
+    text = run.text.splitlines()[0] if run.text else ""
+    if run.action != "train":
+        return text
+    return "  ".join(part for part in (epochs, score, text if run.state == "failed" else "") if part) or text

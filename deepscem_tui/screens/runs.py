@@ -21,7 +21,7 @@ from deepscem_tui.jobs import Job
 from deepscem_tui.screens.base import WorkScreen
 from deepscem_tui.screens.compare_runs import CompareRuns
 from deepscem_tui.screens.confirm import Answer, Confirm
-from deepscem_tui.screens.run_control import RunControl, enter
+from deepscem_tui.screens.run_control import RESUMABLE, RunControl
 from deepscem_tui.screens.run_table import RunTable, matches, ordered
 from deepscem_tui.widgets.run_view import RunView
 
@@ -39,15 +39,15 @@ class RunsScreen(RunControl, WorkScreen):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "full", "Full view", tooltip="Show the chosen run alone", priority=False),
         Binding("x", "stop", "Stop", tooltip="Save its state and end it"),
-        Binding("X", "stop_now", "Stop now", tooltip="End it at once, without waiting"),
         Binding("R", "resume", "Resume", tooltip="Go on with a run that was stopped, failed or died"),
         Binding("e", "more_epochs", "More epochs", tooltip="Continue a training for more epochs"),
         Binding("space", "mark", "Mark", tooltip="Mark or unmark it for the comparison"),
         Binding("c", "compare", "Compare", tooltip="Compare the marked runs"),
-        Binding("slash", "filter", "Filter", key_display="/", tooltip="Show only runs that have these words"),
         Binding("d", "again", "Again", tooltip="The form of the like with its values, to start here or detached"),
+        Binding("slash", "filter", "Filter", key_display="/", tooltip="Show only runs that have these words"),
         Binding("y", "copy", "Copy command", tooltip="Copy the command that does the same"),
         Binding("delete", "remove", "Delete", tooltip="Remove an ended run's folder, after asking"),
+        Binding("X", "stop_now", "Stop now", tooltip="End it at once, without waiting"),
         Binding("escape", "back", "Back", tooltip="Back to the list"),
     ]
     _OF_LIST = frozenset({"full", "mark", "compare", "filter", "again", "copy", "remove"})
@@ -58,7 +58,7 @@ class RunsScreen(RunControl, WorkScreen):
     RunsScreen #chooser RunTable { height: 1fr; }
     RunsScreen #chooser Input { display: none; height: 1; }
     RunsScreen #chooser.-filtering Input { display: block; }
-    RunsScreen #said { height: 1; padding: 0 1; color: $text-muted; }
+    RunsScreen #said { height: auto; max-height: 2; padding: 0 1; color: $text-muted; }
     RunsScreen RunView { height: 3fr; border-top: solid $primary-muted; }
     RunsScreen.-wide #runs { layout: horizontal; }
     RunsScreen.-wide #chooser { width: 9fr; height: 100%; }
@@ -121,10 +121,15 @@ class RunsScreen(RunControl, WorkScreen):
         wanted = self.query_one(Input).value
         shown = [run for run in self._all if matches(run, wanted)]
         table = self.query_one(RunTable)
+        before = table.chosen
         table.show(shown, self._marked, time.time())
+        if before is not None and self.has_class("-full") and before.folder not in {run.folder for run in self._all}:
+            self._say(f"{before.name} is gone: its folder was removed", "warning")
+            self.action_back()  # the keys would go to another run
         if self._wanted is not None and table.choose(self._wanted):
             self._wanted = None
         self._say_about()
+        self.refresh_footer()
 
     def _say_about(self) -> None:
         """The chosen run's whole name, and how many are not shown."""
@@ -143,6 +148,7 @@ class RunsScreen(RunControl, WorkScreen):
         chosen = self.query_one(RunTable).chosen
         self.query_one(RunView).watch_run(chosen.folder if chosen else None)
         self._say_about()
+        self.refresh_footer()
 
     def show_run(self, folder: Path) -> None:
         """Choose a run and show it in full."""
@@ -180,7 +186,7 @@ class RunsScreen(RunControl, WorkScreen):
     def action_full(self) -> None:
         """Show the chosen run alone."""
         self.add_class("-full")
-        self.call_after_refresh(enter, self.query_one(RunView))
+        self.call_after_refresh(self.query_one(RunView).enter)
         self.refresh_bindings()
 
     def action_back(self) -> None:
@@ -218,6 +224,24 @@ class RunsScreen(RunControl, WorkScreen):
         if self._page == _COMPARE:
             return action not in (self._OF_LIST | {"stop", "stop_now", "resume", "more_epochs"})
         return not (self.has_class("-full") and action in ("full", "mark", "compare", "filter"))
+
+    def fits(self, action: str) -> bool:
+        """Whether a key means something for the chosen run and the page."""
+        run = self.query_one(RunTable).chosen if self.is_mounted else None
+        if action in ("stop", "stop_now"):
+            return run is not None and run.running
+        if action in ("resume", "more_epochs", "remove"):
+            resumable = run is not None and run.state in RESUMABLE
+            return (
+                resumable
+                if action == "resume"
+                else run is not None and not run.running and (action == "remove" or run.action == "train")
+            )
+        if action == "back":
+            return self._page == _COMPARE or self.has_class("-full") or bool(self.query_one(Input).value)
+        if action == "compare":
+            return len(self._marked) > 1
+        return run is not None
 
     # ---------------------------------------------------------------------------------------------- keys
 

@@ -36,6 +36,8 @@ _POLL_SECONDS = 0.25
 _IDLE_SECONDS = 1.0  # for a run that has ended, or that nobody sees
 _MEASURES = {"loss": "loss", "f1": "F1", "iou": "IoU", "learning_rate": "learning rate"}
 _TABS = {"curves": "Curves", "slice": "Slice", "log": "Scores and log"}
+_FACT_LINES, _ERROR_LINES = 2, 4
+_CAN_CONTINUE = ("finished", "stopped", "failed", "dead")
 _NO_RUN = "No run is chosen"
 _WARNING, _FAINT, _PLAIN = Style(color="yellow"), Style(dim=True), Style()
 
@@ -56,11 +58,11 @@ class RunView(Widget):
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("x", "stop", "Stop", tooltip="Ask the run to save its state and end"),
         Binding("v", "next_tab", "View", tooltip="Curves, slice, scores and log"),
+        Binding("x", "stop", "Stop", tooltip="Ask the run to save its state and end"),
         Binding("n", "next_measure", "Curve", tooltip="Loss, F1, IoU, learning rate"),
         Binding("o", "switch_log", "Log", tooltip="Messages, or what libraries printed"),
-        Binding("e", "continue", "Continue", tooltip="Go on with a training for more epochs"),
+        Binding("e", "continue", "More epochs", tooltip="Go on with a training for more epochs"),
         Binding("X", "stop_now", "Stop now", key_display="X", tooltip="End the run without waiting for it"),
     ]
 
@@ -76,7 +78,7 @@ class RunView(Widget):
     RunView SliceView { height: 3fr; width: 1fr; }
     RunView #words { height: 2fr; width: 1fr; }
     RunView.-plain SliceView, RunView.-plain #words { height: 1fr; }
-    RunView #scores { height: 3; }
+    RunView #scores { height: 3; padding-left: 1; }
     RunView #log { height: 1fr; min-height: 3; background: $surface; border-left: blank; scrollbar-size: 1 1; }
     RunView #log:focus { border-left: outer $accent; }
     RunView.-one SliceView, RunView.-one #words { height: 1fr; }
@@ -124,6 +126,7 @@ class RunView(Widget):
         self._preview: Preview | None = None
         self._tab, self._measure = "curves", 0
         self._prints = False
+        self._fitting: tuple[bool, ...] = ()
         self._logged: tuple[object, ...] = ()
 
     def watch_run(self, folder: Path | None) -> None:
@@ -276,12 +279,39 @@ class RunView(Widget):
         grid = self.query_one("#curves").styles
         grid.grid_size_columns, grid.grid_size_rows = 1, {"one": 1, "two": 2, "four": 4}[mode]
         self._head.styles.height = 1 + len(bars(self.snapshot)) if self.snapshot else 3
-        self._facts.styles.height = 1 if width >= 100 else 2
+        self._facts.styles.height = max(1, len(self._fact_lines(width)))
         self._scores.styles.height = min(max(1, self._score_lines()), max(3, height // 4))
         self._tabs.redraw()
         focused = self.screen.focused
         if focused is not None and self in focused.ancestors and not all(w.display for w in _within(self, focused)):
             self._first_shown().focus()  # what is not shown must not have the focus
+        fitting = tuple(self.fits(action) for action in ("stop", "continue", "next_tab", "next_measure", "switch_log"))
+        if fitting != self._fitting:
+            self._fitting = fitting
+            self.screen.refresh_bindings()
+
+    def fits(self, action: str) -> bool:
+        """Whether a key means something for what is shown; what does not is not in the footer."""
+        run = self.snapshot
+        match action:
+            case "stop" | "stop_now":
+                return run is not None and run.running
+            case "continue":
+                return run is not None and run.state in _CAN_CONTINUE and bool(run.n_epochs)
+            case "next_tab":
+                return run is not None and self.has_class("-one")
+            case "next_measure":
+                return bool(self._shown_charts()) and not self.has_class("-four")
+            case "switch_log":
+                return run is not None and self.query_one("#words").display and self.query_one("#side").display
+        return True
+
+    def enter(self) -> None:
+        """Focus the first part that is shown and takes keys."""
+        for part in (*self.query(LineChart), self._slice, self._log):
+            if all(widget.display for widget in _within(self, part)):
+                part.focus()
+                return
 
     def _first_shown(self) -> Widget:
         return self._slice if not self._has_curves or not self._shown_charts() else self._shown_charts()[0]
@@ -337,19 +367,23 @@ class RunView(Widget):
             for t in reversed(self.snapshot.tiles)  # the one in hand first
         ]
 
-    def _draw_facts(self, width: int, height: int) -> Text:
+    def _draw_facts(self, width: int, _: int) -> Text:
+        failed = self.snapshot is not None and bool(self.snapshot.error)
+        return Text("\n".join(self._fact_lines(width)), style=_WARNING if failed else _PLAIN, end="")
+
+    def _fact_lines(self, width: int) -> list[str]:
+        """Why the run ended badly, else what it does a second and takes of its machine; on a few lines."""
         if self.snapshot is None:
-            return Text(end="")
+            return []
         if self.snapshot.error:
-            return Text(shown(self.snapshot.error), style=_WARNING, end="")
-        lines = [""]
+            return textwrap.wrap(shown(self.snapshot.error), max(10, width))[:_ERROR_LINES]
+        lines: list[str] = []
         for fact in filter(None, facts(self.snapshot)):
-            joined = f"{lines[-1]}   {fact}" if lines[-1] else fact
-            if len(joined) > width and len(lines) < height:
-                lines.append(fact)
+            if lines and (len(lines) == _FACT_LINES or len(lines[-1]) + 3 + len(fact) <= width):
+                lines[-1] += f"   {fact}"
             else:
-                lines[-1] = joined
-        return Text("\n".join(lines), end="")
+                lines.append(fact)
+        return lines
 
     # ---------------------------------------------------------------------------------------------- keys
 
@@ -364,7 +398,7 @@ class RunView(Widget):
     def action_continue(self) -> None:
         if self.snapshot is not None and not self.snapshot.n_epochs:
             self._refuse("Only a training can have more epochs")
-        elif self.folder is not None and self._is("finished", "stopped", "failed", "dead"):
+        elif self.folder is not None and self._is(*_CAN_CONTINUE):
             self.post_message(self.ContinueAsked(self.folder))
 
     def _is(self, *states: str) -> bool:
