@@ -156,7 +156,7 @@ class RunView(Widget):
         self._scores = Cells(self._draw_scores, id="scores")
         self._facts = Cells(self._draw_facts, id="facts")
         self._slice = SliceView(pictures=getattr(self.app, "pictures", "auto"))
-        self._log = RichLog(id="log", max_lines=500, wrap=True, markup=False, highlight=False)
+        self._log = RichLog(id="log", max_lines=500, wrap=True, min_width=1, markup=False, highlight=False)
         yield self._head
         yield self._tabs
         with Horizontal(id="panes"):
