@@ -9,11 +9,12 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.screen import ModalScreen
-from textual.widgets import DataTable, Footer, RichLog, Static
+from textual.widgets import DataTable, Footer, Static
 
 from deepscem_tui.console import safe, shortened
 from deepscem_tui.jobs import Job
 from deepscem_tui.screens.result_dialog import ResultDialog
+from deepscem_tui.widgets.wrapped_log import WrappedLog
 
 if TYPE_CHECKING:
     from deepscem_tui.app import DeepscemApp
@@ -37,7 +38,7 @@ class JobsScreen(ModalScreen[None]):
         with Vertical(classes="dialog wide"):
             yield Static("Jobs of this application: one at a time in each lane, the others wait", classes="title")
             yield DataTable(cursor_type="row", zebra_stripes=True)
-            yield RichLog(wrap=True, min_width=1, markup=False, highlight=False)
+            yield WrappedLog()
         yield Footer()
 
     def on_mount(self) -> None:
@@ -69,7 +70,7 @@ class JobsScreen(ModalScreen[None]):
 
     def _tell(self) -> None:
         """The messages of the chosen job, when there are new ones."""
-        job, log = self._chosen(), self.query_one(RichLog)
+        job, log = self._chosen(), self.query_one(WrappedLog)
         if job is None:
             return
         lines = list(job.messages)
@@ -79,7 +80,7 @@ class JobsScreen(ModalScreen[None]):
             self._said = (job.number, len(lines))
             log.clear()
             for line in lines:
-                log.write(Text(safe(line)))
+                log.add(Text(safe(line)))
 
     def on_data_table_row_highlighted(self) -> None:
         self._tell()
