@@ -35,6 +35,16 @@ def safe(text: object) -> str:
     )
 
 
+def shortened(name: str, width: int) -> str:
+    """A name without its middle where it is wider than so many cells: names often differ at their ends."""
+    from rich.cells import cell_len, set_cell_size
+
+    if cell_len(name) <= width:
+        return name
+    head = (width - 2) // 2
+    return f"{set_cell_size(name, head)}...{set_cell_size(name[::-1], width - 3 - head)[::-1]}"
+
+
 def _escaped(character: str) -> str:
     return character.encode("unicode_escape").decode("ascii")
 

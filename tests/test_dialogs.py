@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from pilot import screen_text, until
+from screens import at_each_size
 from textual.app import App
 from textual.pilot import Pilot
 from textual.screen import ModalScreen
@@ -218,3 +219,30 @@ def test_a_question_is_answered(keys: str, answer: str | None) -> None:
         await until(pilot, lambda: app.answers == [answer])
 
     drive(app, script)
+
+
+# ------------------------------------------------------------------------------------------------ looks
+
+
+@at_each_size
+def test_looks(
+    size: tuple[int, int], folder: Path, golden: Callable[[str, str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Path, "absolute", lambda self: Path("/data/liver") / self)  # which the list names
+    for number in range(20):
+        Path(f"cell {number:02} of the liver.tif").write_bytes(b"II*\0" * number)
+    Path("a very long name of an image, with all that was done to it, 中文 [b], and more, and yet more.tif").touch()
+    question = "Delete runs/20231114-221320-train-mito?\n\n14 files, 3.2 MiB: its curves, log and previews. What it "
+    question += "wrote elsewhere stays, but it can no longer be resumed."
+    dialogs: dict[str, ModalScreen[Any]] = {
+        "file": FileDialog("", (".tif", ".tiff"), title="Image"),
+        "confirm": Confirm(question, (Answer("keep", "k", "Keep it"), Answer("remove", "d", "Delete it for good"))),
+    }
+    for name, dialog in dialogs.items():
+        app = DialogApp(dialog)
+
+        async def script(pilot: Pilot[None], app: DialogApp = app, name: str = name) -> None:
+            await until(pilot, lambda: name != "file" or len(app.names) > 20)
+            golden(f"{name}_dialog_{size[0]}x{size[1]}", screen_text(app))
+
+        drive(app, script, size)

@@ -238,6 +238,21 @@ def test_no_run_another_run_and_a_broken_one(tmp_path: Path) -> None:
     drive(Viewer(None), script)
 
 
+def test_a_long_message_is_wrapped(tmp_path: Path) -> None:
+    folder = made_runs.training(tmp_path / "run")
+    text = "Sample 'liver' is left out: its labels are empty, and the last words matter"
+
+    async def script(pilot: Pilot[None], view: RunView) -> None:
+        made_runs.say(folder, "message", 46, text=text)
+        await until(pilot, lambda: "matter" in screen_text(pilot.app))
+        await pilot.resize_terminal(300, 40)
+        await until(pilot, lambda: text in screen_text(pilot.app))
+        await pilot.resize_terminal(110, 40)
+        await until(pilot, lambda: text not in screen_text(pilot.app) and "matter" in screen_text(pilot.app))
+
+    drive(Viewer(folder), script, (120, 40))
+
+
 def test_from_large_to_small_and_back(tmp_path: Path) -> None:
     async def script(pilot: Pilot[None], view: RunView) -> None:
         app = pilot.app

@@ -642,7 +642,7 @@ def test_hostile_names_are_shown_and_do_nothing(tmp_path: Path) -> None:
 
     async def steps(pilot: Pilot[None]) -> None:
         text = screen_text(app)
-        assert "\\x1b[31m[bold red]\\u202e?" in text
+        assert "\\x1b[31m[bold red]\\u202e\N{SNOWMAN}" in text
         assert "B=[/]" in text
         assert "\x1b" not in text
         await press(pilot, app.view, "s")

@@ -51,11 +51,3 @@ def file_name(name: str) -> str:
     )
     short = allowed.encode("utf-8", "replace")[:_NAME_BYTES].decode("utf-8", "ignore").strip(" .")
     return short.lstrip("-") or "unnamed"
-
-
-def shortened(name: str, width: int) -> str:
-    """A name without its middle where it has more characters than ``width``: names often differ at their ends."""
-    if len(name) <= width:
-        return name
-    head = (width - 2) // 2
-    return f"{name[:head]}...{name[len(name) - (width - 3 - head) :]}"

@@ -13,7 +13,7 @@ from textual.events import Click
 from textual.screen import Screen
 from textual.widgets import Footer, Static
 
-from deepscem_tui.console import safe
+from deepscem_tui.console import safe, shortened
 from deepscem_tui.engine import words
 from deepscem_tui.jobs import Job
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _POLL_SECONDS = 0.25
 _BACK = ("escape", "f9")  # keys that lead back
 _BAR = 16
+_SHORTEST_TITLE = 16
 
 
 class WorkScreen(Screen[None]):
@@ -131,21 +132,19 @@ class JobBar(Static):
         live = self.app.jobs.live()
         self.display = bool(live)
         if live and self.screen.is_current:
-            line = job_line(live, time.monotonic())
+            line = job_line(live, time.monotonic(), self.size.width)
             if line != self._shown:
                 self._shown = line
                 self.update(line)
 
 
-def job_line(live: list[Job], now: float) -> str:
-    """The job in hand in one line: what, how far, time left, and how many wait."""
+def job_line(live: list[Job], now: float, width: int) -> str:
+    """The job in hand in one line: what, how far, time left, and how many wait; its name gets what room is left."""
     at_work = [job for job in live if job.state != "queued"]
     job = (at_work or live)[0]
-    parts = [f"● {safe(job.title)}", described(job, now)]
-    others = len(live) - 1
-    if others:
-        parts.append(f"+{others} more")
-    return "  ".join(part for part in parts if part) + "  (F8)"
+    others = f"+{len(live) - 1} more  " if len(live) > 1 else ""
+    rest = f"  {described(job, now)}  {others}(F8)"
+    return f"● {shortened(safe(job.title), max(_SHORTEST_TITLE, width - len(rest) - 2))}{rest}"
 
 
 def described(job: Job, now: float) -> str:

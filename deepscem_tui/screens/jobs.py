@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, ClassVar
 
 from rich.text import Text
@@ -10,17 +9,19 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.screen import ModalScreen
-from textual.widgets import DataTable, Footer, RichLog, Static
+from textual.widgets import DataTable, Footer, Static
 
-from deepscem_tui.console import safe
+from deepscem_tui.console import safe, shortened
 from deepscem_tui.jobs import Job
-from deepscem_tui.screens.base import described
 from deepscem_tui.screens.result_dialog import ResultDialog
+from deepscem_tui.widgets.wrapped_log import WrappedLog
 
 if TYPE_CHECKING:
     from deepscem_tui.app import DeepscemApp
 
 _POLL_SECONDS = 0.5
+_USED = 36  # cells of the columns beside the title
+_SHORTEST_TITLE = 20
 
 
 class JobsScreen(ModalScreen[None]):
@@ -37,7 +38,7 @@ class JobsScreen(ModalScreen[None]):
         with Vertical(classes="dialog wide"):
             yield Static("Jobs of this application: one at a time in each lane, the others wait", classes="title")
             yield DataTable(cursor_type="row", zebra_stripes=True)
-            yield RichLog(wrap=True, markup=False, highlight=False)
+            yield WrappedLog()
         yield Footer()
 
     def on_mount(self) -> None:
@@ -45,25 +46,31 @@ class JobsScreen(ModalScreen[None]):
         for key, label in (("number", "#"), ("title", "Job"), ("lane", "Lane"), ("state", "State")):
             table.add_column(label, key=key)
         self._said: tuple[int, int] = (0, 0)
-        self._look()
+        self.call_after_refresh(self._first_look)
         self.set_interval(_POLL_SECONDS, self._look)
         table.focus()
 
+    def _first_look(self) -> None:
+        """List the jobs, now that there is a width, and choose the one in hand, or else the newest."""
+        self._look()
+        at_work = [row for row, job in enumerate(self.app.jobs.all) if job.live]
+        self.query_one(DataTable).move_cursor(row=at_work[0] if at_work else len(self.app.jobs.all) - 1)
+
     def _look(self) -> None:
         table: DataTable[Text] = self.query_one(DataTable)
-        now = time.monotonic()
         for job in self.app.jobs.all:
-            key, state = str(job.number), described(job, now) if job.live else job.state
+            key, share = str(job.number), job.progress.share if job.progress is not None else None
+            state = f"running, {100 * share:.0f} %" if share is not None and job.state == "running" else job.state
             if key in table.rows:
                 table.update_cell(key, "state", Text(state), update_width=True)
             else:
-                table.add_row(*map(Text, (key, safe(job.title), job.lane, state)), key=key)
-                table.move_cursor(row=table.row_count - 1)
+                title = shortened(safe(job.title), max(_SHORTEST_TITLE, table.size.width - _USED))
+                table.add_row(*map(Text, (key, title, job.lane, state)), key=key)
         self._tell()
 
     def _tell(self) -> None:
         """The messages of the chosen job, when there are new ones."""
-        job, log = self._chosen(), self.query_one(RichLog)
+        job, log = self._chosen(), self.query_one(WrappedLog)
         if job is None:
             return
         lines = list(job.messages)
@@ -73,7 +80,7 @@ class JobsScreen(ModalScreen[None]):
             self._said = (job.number, len(lines))
             log.clear()
             for line in lines:
-                log.write(Text(safe(line)))
+                log.add(Text(safe(line)))
 
     def on_data_table_row_highlighted(self) -> None:
         self._tell()

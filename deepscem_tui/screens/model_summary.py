@@ -15,7 +15,7 @@ from textual.app import ComposeResult
 from textual.containers import Horizontal, VerticalScroll
 from textual.widgets import Input, Static
 
-from deepscem_tui.console import cell, safe
+from deepscem_tui.console import cell, safe, shortened
 from deepscem_tui.engine import words
 from deepscem_tui.engine.catalogue import ModelEntry
 from deepscem_tui.engine.errors import EngineError
@@ -35,7 +35,7 @@ _TRAINING = {"steps": "Steps", "batch_size": "Patches a step", "loss": "Loss", "
 def row(entry: ModelEntry, folder: Path, name_width: int) -> list[Text]:
     """A model's cells in the list; the summary says in full what it is called and why it cannot be used."""
     path = entry.path.relative_to(folder) if entry.path.is_relative_to(folder) else entry.path
-    name = words.shortened(safe(path), name_width)
+    name = shortened(safe(path), name_width)
     if entry.info is None:
         return [Text(name), Text("!"), Text(""), Text(""), Text("cannot be used"), Text("")]
     info = entry.info

@@ -11,11 +11,14 @@ from textual.screen import ModalScreen
 from textual.widgets import Footer, OptionList, Static
 from textual.widgets.option_list import Option
 
-from deepscem_tui.console import safe
+from deepscem_tui.console import safe, shortened
 from deepscem_tui.jobs import Job
 
 if TYPE_CHECKING:
     from deepscem_tui.app import DeepscemApp
+
+
+_LONGEST_TITLE = 40
 
 
 class QuitDialog(ModalScreen[None]):
@@ -33,12 +36,13 @@ class QuitDialog(ModalScreen[None]):
         self._live = live
 
     def compose(self) -> ComposeResult:
-        jobs = "\n".join(f"  {safe(job.title)} ({job.state})" for job in self._live[:6])
+        titles = [(shortened(safe(job.title), _LONGEST_TITLE), job.state) for job in self._live[:6]]
+        jobs = "\n".join(f"  {title} ({state})" for title, state in titles)
         more = f"\n  and {len(self._live) - 6} more" if len(self._live) > 6 else ""
         with Vertical(classes="dialog"):
             yield Static(f"Still to do:\n{jobs}{more}", markup=False)
             yield OptionList(
-                Option("s  Stop and save, then quit: `runs resume` goes on later", id="stop"),
+                Option("s  Stop and save, then quit; Runs (F7) resumes them later", id="stop"),
                 Option("w  Wait until everything is done, then quit", id="wait"),
                 Option("c  Stay here", id="cancel"),
             )

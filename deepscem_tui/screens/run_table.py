@@ -12,7 +12,7 @@ from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.widgets import DataTable
 
-from deepscem_tui.console import safe
+from deepscem_tui.console import safe, shortened
 from deepscem_tui.engine import words
 from deepscem_tui.engine.watching import RunSummary
 from deepscem_tui.widgets.refilled_table import RefilledTable
@@ -150,7 +150,7 @@ def cells(run: RunSummary, marked: bool, now: float, name_width: int) -> list[Te
         ("*" if marked else " ", "bold"),
         (_STATES.get(run.state, run.state), _STYLES.get(run.state, "")),
         (run.action, ""),
-        (words.shortened(short_name(run), name_width), ""),
+        (shortened(short_name(run), name_width), ""),
         (time.strftime("%m-%d %H:%M", time.localtime(run.began)), ""),
         (words.duration(max(0.0, end - run.began)), ""),
         (_how_far(run), ""),

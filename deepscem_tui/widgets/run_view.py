@@ -18,7 +18,6 @@ from textual.binding import Binding, BindingType
 from textual.containers import Container, Horizontal, Vertical
 from textual.message import Message
 from textual.widget import Widget
-from textual.widgets import RichLog
 
 from deepscem_tui.engine import run_preview
 from deepscem_tui.engine.errors import RunError
@@ -29,6 +28,7 @@ from deepscem_tui.render.run_text import Bar, bars, draw_bar, facts, state_line
 from deepscem_tui.widgets.line_chart import Cells, LineChart
 from deepscem_tui.widgets.run_parts import log_line, score_table, series
 from deepscem_tui.widgets.slice_view import SliceView
+from deepscem_tui.widgets.wrapped_log import WrappedLog
 
 __all__ = ["RunView"]
 
@@ -156,7 +156,7 @@ class RunView(Widget):
         self._scores = Cells(self._draw_scores, id="scores")
         self._facts = Cells(self._draw_facts, id="facts")
         self._slice = SliceView(pictures=getattr(self.app, "pictures", "auto"))
-        self._log = RichLog(id="log", max_lines=500, wrap=True, markup=False, highlight=False)
+        self._log = WrappedLog(id="log")
         yield self._head
         yield self._tabs
         with Horizontal(id="panes"):
@@ -252,7 +252,7 @@ class RunView(Widget):
             new = wanted
         self._logged = wanted
         for line in new:
-            self._log.write(log_line(line))
+            self._log.add(log_line(line))
 
     def _arrange(self) -> None:
         """Show what there is room for."""

@@ -54,7 +54,7 @@ class SliceCanvas(SliceReading):
     def _picture_row(self, row: int, width: int, base: Style) -> Row:
         picture, notice = self._picture, self._notice_lines(width)
         if row < len(notice):
-            return lines.fitted(f" {notice[row]}", width, self._look.style, base + _NOTICE)
+            return lines.fitted(f" {notice[row]}", width, base + _NOTICE)
         if picture is None:
             return [Segment(" " * width, base)]
         top, left = picture.viewport.offset
@@ -74,12 +74,12 @@ class SliceCanvas(SliceReading):
         """What there is to say instead of a picture, or above the one of before."""
         if self._source is None:
             return ["Nothing to show"]
-        return _wrapped(lines.shown(self._notice, self._look.style), max(1, width - 2)) if self._notice else []
+        return _wrapped(lines.shown(self._notice), max(1, width - 2)) if self._notice else []
 
     def _header(self, width: int) -> Row:
         facts = self._facts
         if facts is None:
-            return lines.fitted("reading ..." if self.has_class("-reading") else "", width, self._look.style, _NOTICE)
+            return lines.fitted("reading ..." if self.has_class("-reading") else "", width, _NOTICE)
         fixed = AXES[self._plane][0]
         title = facts.title + (" reading ..." if self.has_class("-reading") else "")
         return lines.header(
@@ -92,12 +92,12 @@ class SliceCanvas(SliceReading):
         if comparison is not None:
             prefix = "all labels" if comparison == ALL_LABELS else self._facts.compared[comparison][2]
         entries = legend(self._facts, self._look)
-        return lines.legend_line(entries, lines.shown(prefix, self._look.style), not prefix, width, self._look.style)
+        return lines.legend_line(entries, lines.shown(prefix), not prefix, width, self._look.style)
 
     def _status(self, width: int) -> Row:
         facts, viewport = self._facts, self._viewport()
         if facts is None or viewport is None:
-            return lines.fitted("", width, self._look.style, _NOTICE)
+            return lines.fitted("", width, _NOTICE)
         voxel = self._pointed()
         axes = list(zip("zyx", voxel, strict=True))[facts.shape[0] == 1 :]  # no z where there is one slice only
         place = " ".join(f"{axis} {at}" for axis, at in axes)
@@ -114,7 +114,7 @@ class SliceCanvas(SliceReading):
         parts = [place, *lines.value_text(facts, values, short=False), *rest]
         if len("  ".join(parts)) > width:
             parts = [place, *lines.value_text(facts, values, short=True), *rest]
-        return lines.status_line(parts, width, self._look.style)
+        return lines.status_line(parts, width)
 
 
 def _encoding() -> str:

@@ -22,10 +22,9 @@ _TITLE = 8  # cells that are left to it however narrow the line is
 _BOLD, _FOCUSED, _DIM = Style(bold=True), Style(bold=True, reverse=True), Style(dim=True)
 
 
-def shown(text: str, style: PictureStyle) -> str:
-    """Text of a file in one line, in ASCII where that is all that can be shown."""
-    text = safe(text).replace("\n", "\\n")
-    return text if style == "blocks" else "".join(c if c.isascii() else "?" for c in text)
+def shown(text: str) -> str:
+    """Text of a file in one line; where there is only ASCII, whoever writes to the terminal replaces letters."""
+    return safe(text).replace("\n", "\\n")
 
 
 def number(value: float) -> str:
@@ -45,7 +44,7 @@ def header(
 ) -> Row:
     """Name, plane, and which slice."""
     where = f" {plane} {axis} {index} (0-{count - 1})" if count > 1 else ""
-    title = shown(title, style)
+    title = shown(title)
     room = width - len(where) - max(_TITLE, min(cell_len(title), 24)) - 2
     bar = " " + gauge(index, count, min(_GAUGE, room), style) if count > 1 and room >= 5 else ""
     left = max(0, width - len(where) - len(bar))
@@ -58,7 +57,7 @@ def header(
 
 def legend_line(entries: Sequence[Legend], prefix: str, numbered: bool, width: int, style: PictureStyle) -> Row:
     """What the marks mean; layers that are off are in brackets. Names are cut where they do not all fit."""
-    names = [shown(entry.name, style) for entry in entries]
+    names = [shown(entry.name) for entry in entries]
     row = _entries(entries, names, prefix, numbered, style)
     over = sum(cell_len(segment.text) for segment in row) - width
     if over > 0 and names:
@@ -97,14 +96,14 @@ def value_text(facts: SliceFacts, values: Mapping[str, float], short: bool) -> l
     return parts
 
 
-def status_line(parts: Sequence[str], width: int, style: PictureStyle) -> Row:
+def status_line(parts: Sequence[str], width: int) -> Row:
     """Facts beside each other, the most important first."""
-    return _cut([Segment(shown("  ".join(parts), style), Style())], width)
+    return _cut([Segment(shown("  ".join(parts)), Style())], width)
 
 
-def fitted(text: str, width: int, style: PictureStyle, look: Style) -> Row:
+def fitted(text: str, width: int, look: Style) -> Row:
     """One text in one line."""
-    return _cut([Segment(shown(text, style), look)], width)
+    return _cut([Segment(shown(text), look)], width)
 
 
 def _cut(row: Row, width: int) -> Row:

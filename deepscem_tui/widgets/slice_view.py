@@ -297,14 +297,14 @@ A label is drawn as an outline in its colour, or its letter; the pattern tells l
         try:
             path = await asyncio.to_thread(save_png, picture, self._folder or Path.cwd(), name)
         except EngineError as error:
-            self.notify(lines.shown(str(error), "blocks"), severity="error", markup=False)
+            self.notify(lines.shown(str(error)), severity="error", markup=False)
             return
-        self.notify(f"Saved {lines.shown(path.name, 'blocks')}", markup=False)
+        self.notify(f"Saved {lines.shown(path.name)}", markup=False)
         self.post_message(self.Saved(path))
 
     def _say(self, text: str) -> None:
         """Why a key does nothing."""
-        self.notify(lines.shown(text, "blocks"), severity="warning", timeout=4, markup=False)
+        self.notify(lines.shown(text), severity="warning", timeout=4, markup=False)
 
     # -------------------------------------------------------------------------------------------- mouse
 
