@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,12 +16,13 @@ from textual.driver import Driver
 from textual.screen import Screen
 from textual.signal import Signal
 from textual.timer import Timer
+from textual.worker import WorkerFailed
 
 from deepscem_tui.characters import choose_pictures
 from deepscem_tui.engine import actions, runs
 from deepscem_tui.engine.parameters import Parameters
 from deepscem_tui.jobs import Detached, Job, Jobs, detached_words, start_detached
-from deepscem_tui.outcome import Bug
+from deepscem_tui.outcome import Bug, report
 from deepscem_tui.screens.base import WorkScreen
 from deepscem_tui.settings import Settings
 from deepscem_tui.themes import THEMES
@@ -88,6 +89,7 @@ class DeepscemApp(App[int]):
             Binding(key, f"switch_mode('{mode}')", title, show=False, id=f"mode.{mode}", priority=True)
             for mode, (key, title, _) in SCREENS.items()
         ),
+        Binding("escape", "hide_help", "Close help", show=False, priority=True),
         Binding("f8", "jobs", "Jobs", show=False, tooltip="What is being done, waits, or is over", priority=True),
         Binding("ctrl+q", "quit", "Quit", show=False, priority=True),
         # Before the focused part sees them: what is typed ahead then goes to the next field, not to this one.
@@ -112,6 +114,7 @@ class DeepscemApp(App[int]):
         self.job_ended: Signal[Job] = Signal(self, "job ended")
         self.detached: list[Detached] = []
         self.open_datasets: list[Path] = []  # opened by the user from anywhere; safe mode compares with them
+        self._failed: dict[str, dict[str, Any]] = {}  # by action: what its form was sent with, to be mended
         self._leaving = False
         self._waiting: Timer | None = None
         for theme in THEMES:
@@ -124,6 +127,12 @@ class DeepscemApp(App[int]):
         return choose_pictures(self.settings.pictures, self.ascii_only, self.console.color_system, self.no_color)
 
     # -------------------------------------------------------------------------------------------- starting
+
+    @property
+    def mistake(self) -> Exception | None:
+        """What nobody foresaw and ended the application; Textual's own report may be in a run's log."""
+        error = self._exception
+        return error.error if isinstance(error, WorkerFailed) and isinstance(error.error, Exception) else error
 
     async def on_mount(self) -> None:
         self.theme_changed_signal.subscribe(self, self._keep_theme)
@@ -142,7 +151,7 @@ class DeepscemApp(App[int]):
         for action in actions.ACTIONS.values():
             first = action.help.splitlines()[0]
             yield SystemCommand(action.name, first, lambda name=action.name: self.ask(name))
-        yield SystemCommand("Jobs", "What is being done, waits, or is over (F8)", self.action_jobs)
+        yield from self._keys_of(screen)
         yield SystemCommand(
             f"Switch safe mode {'off' if self.settings.safe_mode else 'on'}",
             "Safe mode refuses data sets and models whose numbers of labels differ",
@@ -156,6 +165,17 @@ class DeepscemApp(App[int]):
                 f"Draw slices: {words}", "How slices are drawn", lambda style=style: self.draw_slices(style)
             )
         yield from super().get_system_commands(screen)
+
+    def _keys_of(self, screen: Screen[Any]) -> Iterator[SystemCommand]:
+        """What the keys of the focused part, of the screen and of the application do now; each says so in a tooltip."""
+        found = set()
+        for active in screen.active_bindings.values():
+            binding = active.binding
+            if active.enabled and active.tooltip and (active.node, binding.action) not in found:
+                found.add((active.node, binding.action))
+                text = f"{active.tooltip} ({self.get_key_display(binding)})"
+                do = partial(self.run_action, binding.action, active.node)
+                yield SystemCommand(binding.description, text, do)
 
     # -------------------------------------------------------------------------------------------- doing
 
@@ -178,7 +198,10 @@ class DeepscemApp(App[int]):
                 self.settings.remember(name, _preferences(answer[0]))
                 self.start(action, *answer)
 
-        first = {**self.settings.forms.get(name, {}), **(values or {})}
+        failed = self._failed.pop(name, {})
+        if any(str(failed.get(key)) != str(value) for key, value in (values or {}).items()):
+            failed = {}  # it was about something else
+        first = {**self.settings.forms.get(name, {}), **failed, **(values or {})}
         self.push_screen(ActionDialog(action, first, hidden), answered)
 
     def start(self, action: actions.Action, parameters: Parameters, detached: bool = False) -> Job | None:
@@ -248,6 +271,8 @@ class DeepscemApp(App[int]):
             self.notify(job.result.summary, markup=False)
         elif job.error is not None:
             bad = job.state == "failed"
+            if bad and job.parameters is not None:
+                self._failed[job.action] = job.parameters.model_dump(mode="json")
             hint = job.error.hint if bad else ""
             text = f"{job.error.what}. {hint}" if hint else job.error.what
             self.notify(text, title=job.title, severity="error" if bad else "information", timeout=20, markup=False)
@@ -279,6 +304,15 @@ class DeepscemApp(App[int]):
             self.action_hide_help_panel()
         else:
             self.action_show_help_panel()
+
+    def action_hide_help(self) -> None:
+        """Hide the panel that explains; only where it is shown does escape do so."""
+        self.action_hide_help_panel()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        if action == "hide_help":
+            return self._running and bool(self.screen.query("HelpPanel"))
+        return super().check_action(action, parameters)
 
     def action_jobs(self) -> None:
         """Show what is being done."""
@@ -332,6 +366,10 @@ class DeepscemApp(App[int]):
         if self._waiting is None:
             self._waiting = self.set_interval(0.1, self._leave_if_done)
 
+    @property
+    def leaves_when_done(self) -> bool:
+        return self._waiting is not None
+
     def stay(self) -> None:
         """Do not leave when the jobs are done."""
         if self._waiting is not None and not self._leaving:
@@ -382,14 +420,6 @@ def run(folder: Path | None = None, runs_folder: Path | None = None) -> int:
             terminal.write("Saving what was being done ...\r\n")
             app.jobs.stop_all("the application ended")
             app.jobs.wait()
-    if value is None and app.return_code:
-        raise Bug("A bug in deepscem-tui ended the application", f"Please report it with the file {_kept(log_file())}")
+    if app.mistake is not None:
+        raise Bug("A bug in deepscem-tui ended the application", report(app.mistake))
     return app.return_code or value or 0
-
-
-def _kept(log: Path) -> Path:
-    """The log under a name that the next start does not write to."""
-    kept = log.with_name(f"bug-{time.strftime('%Y%m%d-%H%M%S')}.txt")
-    with suppress(OSError):
-        return log.replace(kept)
-    return log

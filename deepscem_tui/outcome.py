@@ -52,7 +52,7 @@ def explained(error: Exception) -> EngineError:
         return ResourceError("There is not enough memory", "Use a smaller patch or batch, or a larger machine.")
     if isinstance(error, OSError):
         return _from_system(error)
-    return Bug(f"A bug in deepscem-tui: {type(error).__name__}: {error}", _report(error))
+    return Bug(f"A bug in deepscem-tui: {type(error).__name__}: {error}", report(error))
 
 
 def _from_system(error: OSError) -> EngineError:
@@ -63,7 +63,7 @@ def _from_system(error: OSError) -> EngineError:
     return EngineError(what)
 
 
-def _report(error: BaseException) -> str:
+def report(error: BaseException) -> str:
     """Write what is needed to look for the bug, and say where."""
     try:
         with tempfile.NamedTemporaryFile(

@@ -203,6 +203,8 @@ def test_rarely_used_options_are_folded_away_until_one_is_wrong() -> None:
         ("crop-sample", {"file": "data.hdf5", "sample": "one"}, "y", "3:99", "! Y 3:99 is not inside sample 'one'"),
         ("crop-sample", {"file": "data.hdf5", "sample": "one"}, "z", "5", "! Must be START:STOP"),
         ("rename-sample", {"file": "data.hdf5", "sample": "one"}, "new", "two", "! data.hdf5 has a sample 'two' alr"),
+        ("predict", {"input": "data.hdf5", "out": "m.keras"}, "model", "text.keras", "! text.keras is no model file"),
+        ("add-sample", {"file": "data.hdf5"}, "image", "text.tif", "! text.tif is no TIFF file"),
         ("predict", {"model": "m.keras", "input": "data.hdf5"}, "out", "r.png", "! r.png is neither a data set nor"),
         ("predict", {"model": "m.keras", "out": "r.hdf5"}, "input", "three.hdf5", "! Has 3 labels, and the model 2"),
         ("evaluate", {"reference": "data.hdf5"}, "segmentation", "three.hdf5", "! Has 3 labels, and the reference 2"),
@@ -212,6 +214,8 @@ def test_what_is_wrong_is_said_beside_the_field(
     name: str, values: dict[str, str], field: str, text: str, complaint: str, folder: Path
 ) -> None:
     make_dataset(Path("three.hdf5"), 3)
+    for text_file in ("text.keras", "text.tif"):
+        Path(text_file).write_text("no such thing")
     app = FormApp(name, {key: value for key, value in values.items() if key != field})
 
     async def script(pilot: Pilot[None]) -> None:

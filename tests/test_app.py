@@ -15,11 +15,15 @@ from textual.pilot import Pilot
 from textual.widgets import DataTable, HelpPanel, Input
 
 from deepscem_tui import terminal
-from deepscem_tui.app import SCREENS, DeepscemApp
+from deepscem_tui.app import SCREENS, DeepscemApp, run
 from deepscem_tui.characters import ascii_text, choose_pictures, is_utf8
+from deepscem_tui.engine import actions
 from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine.context import Context
+from deepscem_tui.engine.native_output import kept_in
 from deepscem_tui.engine.results import Result, Table
+from deepscem_tui.outcome import Bug
+from deepscem_tui.screens.action_dialog import ActionDialog
 from deepscem_tui.screens.jobs import JobsScreen
 from deepscem_tui.screens.quit import QuitDialog
 from deepscem_tui.screens.result_dialog import ResultDialog
@@ -59,8 +63,6 @@ def slow_info(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def start(app: DeepscemApp, name: str) -> None:
-    from deepscem_tui.engine import actions
-
     action = actions.ACTIONS["info"]
     app.start(action, actions.build(action, {"path": name}))
 
@@ -225,6 +227,87 @@ def test_what_is_typed_ahead_goes_to_the_field_after_tab(tmp_path: Path) -> None
         assert fields[0].value.endswith("ad")
 
     driven(test, tmp_path)
+
+
+def test_the_palette_has_what_the_keys_do(tmp_path: Path) -> None:
+    async def test(pilot: Pilot[Any], app: DeepscemApp) -> None:
+        await pilot.press("f7")
+        await until(pilot, lambda: app.current_mode == "runs" and app.focused is not None)
+        commands = {command.title: command for command in app.get_system_commands(app.screen)}
+        assert {"Filter", "Compare", "Help", "Jobs", "train", "crop-sample"} <= set(commands)
+        await commands["Help"].callback()
+        await until(pilot, lambda: bool(app.screen.query(HelpPanel)))
+        await pilot.press("escape")
+        await until(pilot, lambda: not app.screen.query(HelpPanel))
+
+    driven(test, tmp_path)
+
+
+def test_a_form_that_failed_comes_back_as_it_was_sent(tmp_path: Path) -> None:
+    async def test(pilot: Pilot[Any], app: DeepscemApp) -> None:
+        action = actions.ACTIONS["rename-dataset"]
+        file = tmp_path / "none.hdf5"
+        app.start(action, actions.build(action, {"file": file, "new": "liver"}))
+        await until(pilot, lambda: app.jobs.all and app.jobs.all[0].state == "failed")
+        for asked, expected in (("other.hdf5", ""), ("none.hdf5", "liver"), ("none.hdf5", "")):
+            if expected:  # what is about something else does not count
+                app.start(action, actions.build(action, {"file": file, "new": "liver"}))
+                await until(pilot, lambda: not app.jobs.live())
+                await pilot.pause()
+            app.ask("rename-dataset", {"file": tmp_path / asked}, ("file",))
+            await until(pilot, lambda: isinstance(app.screen, ActionDialog) and bool(app.screen.query(Input)))
+            assert app.screen.query_one(Input).value == expected
+            app.pop_screen()
+            await pilot.pause()
+
+    driven(test, tmp_path)
+
+
+def test_waiting_for_the_end_is_said_as_long_as_it_is_so(tmp_path: Path, slow_info: list[str]) -> None:
+    async def test(pilot: Pilot[Any], app: DeepscemApp) -> None:
+        start(app, "slow")
+        await until(pilot, lambda: "● info slow" in screen_text(app))
+        await pilot.press("ctrl+q")
+        await until(pilot, lambda: isinstance(app.screen, QuitDialog))
+        await pilot.press("w")
+        await until(pilot, lambda: "then quits" in screen_text(app))
+        await pilot.press("ctrl+q")
+        await until(pilot, lambda: isinstance(app.screen, QuitDialog))
+        await pilot.press("c")
+        await until(pilot, lambda: "● info slow" in screen_text(app) and "then quits" not in screen_text(app))
+        app.jobs.stop(app.jobs.all[0])
+        await until(pilot, lambda: not app.jobs.live())
+        assert app.return_value is None
+
+    driven(test, tmp_path)
+
+
+@pytest.mark.parametrize("where", ["the loop", "a worker"])
+def test_a_mistake_of_ours_is_reported_whole(where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where Textual's own report goes to the log of a run, since that has the descriptors."""
+
+    class Faulty(DeepscemApp):
+        def run(self, *_: Any, **__: Any) -> Any:
+            with kept_in(tmp_path / "log.txt"):
+                return super().run(headless=True)
+
+        def on_ready(self) -> None:
+            if where == "the loop":
+                raise ZeroDivisionError("ours")
+            self.run_worker(self.fail())
+
+        async def fail(self) -> None:
+            raise ZeroDivisionError("ours")
+
+    monkeypatch.setattr("deepscem_tui.app.DeepscemApp", Faulty)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with pytest.raises(Bug, match=r"ended the application.*with the file (.+)") as caught:
+        run(tmp_path, tmp_path / "runs")
+    (file,) = tmp_path.glob("deepscem-tui-*.txt")
+    assert str(file) in str(caught.value)
+    report = file.read_text()
+    assert "ZeroDivisionError: ours" in report
+    assert "in fail" in report or "in on_ready" in report
 
 
 # ------------------------------------------------------------------------------------------------ the terminal

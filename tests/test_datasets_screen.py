@@ -126,11 +126,14 @@ def test_a_key_that_does_not_fit_says_why(folder: Path) -> None:
             ("liver/new.hdf5", "c", "new.hdf5 has no sample yet; a adds one"),
             ("liver/new.hdf5", "l", "new.hdf5 was made for no labels"),
             ("broken.hdf5", "a", "broken.hdf5 cannot be used: it "),
+            ("broken.hdf5", "r", "broken.hdf5 cannot be used: it "),
+            ("broken.hdf5", "d", "broken.hdf5 cannot be used: it "),
         ):
             await choose(pilot, screen, where)
             await pilot.press(key)
             await until(pilot, lambda why=why: why in said(app), why)  # type: ignore[misc]
             assert app.screen is screen
+            app.clear_notifications()
         await choose(pilot, screen, "train.hdf5", "one")
         await pilot.press("v")
         await until(pilot, lambda: "No other data set here has labels for a sample one" in said(app))

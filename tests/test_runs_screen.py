@@ -16,10 +16,11 @@ from textual.pilot import Pilot
 from textual.widgets import DataTable, Input, OptionList
 
 from deepscem_tui.app import DeepscemApp
+from deepscem_tui.engine.watching import RunsIndex
 from deepscem_tui.screens.compare_runs import CompareRuns
 from deepscem_tui.screens.confirm import Confirm
 from deepscem_tui.screens.run_control import GoOnDialog
-from deepscem_tui.screens.run_table import RunTable
+from deepscem_tui.screens.run_table import RunTable, cells
 from deepscem_tui.screens.runs import RunsScreen
 from deepscem_tui.widgets.run_view import RunView
 
@@ -386,3 +387,13 @@ def test_a_run_of_another_pane_appears_and_ends(folder: Path) -> None:
         await until(pilot, lambda: "The disk is full" in screen_text(app))
 
     on_runs(test)
+
+
+@pytest.mark.parametrize(
+    ("task", "expected"), [("Training", "3/8 epochs  F1 0.644  100 %"), ("Reading samples", "reading samples 100 %")]
+)
+def test_progress_that_is_not_the_trainings_own_is_named(task: str, expected: str, tmp_path: Path) -> None:
+    folder = made_runs.training(tmp_path / "run")
+    made_runs.say(folder, "progress", 50, task=task, done=8, total=8, unit="slices", note="")
+    (run,) = RunsIndex(tmp_path).poll()
+    assert cells(run, marked=False, now=made_runs.BEGAN + 60, name_width=20)[-1].plain.endswith(expected)

@@ -11,7 +11,7 @@ from deepscem_tui.engine.actions import ACTIONS, build
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.datasets import new_dataset
 from deepscem_tui.engine.model_actions import create_model
-from deepscem_tui.engine.safe_mode import label_count, mismatch
+from deepscem_tui.engine.safe_mode import label_count, mismatch, model_label_count
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_labels_are_counted(folder: Path) -> None:
     names = ("0.hdf5", "3.hdf5", "2.keras", "image.npy", "text.hdf5", "none.hdf5")
-    assert [label_count(folder / name) for name in names] == [0, 3, 2, 1, None, None]
+    assert [label_count(folder / name) for name in names] == [0, 3, None, 1, None, None]
+    assert [model_label_count(folder / name) for name in names] == [None, None, 2, None, None, None]
 
 
 @pytest.mark.parametrize(
@@ -46,6 +47,7 @@ def test_labels_are_counted(folder: Path) -> None:
         ("train", {"model": "2.keras", "out": "o.keras", "train": "2.hdf5", "test": "1.hdf5"}, "test", "model 2"),
         ("train", {"model": "none.keras", "out": "o.keras", "train": "2.hdf5"}, "", ""),
         ("predict", {"model": "2.keras", "input": "2.hdf5", "out": "o.hdf5"}, "", ""),
+        ("predict", {"model": "3.hdf5", "input": "2.hdf5", "out": "o.hdf5"}, "", ""),
         ("predict", {"model": "2.keras", "input": "0.hdf5", "out": "o.hdf5"}, "", ""),
         ("predict", {"model": "2.keras", "input": "image.npy", "out": "o.hdf5"}, "", ""),
         ("predict", {"model": "2.keras", "input": "3.hdf5", "out": "o.hdf5"}, "input", "Switch safe mode off"),

@@ -161,14 +161,38 @@ def test_one_waits_for_another(played: Played) -> None:
         form.fill({"out": "second.keras"})
         await until(pilot, lambda: form.settled)
         await pilot.press("ctrl+s")
-        await until(pilot, lambda: "train second.keras waits for 1 other job: train net-trained" in screen_text(app))
-        assert screen.job is not None
+        await until(pilot, lambda: "train second.keras waits for 1 other job" in said(app))
+        await until(pilot, lambda: "3/8" in screen_text(app))
+        assert screen.job is first  # what is at work stays in view, and its keys are about it
+        form.fill({"out": "third.keras"})
+        await until(pilot, lambda: form.settled)
+        await pilot.press("ctrl+s")
+        await until(pilot, lambda: len(app.jobs.live()) == 3)
+        second, third = app.jobs.all[1:]
+        app.jobs.stop(second)
+        assert second.state == "cancelled"
         await pilot.press("x")
-        await until(pilot, lambda: screen.job is not None and screen.job.state == "cancelled")
-        await until(pilot, lambda: "train second.keras: cancelled" in screen_text(app))
-        assert first.state == "running"
-        app.jobs.stop(first)
+        await until(pilot, lambda: screen.job is third and third.state == "running")
+        assert first.state == "stopped"
+        await pilot.press("x")
         await until(pilot, lambda: not app.jobs.live())
+        await until(pilot, lambda: "R resumes it" in screen_text(app))
+
+
+def test_a_cancelled_job_does_not_hide_what_runs_elsewhere(folder: Path, played: Played) -> None:
+    async def test(pilot: Pilot[Any], app: DeepscemApp, screen: TrainingScreen) -> None:
+        first = await started(pilot, screen)
+        form = screen.query_one(ActionForm)
+        await pilot.press("f")
+        form.fill({"out": "second.keras"})
+        await until(pilot, lambda: form.settled)
+        screen.job, screen.folder = None, None  # as when another kind of job is at work
+        await pilot.press("ctrl+s")
+        await until(pilot, lambda: "train second.keras waits for 1 other job: train net-trained" in screen_text(app))
+        await pilot.press("x")
+        await until(pilot, lambda: screen.folder == first.folder and "3/8" in screen_text(app))
+        await pilot.press("x")
+        await until(pilot, lambda: first.state == "stopped")
 
     on_training(test)
 

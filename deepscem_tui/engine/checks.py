@@ -15,9 +15,11 @@ from deepscem_tui.engine.actions import Action, Declared
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.datasets import open_dataset
 from deepscem_tui.engine.errors import DatasetError, EngineError, LockedError, ModelError, VolumeError
+from deepscem_tui.engine.model_info import read_info
 from deepscem_tui.engine.parameters import Parameters
 from deepscem_tui.engine.reporting import Reporter
 from deepscem_tui.engine.sources import is_image_file
+from deepscem_tui.engine.volumes import open_volume
 
 __all__ = ["Findings", "Outline", "examine", "expanded"]
 
@@ -64,6 +66,8 @@ def examine(action: Action, values: Mapping[str, Any], safe: bool, open_datasets
     for name, text in _path_faults(declared, values):
         faults.setdefault(name, text)
     if faults:
+        for name, text in _content_faults(declared, values):
+            faults.setdefault(name, text)
         return Findings(faults, outlines=outlines)
     parameters = actions.build(action, values)
     refused = safe_mode.mismatch(action, parameters, open_datasets) if safe else None
@@ -139,6 +143,37 @@ def _there(path: Path, overwrite: bool) -> str:
     except OSError as error:
         return f"it cannot be looked at: {error.strerror}"
     return ""
+
+
+def _content_faults(declared: Sequence[Declared], values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Files that are not what is wanted; said here where other faults keep the action itself from being tried."""
+    for parameter in declared:
+        given = values.get(parameter.name)
+        for item in given if isinstance(given, (list, tuple)) else (given,):
+            if not item or not Path(str(item)).is_file():
+                continue
+            try:
+                _look_into(Path(str(item)), parameter.opens)
+            except LockedError:  # passes
+                continue
+            except (EngineError, OSError) as error:
+                yield parameter.name, str(error)
+
+
+def _look_into(path: Path, wanted: str) -> None:
+    """Open a file as what it is to be.
+
+    Args:
+        wanted: As in the declaration: ``"dataset"``, ``"model"``, ``"image"``, ``"dataset or image"``, ...
+    """
+    if wanted == "model":
+        read_info(path)
+    elif wanted == "image" or (wanted == "dataset or image" and is_image_file(path)):
+        with open_volume(path):
+            pass
+    elif wanted.startswith("dataset"):
+        with open_dataset(path):
+            pass
 
 
 class _Heard(Reporter):

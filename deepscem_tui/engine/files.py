@@ -23,7 +23,9 @@ def check_writable(folder: Path) -> None:
     """Raise :class:`DataError` before long work if its result could not be written to ``folder``."""
     nearest = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
     if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
-        raise DataError(f"Nothing can be written to {folder}", "Choose another folder for the result.")
+        raise DataError(
+            f"Nothing can be written to the folder {nearest.absolute()}", "Choose another folder for the result."
+        )
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from deepscem_tui.engine.errors import EngineError
 from deepscem_tui.engine.model_info import read_info
 from deepscem_tui.engine.sources import is_image_file
 
-__all__ = ["Fault", "label_count", "mismatch"]
+__all__ = ["Fault", "label_count", "mismatch", "model_label_count"]
 
 _SWITCH = "Switch safe mode off to do it all the same"
 
@@ -45,7 +45,7 @@ def mismatch(action: Action, parameters: p.Parameters, open_datasets: Sequence[P
 
 
 def label_count(path: Path | None) -> int | None:
-    """Labels of a data set or a model, 1 for an image file; None for no path and for what cannot be read."""
+    """Labels of a data set, 1 for an image file; None for no path and for what is neither."""
     if path is None or not path.is_file():
         return None
     if is_image_file(path):
@@ -54,7 +54,11 @@ def label_count(path: Path | None) -> int | None:
         with open_dataset(path) as dataset:
             return dataset.n_labels
     except (EngineError, OSError):
-        pass
+        return None
+
+
+def model_label_count(path: Path) -> int | None:
+    """Labels of a model; None for what is none."""
     try:
         return read_info(path).n_labels
     except (EngineError, OSError):
@@ -63,7 +67,7 @@ def label_count(path: Path | None) -> int | None:
 
 def _train(parameters: p.Parameters, _: Sequence[Path]) -> Fault | None:
     assert isinstance(parameters, p.Train)
-    wanted = label_count(parameters.model)
+    wanted = model_label_count(parameters.model)
     for name in ("train", "valid", "test"):
         found = label_count(getattr(parameters, name))
         if None not in (wanted, found) and wanted != found:
@@ -75,7 +79,7 @@ def _train(parameters: p.Parameters, _: Sequence[Path]) -> Fault | None:
 
 def _predict(parameters: p.Parameters, _: Sequence[Path]) -> Fault | None:
     assert isinstance(parameters, p.Predict)
-    wanted, found = label_count(parameters.model), label_count(parameters.input)
+    wanted, found = model_label_count(parameters.model), label_count(parameters.input)
     if not wanted or not found or is_image_file(parameters.input) or wanted == found:
         return None  # an image, or a data set without labels, has none that could differ
     return Fault("input", f"{_has(found)}, and the model {wanted}: they were not made for each other. {_SWITCH}")

@@ -132,18 +132,18 @@ class JobBar(Static):
         live = self.app.jobs.live()
         self.display = bool(live)
         if live and self.screen.is_current:
-            line = job_line(live, time.monotonic(), self.size.width)
+            line = job_line(live, time.monotonic(), self.size.width, self.app.leaves_when_done)
             if line != self._shown:
                 self._shown = line
                 self.update(line)
 
 
-def job_line(live: list[Job], now: float, width: int) -> str:
+def job_line(live: list[Job], now: float, width: int, then_quits: bool = False) -> str:
     """The job in hand in one line: what, how far, time left, and how many wait; its name gets what room is left."""
     at_work = [job for job in live if job.state != "queued"]
     job = (at_work or live)[0]
     others = f"+{len(live) - 1} more  " if len(live) > 1 else ""
-    rest = f"  {described(job, now)}  {others}(F8)"
+    rest = f"  {described(job, now)}  {others}{'then quits  ' if then_quits else ''}(F8)"
     return f"● {shortened(safe(job.title), max(_SHORTEST_TITLE, width - len(rest) - 2))}{rest}"
 
 

@@ -75,7 +75,8 @@ def refusal(deed: Deed, item: Item | None) -> str:
     if item is None or item.dataset is None:
         return f"{deed.text}: choose a data set first" + (" and in it a sample" if deed.needs == "sample" else "")
     name = item.path.name
-    if item.dataset.problem and not deed.broken:
+    of_whole = item.sample is None and deed.name in ("rename", "remove")  # a damaged sample can be renamed, removed
+    if item.dataset.problem and (of_whole or not deed.broken):
         return f"{name} cannot be used: it {item.dataset.problem}"
     if deed.needs == "sample" and item.sample is None:
         if not item.dataset.samples:

@@ -61,7 +61,7 @@ class QuitDialog(ModalScreen[None]):
             self.app.notify("Stopping: what is in hand is saved, then the application ends", timeout=60)
             self.app.leave("the application is left")
         elif choice == "wait":
-            self.app.notify("The application ends when everything is done; ctrl+q again to choose anew", timeout=60)
+            self.app.notify("The application ends when everything is done; ctrl+q again to choose anew")
             self.app.leave_when_done()
         else:
             self.app.stay()

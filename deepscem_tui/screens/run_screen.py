@@ -12,6 +12,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.widgets import ContentSwitcher
 
+from deepscem_tui.console import safe
 from deepscem_tui.engine import runs
 from deepscem_tui.engine.errors import EngineError
 from deepscem_tui.engine.runs import RunState
@@ -73,7 +74,12 @@ class RunScreen(RunControl, FormScreen):
         self._tell()
 
     def follow(self, job: Job) -> None:
+        """Show what comes of a job; one of the same kind that is at work before it is shown until it is over."""
         self._detached = None
+        before = self.job
+        if job.state == "queued" and before is not None and before.live and before.folder is not None:
+            self.action_page(VIEW)
+            return
         self.watch_folder(job.folder)
         super().follow(job)
 
@@ -90,6 +96,13 @@ class RunScreen(RunControl, FormScreen):
         else:
             self.show_run(folder)
 
+    def _job_ended(self, job: Job) -> None:
+        super()._job_ended(job)
+        waiting = [other for other in self.app.jobs.live() if other.action == self.ACTION]
+        if job is self.job and waiting and self.page == VIEW:
+            self.app.notify(safe(job.result.summary if job.result else f"{job.title}: {job.state}"), markup=False)
+            self.follow(waiting[0])
+
     def show_job(self, job: Job, ended: bool) -> None:
         if job.folder is not None and job.folder != self.folder:
             self.watch_folder(job.folder)
@@ -99,10 +112,14 @@ class RunScreen(RunControl, FormScreen):
 
     def _find_if_shown(self) -> None:
         """Look for the run of a detached process, or for one that goes on elsewhere."""
-        settled = self.job is not None or self.folder is not None
-        if self.is_current and not settled and not self._finding and self.is_mounted:
+        if self.is_current and not self._settled and not self._finding and self.is_mounted:
             self._finding = True
             self.run_worker(self._find(), group="find")
+
+    @property
+    def _settled(self) -> bool:
+        """Whether there is a run to show, or a job that will have one."""
+        return self.folder is not None or (self.job is not None and self.job.live)
 
     async def _find(self) -> None:
         try:
@@ -110,9 +127,10 @@ class RunScreen(RunControl, FormScreen):
             folder = await asyncio.to_thread(self._found, detached)
         finally:
             self._finding = False
-        if not self.is_attached or self.job is not None or self.folder is not None or detached is not self._detached:
+        if not self.is_attached or self._settled or detached is not self._detached:
             return
         if folder is not None:
+            self.job = None
             self.watch_folder(folder)
             if detached is not None or not self._typing():
                 self.action_page(VIEW)

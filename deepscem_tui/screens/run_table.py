@@ -163,6 +163,8 @@ def _how_far(run: RunSummary) -> str:
     epochs = f"{run.epoch}/{run.epochs} epochs" if run.epochs else ""
     if run.running:
         progress = f"{100 * run.progress.share:.0f} %" if run.progress else ""
+        if run.progress and epochs and run.progress.task != "Training":  # before its steps, and between them
+            progress = f"{run.progress.task.lower()} {progress}"
         return "  ".join(part for part in (epochs, score, progress) if part)
     text = run.text.splitlines()[0] if run.text else ""
     if run.action != "train":
