@@ -15,7 +15,9 @@ import numpy as np
 import pytest
 from pilot import screen_text, until
 from textual.pilot import Pilot
+from textual.widget import AwaitMount
 
+import deepscem_tui.app
 from deepscem_tui.app import DeepscemApp
 from deepscem_tui.engine.actions import Action
 from deepscem_tui.engine.datasets import new_dataset
@@ -33,9 +35,22 @@ from deepscem_tui.widgets.run_view import RunView
 from deepscem_tui.widgets.slice_view import SliceView
 
 BEGAN = 1_700_000_000.0  # 2023-11-14 22:13:20 UTC
-at_each_size = pytest.mark.parametrize(
-    "size", [(80, 24), (120, 40), (200, 60)], ids=lambda size: f"{size[0]}x{size[1]}"
-)
+SIZES = ((80, 24), (120, 40), (200, 60))
+Golden = Callable[[str, str], None]
+
+
+class _OpenedOn(DeepscemApp):
+    """The application, begun on one of its screens: the screen of data sets before it would only take time."""
+
+    CSS_PATH = Path(deepscem_tui.app.__file__).with_name("app.tcss")
+
+    def __init__(self, mode: str, folder: Path) -> None:
+        super().__init__(folder, folder / "runs", Settings(pictures="ascii"))
+        self._first: str | None = mode
+
+    def switch_mode(self, mode: str) -> AwaitMount:
+        first, self._first = self._first, None
+        return super().switch_mode(first or mode)
 
 
 def driven(
@@ -45,12 +60,10 @@ def driven(
     size: tuple[int, int] = (80, 24),
 ) -> None:
     """Run the application in a folder without a terminal, on one of its screens; slices are drawn as characters."""
-    app = DeepscemApp(folder, folder / "runs", Settings(pictures="ascii"))
+    app = _OpenedOn(mode, folder)
 
     async def run() -> None:
         async with app.run_test(size=size) as pilot:
-            await until(pilot, lambda: app.current_mode == "datasets", "the first screen")
-            app.switch_mode(mode)
             await until(pilot, lambda: app.current_mode == mode and app.screen.is_mounted, mode)
             try:
                 await test(pilot, app)
@@ -82,6 +95,18 @@ async def settled(pilot: Pilot[Any]) -> str:
             return before
         await pilot.pause(0.1)
     raise AssertionError(f"never still:\n{before}")
+
+
+async def looks(pilot: Pilot[Any], golden: Golden, name: str, job_bar: bool = False) -> None:
+    """Compare the screen with its goldens at each size.
+
+    Args:
+        job_bar: Whether there is a line that tells how far a job is; it has the time in it and is left out.
+    """
+    for width, height in SIZES:
+        await pilot.resize_terminal(width, height + job_bar)
+        lines = (await settled(pilot)).split("\n")
+        golden(f"{name}_{width}x{height}", "\n".join(line for line in lines if not (job_bar and line.startswith("● "))))
 
 
 def footer(app: DeepscemApp) -> set[str]:

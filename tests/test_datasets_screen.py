@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from pilot import screen_text, until
-from screens import at_each_size, dated, driven, footer, make_dataset, said, settled
+from screens import Golden, dated, driven, footer, looks, make_dataset, said, settled
 from textual.pilot import Pilot
 from textual.widgets import Input
 
@@ -66,31 +66,27 @@ async def choose(pilot: Pilot[Any], screen: DatasetsScreen, path: str, *names: s
 # ------------------------------------------------------------------------------------------------ looks
 
 
-@at_each_size
-def test_looks(size: tuple[int, int], folder: Path, golden: Callable[[str, str], None]) -> None:
+def test_looks(folder: Path, golden: Golden) -> None:
     async def test(pilot: Pilot[Any], app: DeepscemApp, screen: DatasetsScreen) -> None:
         await choose(pilot, screen, "liver/test.hdf5", "cell 9")
         await pilot.press("right")
         view = screen.query_one(SliceView)
         await until(pilot, lambda: view.facts is not None and view.facts.title == "cell 9")
-        golden(f"datasets_{size[0]}x{size[1]}", await settled(pilot))
+        await looks(pilot, golden, "datasets")
         await pilot.press("enter")
         await until(pilot, lambda: app.focused is view)
-        golden(f"datasets_full_{size[0]}x{size[1]}", await settled(pilot))
+        await looks(pilot, golden, "datasets_full")
 
-    on_datasets(test, size)
+    on_datasets(test)
 
 
-@at_each_size
-def test_welcome_looks(
-    size: tuple[int, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, golden: Callable[[str, str], None]
-) -> None:
+def test_welcome_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, golden: Golden) -> None:
     monkeypatch.chdir(tmp_path)
 
     async def test(pilot: Pilot[Any], app: DeepscemApp, screen: DatasetsScreen) -> None:
-        golden(f"welcome_{size[0]}x{size[1]}", await settled(pilot))
+        await looks(pilot, golden, "welcome")
 
-    on_datasets(test, size)
+    on_datasets(test)
 
 
 # ------------------------------------------------------------------------------------------------ keys

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from pilot import screen_text, until
-from screens import at_each_size
+from screens import Golden, looks
 from textual.app import App
 from textual.pilot import Pilot
 from textual.screen import ModalScreen
@@ -224,10 +224,7 @@ def test_a_question_is_answered(keys: str, answer: str | None) -> None:
 # ------------------------------------------------------------------------------------------------ looks
 
 
-@at_each_size
-def test_looks(
-    size: tuple[int, int], folder: Path, golden: Callable[[str, str], None], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_looks(folder: Path, golden: Golden, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Path, "absolute", lambda self: Path("/data/liver") / self)  # which the list names
     for number in range(20):
         Path(f"cell {number:02} of the liver.tif").write_bytes(b"II*\0" * number)
@@ -243,6 +240,6 @@ def test_looks(
 
         async def script(pilot: Pilot[None], app: DialogApp = app, name: str = name) -> None:
             await until(pilot, lambda: name != "file" or len(app.names) > 20)
-            golden(f"{name}_dialog_{size[0]}x{size[1]}", screen_text(app))
+            await looks(pilot, golden, f"{name}_dialog")
 
-        drive(app, script, size)
+        drive(app, script)

@@ -8,7 +8,7 @@ from typing import Any
 import h5py
 import pytest
 from pilot import screen_text, until
-from screens import at_each_size, driven, footer, make_dataset, said, settled
+from screens import Golden, driven, footer, looks, make_dataset, said
 from textual.pilot import Pilot
 
 from deepscem_tui.app import DeepscemApp
@@ -58,16 +58,15 @@ def column(table: ScoreTable, number: int) -> list[str]:
     return [str(table.get_row_at(row)[number]) for row in range(table.row_count)]
 
 
-@at_each_size
-def test_looks(size: tuple[int, int], folder: Path, golden: Callable[[str, str], None]) -> None:
+def test_looks(folder: Path, golden: Golden) -> None:
     async def test(pilot: Pilot[Any], app: DeepscemApp, screen: EvaluationScreen) -> None:
         await scored(pilot, screen)
-        golden(f"evaluation_{size[0]}x{size[1]}", await settled(pilot))
+        await looks(pilot, golden, "evaluation")
         await pilot.press("down", "enter")
         await until(pilot, lambda: "misses" in screen_text(app))
-        golden(f"evaluation_look_{size[0]}x{size[1]}", await settled(pilot))
+        await looks(pilot, golden, "evaluation_look")
 
-    on_evaluation(test, size)
+    on_evaluation(test)
 
 
 def test_the_table_is_sorted_by_key_and_by_mouse(folder: Path) -> None:

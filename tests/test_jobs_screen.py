@@ -1,14 +1,14 @@
 """The list of jobs, the question on quitting, and results: how they look, their keys, and long and hostile names."""
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import made_runs
 import pytest
 from pilot import screen_text, until
-from screens import at_each_size, driven, said, settled
+from rich.cells import cell_len
+from screens import Golden, driven, looks, said
 from textual.pilot import Pilot
 from textual.widgets import DataTable, OptionList
 
@@ -18,6 +18,7 @@ from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.errors import DataError
 from deepscem_tui.engine.results import Result, Table
+from deepscem_tui.jobs import Job, Progress
 from deepscem_tui.screens.base import job_line
 from deepscem_tui.screens.jobs import JobsScreen
 from deepscem_tui.screens.quit import QuitDialog
@@ -65,25 +66,24 @@ async def some_jobs(pilot: Pilot[Any], app: DeepscemApp) -> None:
     app.clear_notifications()
 
 
-@at_each_size
-def test_looks(size: tuple[int, int], folder: Path, golden: Callable[[str, str], None]) -> None:
+def test_looks(folder: Path, golden: Golden) -> None:
     async def test(pilot: Pilot[Any], app: DeepscemApp) -> None:
         start(app, "quick.hdf5")
         await until(pilot, lambda: isinstance(app.screen, ResultDialog))
-        golden(f"result_{size[0]}x{size[1]}", await settled(pilot))
+        await looks(pilot, golden, "result")
         await pilot.press("q")
         start(app, "broken.hdf5", LONG, "two.hdf5", "three.hdf5")
         await until(pilot, lambda: app.jobs.all[2].progress is not None and "broken" in said(app))
         app.clear_notifications()
         await pilot.press("f8")
         await until(pilot, lambda: isinstance(app.screen, JobsScreen) and "+2 more  (F8)" in screen_text(app))
-        golden(f"jobs_{size[0]}x{size[1]}", await settled(pilot))
+        await looks(pilot, golden, "jobs")
         await pilot.press("f8", "ctrl+q")
         await until(pilot, lambda: isinstance(app.screen, QuitDialog))
-        golden(f"quit_{size[0]}x{size[1]}", await settled(pilot))
+        await looks(pilot, golden, "quit")
         app.jobs.stop_all("the test is over")
 
-    driven(test, folder, "models", size)
+    driven(test, folder, "models")
 
 
 def test_the_job_in_hand_is_chosen_and_stays_chosen(folder: Path) -> None:
@@ -148,13 +148,10 @@ def test_no_jobs_and_a_click_on_the_bar(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("width", [60, 80, 200])
-def test_the_bar_keeps_what_matters_whatever_the_name(width: int, folder: Path) -> None:
-    async def test(pilot: Pilot[Any], app: DeepscemApp) -> None:
-        start(app, LONG, "two.hdf5")
-        await until(pilot, lambda: app.jobs.all[0].progress is not None)
-        line = job_line(app.jobs.live(), time.monotonic(), width)
-        assert "25 %  +1 more  (F8)" in line
-        assert (LONG in line) == (width == 200)
-        app.jobs.stop_all("the test is over")
-
-    driven(test, folder, "models")
+def test_the_bar_keeps_what_matters_whatever_the_name(width: int) -> None:
+    first, second = Job(1, f"info {LONG}", "files", "info", state="running"), Job(2, "info two.hdf5", "files", "info")
+    first.progress = Progress("Looking", 1, 4, "things", "", began=0.0, first=0)
+    line = job_line([first, second], 60.0, width)
+    assert "25 %  3 min 00 s left  +1 more  (F8)" in line
+    assert (LONG in line) == (width == 200)
+    assert cell_len(line) <= max(width, 77)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from pilot import screen_text, until
-from screens import at_each_size, dated, driven, make_dataset, make_model, make_run, said, settled
+from screens import Golden, dated, driven, looks, make_dataset, make_model, make_run, said
 from textual.pilot import Pilot
 from textual.widgets import Input
 
@@ -60,16 +60,15 @@ async def choose(pilot: Pilot[Any], app: DeepscemApp, name: str) -> None:
     await pilot.pause()
 
 
-@at_each_size
-def test_looks(size: tuple[int, int], folder: Path, golden: Callable[[str, str], None]) -> None:
+def test_looks(folder: Path, golden: Golden) -> None:
     async def test(pilot: Pilot[Any], app: DeepscemApp, table: ModelTable) -> None:
         await choose(pilot, app, "liver-trained.keras")
-        golden(f"models_{size[0]}x{size[1]}", await settled(pilot))
+        await looks(pilot, golden, "models")
         await pilot.press("i")
         await until(pilot, lambda: isinstance(app.screen, ResultDialog))
-        golden(f"models_info_{size[0]}x{size[1]}", await settled(pilot))
+        await looks(pilot, golden, "models_info")
 
-    on_models(test, size)
+    on_models(test)
 
 
 def test_memory_of_a_step_is_told_as_it_is_typed(folder: Path) -> None:
@@ -112,6 +111,9 @@ def test_forms_are_opened_with_the_chosen_model(folder: Path) -> None:
     make_dataset(Path("train.hdf5"))
 
     async def test(pilot: Pilot[Any], app: DeepscemApp, table: ModelTable) -> None:
+        await pilot.press("f2")
+        await until(pilot, lambda: app.open_datasets == [Path("train.hdf5")])
+        await pilot.press("f3")
         await choose(pilot, app, "new.keras")
         for key, field, wanted in (
             ("n", "like", "train.hdf5"), ("s", "out", "new-copy.keras"), ("c", "out", "new.h5"),

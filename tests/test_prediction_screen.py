@@ -8,7 +8,7 @@ from typing import Any
 import made_runs
 import pytest
 from pilot import screen_text, until
-from screens import Played, at_each_size, driven, footer, make_dataset, make_model, said, settled
+from screens import Golden, Played, driven, footer, looks, make_dataset, make_model, said
 from textual.pilot import Pilot
 
 from deepscem_tui.app import DeepscemApp
@@ -61,23 +61,19 @@ async def finished(pilot: Pilot[Any], screen: PredictionScreen, played: Played) 
     await until(pilot, lambda: "Enter looks at it beside the true labels" in screen_text(pilot.app))
 
 
-@at_each_size
-def test_looks(size: tuple[int, int], played: Played, golden: Callable[[str, str], None]) -> None:
+def test_looks(played: Played, golden: Golden) -> None:
     async def test(pilot: Pilot[Any], app: DeepscemApp, screen: PredictionScreen) -> None:
         await pilot.press("ctrl+s")
         await until(pilot, lambda: screen.query_one(RunView)._preview is not None)
-        await pilot.resize_terminal(size[0], size[1] + 1)  # the bar of the job has the time in it
-        text = await settled(pilot)
-        golden(f"prediction_{size[0]}x{size[1]}", "\n".join(line for line in text.split("\n") if "● pred" not in line))
+        await looks(pilot, golden, "prediction", job_bar=True)
         make_dataset(Path("test-predicted.hdf5"), ("one", "two [b]"), probabilities=True)
         played.end = DONE
         await until(pilot, lambda: "Look" in footer(app))
-        await pilot.resize_terminal(*size)
         await pilot.press("L")
         await until(pilot, lambda: screen.page == "look" and "hits" in screen_text(app))
-        golden(f"prediction_look_{size[0]}x{size[1]}", await settled(pilot))
+        await looks(pilot, golden, "prediction_look")
 
-    on_prediction(test, size)
+    on_prediction(test)
 
 
 def test_the_form_proposes_what_the_folder_holds(played: Played) -> None:

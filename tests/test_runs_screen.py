@@ -11,7 +11,7 @@ from typing import Any
 import made_runs
 import pytest
 from pilot import screen_text, until
-from screens import append, at_each_size, driven, footer, make_run, said, settled
+from screens import Golden, append, driven, footer, looks, make_run, said, settled
 from textual.pilot import Pilot
 from textual.widgets import DataTable, Input, OptionList
 
@@ -82,16 +82,15 @@ async def choose(pilot: Pilot[Any], table: RunTable, name: str) -> None:
 # ------------------------------------------------------------------------------------------------ looks
 
 
-@at_each_size
-def test_looks(size: tuple[int, int], folder: Path, golden: Callable[[str, str], None]) -> None:
+def test_looks(folder: Path, golden: Golden) -> None:
     async def test(pilot: Pilot[Any], app: DeepscemApp, table: RunTable) -> None:
-        golden(f"runs_{size[0]}x{size[1]}", await settled(pilot))
+        await looks(pilot, golden, "runs")
         await pilot.press("enter")
-        golden(f"runs_full_{size[0]}x{size[1]}", await settled(pilot))
+        await looks(pilot, golden, "runs_full")
         await pilot.press("escape", "down", *["space"] * 5, "c")
-        golden(f"runs_compared_{size[0]}x{size[1]}", await settled(pilot))
+        await looks(pilot, golden, "runs_compared")
 
-    on_runs(test, size)
+    on_runs(test)
 
 
 def test_a_long_name_loses_its_middle_and_nothing_else_is_hidden(tmp_path: Path, monkeypatch: Any) -> None:
@@ -349,8 +348,7 @@ def test_what_is_no_run_is_left_out_and_damage_is_said(tmp_path: Path, monkeypat
     async def test(pilot: Pilot[Any], app: DeepscemApp, table: RunTable) -> None:
         await until(pilot, lambda: names(table) == ["mito"] and "4/4 epochs" in screen_text(app))
         (good / "run.json").write_text("{")
-        await pilot.press("R")
-        await until(pilot, lambda: "run.json" in said(app))
+        await until(pilot, lambda: "There are no runs in runs" in screen_text(app))
 
     on_runs(test)
 

@@ -9,7 +9,7 @@ from typing import Any
 import made_runs
 import pytest
 from pilot import screen_text, until
-from screens import Played, at_each_size, driven, footer, make_dataset, make_model, said, settled
+from screens import Golden, Played, driven, footer, looks, make_dataset, make_model, said
 from textual.pilot import Pilot
 
 from deepscem_tui.app import DeepscemApp
@@ -63,20 +63,16 @@ async def started(pilot: Pilot[Any], screen: TrainingScreen) -> Job:
     return screen.job
 
 
-@at_each_size
-def test_looks(size: tuple[int, int], played: Played, golden: Callable[[str, str], None]) -> None:
+def test_looks(played: Played, golden: Golden) -> None:
     async def test(pilot: Pilot[Any], app: DeepscemApp, screen: TrainingScreen) -> None:
         await started(pilot, screen)
         await until(pilot, lambda: screen.query_one(RunView)._preview is not None)
-        await pilot.resize_terminal(size[0], size[1] + 1)  # the bar of the job has the time in it
-        text = await settled(pilot)
-        golden(f"training_{size[0]}x{size[1]}", "\n".join(line for line in text.split("\n") if "● train" not in line))
+        await looks(pilot, golden, "training", job_bar=True)
         played.end = Result("Trained net-trained.keras in 8 epochs: F1 0.871 on valid.hdf5")
         await until(pilot, lambda: "Enter predicts with net-trained.keras" in screen_text(app))
-        await pilot.resize_terminal(*size)
-        golden(f"training_finished_{size[0]}x{size[1]}", await settled(pilot))
+        await looks(pilot, golden, "training_finished")
 
-    on_training(test, size)
+    on_training(test)
 
 
 def test_the_form_proposes_what_the_folder_holds(played: Played) -> None:

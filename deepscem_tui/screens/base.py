@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _POLL_SECONDS = 0.25
 _BACK = ("escape", "f9")  # keys that lead back
 _BAR = 16
-_SHORTEST_TITLE = 16
+_SHORTEST_TITLE = 12
 
 
 class WorkScreen(Screen[None]):

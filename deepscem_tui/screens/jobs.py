@@ -56,16 +56,20 @@ class JobsScreen(ModalScreen[None]):
         at_work = [row for row, job in enumerate(self.app.jobs.all) if job.live]
         self.query_one(DataTable).move_cursor(row=at_work[0] if at_work else len(self.app.jobs.all) - 1)
 
+    def on_resize(self) -> None:
+        self.call_after_refresh(self._look)
+
     def _look(self) -> None:
         table: DataTable[Text] = self.query_one(DataTable)
         for job in self.app.jobs.all:
             key, share = str(job.number), job.progress.share if job.progress is not None else None
             state = f"running, {100 * share:.0f} %" if share is not None and job.state == "running" else job.state
-            if key in table.rows:
-                table.update_cell(key, "state", Text(state), update_width=True)
-            else:
-                title = shortened(safe(job.title), max(_SHORTEST_TITLE, table.size.width - _USED))
+            title = shortened(safe(job.title), max(_SHORTEST_TITLE, table.size.width - _USED))
+            if key not in table.rows:
                 table.add_row(*map(Text, (key, title, job.lane, state)), key=key)
+            for column, text in (("title", title), ("state", state)):
+                if table.get_cell(key, column) != Text(text):
+                    table.update_cell(key, column, Text(text), update_width=True)
         self._tell()
 
     def _tell(self) -> None:
