@@ -6,6 +6,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# Machines are as busy as they are: no test judges by time.
+settings.register_profile("any speed")
+settings.load_profile("any speed")
 
 GOLDENS = Path(__file__).parent / "goldens"
 

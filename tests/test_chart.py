@@ -46,7 +46,7 @@ def test_a_smoothed_logarithmic_part(golden: Golden) -> None:
     st.booleans(),
     st.sampled_from([0.0, 0.9]),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_any_values_fill_exactly_the_cells(lines, width, height, log, ascii_only, smoothing) -> None:
     series = tuple(Series(f"line\x1b[31m {n}", points) for n, points in enumerate(lines))
     text = draw_chart(Chart(series, "t", "x", log, smoothing), width, height, ascii_only)

@@ -200,7 +200,7 @@ def test_a_member_in_place_of_another(path: Path) -> None:
 # ------------------------------------------------------------------------------------------------ layout
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.tuples(st.integers(1, 20), st.integers(1, 90), st.integers(1, 150)),
     st.sampled_from(["image", "label_0000"]),

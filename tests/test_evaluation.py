@@ -241,7 +241,7 @@ def test_a_stop_is_honoured(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------------------ thresholds
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     shape=st.tuples(st.integers(1, 3), st.integers(1, 6), st.integers(1, 6)),
     seed=st.integers(0, 2**32 - 1),

@@ -462,7 +462,7 @@ OPERATIONS = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 20_000), OPERATIONS, st.booleans())
 def test_any_writes_are_committed_or_rolled_back(
     tmp_path_factory: pytest.TempPathFactory, size: int, operations: list[tuple[str, int, int]], commits: bool

@@ -78,7 +78,7 @@ def untiled(image: Array, plan: TilePlan) -> Array:
 SIZES = st.integers(1, 40)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.tuples(SIZES, SIZES, SIZES),
     st.sampled_from([2, 3]),
@@ -189,7 +189,7 @@ def as_deepscem(image: Array, window: tuple[int, int, int], overlaps: tuple[bool
 WINDOWS = st.sampled_from([4, 8, 12, 20, 32])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.tuples(st.integers(1, 20), SIZES, SIZES),
     st.sampled_from([2, 3]),

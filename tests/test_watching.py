@@ -198,7 +198,7 @@ NAMES = ["t", "epoch", "step", "steps_per_epoch", "epochs", "loss", "task", "don
     ),
     st.binary(max_size=40),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_hostile_events_break_nothing(tmp_path_factory: pytest.TempPathFactory, events: list, tail: bytes) -> None:
     from deepscem_tui.render.run_text import draw_run
 
