@@ -13,14 +13,16 @@ import pytest
 import tifffile
 
 from deepscem_tui.engine import parameters as p
-from deepscem_tui.engine import prediction, run_preview
+from deepscem_tui.engine import prediction_watch, run_preview
 from deepscem_tui.engine.actions import ACTIONS, build
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.datasets import new_dataset, open_dataset
 from deepscem_tui.engine.errors import DataError, EngineError, ParameterError, ResourceError, Stopped
 from deepscem_tui.engine.model_files import load_model
-from deepscem_tui.engine.prediction import network_function, predict
+from deepscem_tui.engine.prediction import predict
+from deepscem_tui.engine.prediction_network import TileNetwork, load_network
 from deepscem_tui.engine.prediction_output import tiff_files
+from deepscem_tui.engine.prediction_plan import SamplePlan
 from deepscem_tui.engine.reporting import Reporter
 from deepscem_tui.engine.results import Result
 from deepscem_tui.engine.stop import Stop
@@ -83,17 +85,18 @@ def image(shape: tuple[int, ...], seed: int = 0) -> npt.NDArray[np.uint8]:
 
 
 def run(model: Path, source: Path, out: Path, context: Context | None = None, **options: Any) -> Result:
+    options = {"precision": "float32"} | options  # whatever the processor prefers
     return predict(p.Predict(model=model, input=source, out=out, **options), context or Context())
 
 
 def untiled(model: Path, voxels: Array, n_labels: int) -> Array:
     """The extended image in one call: (labels, Z, Y, X)."""
-    keras_model, info = load_model(model)
+    keras_model, info = load_model(model)  # not folded
     step = 2 ** (MODELS[model.stem]["depth"] - 1)  # type: ignore[operator]
     steps = (1 if info.dimension == 2 else step, step, step)
     padding = [(0, -size % step) for size, step in zip(voxels.shape, steps, strict=True)]
     whole = np.pad(voxels.astype(np.float32) / 255, padding, mode="reflect")
-    network = network_function(keras_model)
+    network = TileNetwork(lambda: keras_model)
     values = network(whole[:, None])[:, 0] if info.dimension == 2 else network(whole[None])[0]
     z, y, x = voxels.shape
     return np.moveaxis(values[:z, :y, :x, :n_labels], -1, 0)
@@ -164,15 +167,15 @@ def test_a_plain_image_gives_what_its_data_set_gives(models: dict[str, Path], tm
     np.testing.assert_allclose(one, other, atol=1e-5)
 
 
-def test_a_network_is_traced_once_for_every_size(models: dict[str, Path]) -> None:
+def test_a_network_is_traced_once_for_every_shape(models: dict[str, Path]) -> None:
     model, _ = load_model(models["2d"])
     calls = []
     real = model.call
     model.call = lambda *args, **kwargs: (calls.append(1), real(*args, **kwargs))[1]
-    network = network_function(model)
-    for shape in ((1, 1, 8, 8), (3, 1, 8, 8), (2, 1, 16, 12)):
+    network = TileNetwork(lambda: model)
+    for shape in ((1, 1, 8, 8), (3, 1, 8, 8), (1, 1, 8, 8), (3, 1, 8, 8)):
         assert network(np.zeros(shape, np.float32)).shape == (*shape, 1)
-    assert len(calls) == 1
+    assert len(calls) == 2
 
 
 @needs_deepscem
@@ -203,7 +206,7 @@ def test_deepscems_way_of_joining_without_overlap(name: str, models: dict[str, P
     )
     # A window alone is what the network says of it.
     first = voxels[: 1 if name == "2d" else 4, :16, :16]
-    network = network_function(load_model(models[name])[0])
+    network = load_network(models[name], "float32")
     expected = network(first[None].astype(np.float32) / 255)[0, ..., 0]
     np.testing.assert_allclose(predictions(out, "image", 1)[0, : len(first), :16, :16], expected, atol=1e-5)
 
@@ -336,8 +339,8 @@ def test_progress_events_and_previews(models: dict[str, Path], samples: Path, tm
 def test_the_slice_in_hand_fills_in(
     model: str, models: dict[str, Path], samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prediction, "_PREVIEW_SECONDS", -1.0)
-    monkeypatch.setattr(prediction, "_PREVIEW_SHARE", 1e9)  # always due
+    monkeypatch.setattr(prediction_watch, "_PREVIEW_SECONDS", -1.0)
+    monkeypatch.setattr(prediction_watch, "_PREVIEW_SHARE", 1e9)  # always due
     folder = tmp_path / "run"
     folder.mkdir()
     seen: list[run_preview.RunPreview] = []
@@ -367,10 +370,8 @@ def test_a_dry_run_writes_nothing_and_tells_the_plan(models: dict[str, Path], sa
     before = set(tmp_path.iterdir())
     result = run(models["2d"], samples, tmp_path / "out.hdf5", dry_run=True, patch_size=(16, 16))
     assert set(tmp_path.iterdir()) == before
-    assert result.facts["plans"][0] == {
-        "sample": "a",
-        **plan_tiles((2, 16, 20), 2, 2, result.facts["plans"][0]["radius"], (16, 16)).as_json(),
-    }
+    tiles = plan_tiles((2, 16, 20), 2, 2, result.facts["plans"][0]["radius"], (16, 16))
+    assert result.facts["plans"][0] == SamplePlan("a", tiles, 4).as_json()
     json.dumps(result.as_json())
 
 
@@ -445,8 +446,20 @@ def test_tiles_that_do_not_fit_the_memory_are_refused(
 ) -> None:
     monkeypatch.setattr("deepscem_tui.engine.memory.available_memory", lambda: 10_000)
     with pytest.raises(ResourceError, match=r"GiB of memory.*--patch-size"):
-        run(models["2d"], samples, tmp_path / "out.hdf5")
+        run(models["2d"], samples, tmp_path / "out.hdf5", patch_size=(16, 20))
     assert not (tmp_path / "out.hdf5").exists()
+
+
+def test_tiles_are_as_large_as_the_memory_allows(
+    models: dict[str, Path], samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiles = []
+    for free in (10_000, 60_000, 10**9):
+        monkeypatch.setattr("deepscem_tui.engine.memory.available_memory", lambda free=free: free)
+        result = run(models["2d"], samples, tmp_path / "out.hdf5", dry_run=True, sample=("a",))
+        assert result.facts["memory_bytes"] <= free
+        tiles.append(int(np.prod(result.facts["plans"][0]["tile"])))
+    assert tiles[0] < tiles[1] < tiles[2] == 16 * 20
 
 
 @pytest.mark.parametrize("out", ["out.hdf5", "out.tif"])

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from deepscem_tui.engine import tiled
 from deepscem_tui.engine.errors import ParameterError, Stopped
+from deepscem_tui.engine.prediction_plan import SamplePlan
+from deepscem_tui.engine.prediction_values import Values
 from deepscem_tui.engine.stop import Stop
 from deepscem_tui.engine.tiled import Source, predict_sample
 from deepscem_tui.engine.tiling import TilePlan, plan_tiles
@@ -52,7 +54,9 @@ def network(dimension: int, calls: list[int] | None = None) -> tiled.Network:
     return compute
 
 
-def predict(image: Array, plan: TilePlan, threshold: float | None = None, batch: int = 3, **scale: float) -> Array:
+def predict(
+    image: Array, plan: TilePlan, threshold: float | None = None, batch: int = 3, slab_voxels: int = 2**22
+) -> Array:
     result = np.full((2, *image.shape), 99, np.float32 if threshold is None else np.uint8)
 
     def sink(first: int, labels: Array, voxels: Array) -> None:
@@ -60,10 +64,11 @@ def predict(image: Array, plan: TilePlan, threshold: float | None = None, batch:
         assert np.array_equal(voxels, image[first : first + labels.shape[1]], equal_nan=True)
         result[:, first : first + labels.shape[1]] = labels
 
-    source = Source("a", plan.shape, lambda z0, z1: image[z0:z1], **scale)
+    source = Source("a", plan.shape, lambda z0, z1: image[z0:z1])
+    values = Values((threshold or 0.0,) * 2, "float32" if threshold is None else "mask")
     predict_sample(
-        network(plan.dimension), source, plan, sink,
-        n_labels=2, batch=batch, threshold=threshold, before_batch=lambda _: None,
+        network(plan.dimension), source, SamplePlan("a", plan, batch, slab_voxels), sink,
+        values=values, before_batch=lambda _: None,
     )  # fmt: skip
     return result
 
@@ -114,13 +119,12 @@ def test_tiles_off_the_margin_differ_which_shows_that_the_margin_matters() -> No
     assert np.abs(predict(image, plan) - untiled(image, plan)).max() > 1e-3
 
 
-def test_a_slab_of_several_slices_gives_what_single_slices_give(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slab_of_several_slices_gives_what_single_slices_give() -> None:
     image = np.random.default_rng(2).random((7, 20, 20), np.float32)
     plan = plan_tiles(image.shape, 2, DIVISOR, RADIUS, (16, 16))
     together = predict(image, plan)
-    monkeypatch.setattr(tiled, "SLAB_VOXELS", 3 * 400)
-    assert len(list(plan.layers(tiled.SLAB_VOXELS))) == 3
-    assert np.array_equal(predict(image, plan), together)
+    assert len(list(plan.layers(3 * 400))) == 3
+    assert np.array_equal(predict(image, plan, slab_voxels=3 * 400), together)
 
 
 def test_a_threshold_gives_masks_and_equal_is_background() -> None:
@@ -155,9 +159,9 @@ def test_a_stop_ends_it_before_the_next_batch() -> None:
 
     with pytest.raises(Stopped):
         predict_sample(
-            network(2, calls), Source("a", plan.shape, lambda z0, z1: image[z0:z1]), plan,
+            network(2, calls), Source("a", plan.shape, lambda z0, z1: image[z0:z1]), SamplePlan("a", plan, 2),
             lambda first, *_: written.append(first),
-            n_labels=2, batch=2, threshold=None, before_batch=look,
+            values=Values((0.5, 0.5)), before_batch=look,
         )  # fmt: skip
     assert calls == [2, 2]
     assert written == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from math import prod
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,7 +21,7 @@ from deepscem_tui.engine.sources import InputImage
 from deepscem_tui.engine.tiled import Sink
 from deepscem_tui.engine.volumes import create_volume
 
-__all__ = ["Output", "check_output", "open_output", "output_files", "tiff_files"]
+__all__ = ["Output", "check_output", "open_output", "output_bytes", "output_files", "tiff_files"]
 
 _DATASETS, _IMAGES = (".hdf5",), (".tif", ".tiff")
 
@@ -65,7 +66,7 @@ def open_output(parameters: p.Predict, info: ModelInfo, images: Sequence[InputIm
         ) as dataset:
             yield _DatasetOutput(parameters, info, dataset)
         return
-    kind = np.float32 if parameters.probabilities else np.bool_  # bool becomes 0 and 255
+    kind = np.dtype(parameters.probability_type if parameters.probabilities else np.bool_)  # bool becomes 0 and 255
     image = images[0]
     with ExitStack() as files:
         writers = [
@@ -77,7 +78,14 @@ def open_output(parameters: p.Predict, info: ModelInfo, images: Sequence[InputIm
             )
             for path in tiff_files(parameters.out, info.label_names)
         ]  # fmt: skip
-        yield _TiffOutput(writers, np.dtype(kind))
+        yield _TiffOutput(writers, kind)
+
+
+def output_bytes(parameters: p.Predict, info: ModelInfo, image: InputImage) -> int:
+    """Bytes that a sample's result takes on the disk, before it is compressed."""
+    kind = np.dtype(parameters.probability_type if parameters.probabilities else np.uint8)
+    copy = parameters.image and parameters.out.suffix.lower() in _DATASETS
+    return prod(image.source.shape) * (info.n_labels * kind.itemsize + (image.stored.itemsize if copy else 0))
 
 
 def output_files(out: Path, label_names: Sequence[str]) -> list[Path]:
@@ -105,7 +113,7 @@ class _DatasetOutput:
 
     def sink(self, image: InputImage) -> Sink:
         source = image.source
-        kind = np.float32 if self._parameters.probabilities else np.uint8
+        kind = self._parameters.probability_type if self._parameters.probabilities else np.uint8
         members: dict[str, Any] = dict.fromkeys(self._names, kind)
         if self._parameters.image:
             members["image"] = image.stored

@@ -70,10 +70,10 @@ def perform(
     """
     if not action.run or getattr(parameters, "dry_run", False):
         if not action.tensorflow:
-            return action.carry_out(parameters, Context(report, stop))
+            return action.carry_out(parameters, Context(report, stop, measuring=True))
         _say_loading(report)
         with native_output.kept_off_the_terminal():
-            return action.carry_out(parameters, Context(report, stop))
+            return action.carry_out(parameters, Context(report, stop, measuring=True))
     _say_loading(report)
     runs_folder = runs_folder or default_folder()
     first = not runs_folder.exists()
