@@ -314,6 +314,26 @@ def test_names_of_tiff_files() -> None:
     assert [path.name for path in tiff_files(out, ["a:b", "A?b"])] == ["seg_0_a_b.tif", "seg_1_A_b.tif"]
 
 
+@pytest.mark.parametrize("kind", ["float32", "float16", "uint8"])
+def test_probabilities_of_every_type_are_read_as_what_they_stand_for(
+    models: dict[str, Path], samples: Path, tmp_path: Path, kind: str
+) -> None:
+    exact, out = tmp_path / "exact.hdf5", tmp_path / "out.hdf5"
+    run(models["2d-two"], samples, exact, probabilities=True)
+    result = run(models["2d-two"], samples, out, probabilities=True, probability_type=kind)
+    with h5py.File(out) as file:
+        stored = file["a"]["prediction_0001"]
+        assert stored.dtype == kind
+        assert stored.attrs.get("scale") == (1 / 255 if kind == "uint8" else None)
+    with open_dataset(out) as made:
+        found = made.sample("a").predictions[1]
+        assert found.dtype.kind == "f"
+        np.testing.assert_allclose(found[0:2], predictions(exact, "a", 2)[1], atol=0.5 / 255 + 1e-6)
+        shares = [np.mean(member[0:2] > 0.5) for member in made.sample("a").predictions]
+    rows = [row["foreground"] for row in result.tables[1].as_dicts() if row["sample"] == "a"]
+    assert rows == pytest.approx(shares, abs=1e-6)
+
+
 # ------------------------------------------------------------------------------------------------ reports
 
 

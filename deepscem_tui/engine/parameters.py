@@ -469,6 +469,7 @@ class Predict(Writing):
     precision: Literal["auto", "float32", "bfloat16", "float16"] = option(
         "auto", "Of the network; auto is bfloat16 where the processor or the GPU computes with it.", more=True
     )
+    resume: bool = option(False, "Go on with the run that began to make OUT, if there is one.", more=True)
     image: bool = option(True, "Copy the image into the resulting data set, as DeepSCEM's view needs it.", more=True)
 
 

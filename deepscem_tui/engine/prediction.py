@@ -44,8 +44,6 @@ from deepscem_tui.engine.tiling import Shape
 
 __all__ = ["predict"]
 
-_SMALLER = 0.5  # tiles, after the memory did not suffice
-_MOST_VERSIONS = 8  # of a plan, each with smaller tiles
 _MEASURED = {2: (1, 256, 256), 3: (64, 64, 64)}  # tile that the speed is measured with
 
 
@@ -88,9 +86,8 @@ def predict(parameters: p.Predict, context: Context) -> Result:
                     _predict_all(context, info, network, works, output, values)
                 break
             except OutOfMemory as error:
-                smaller = make_plan(
-                    parameters, shapes, info, graph, limit, devices, _SMALLER**plan.version, plan.version + 1
-                )
+                most = max(sample.batch * sample.tiles.tile_voxels for sample in plan.samples) // 2
+                smaller = make_plan(parameters, shapes, info, graph, limit, devices, most, plan.version + 1)
                 plan = _replace_plan(plan, smaller, error, context)
     result = _result(parameters, info, works, plan)
     for index in range(len(works)):
@@ -215,7 +212,7 @@ def _replace_plan(
         elif store is not None:
             store.clear()
         samples.append(new)
-    if tuple(samples) == plan.samples or smaller.version > _MOST_VERSIONS:
+    if tuple(samples) == plan.samples:
         raise error
     tile = min((sample.tiles.tile for sample in samples), key=prod)
     context.report.warning(f"{error.what}: a new plan goes on with tiles of {words.sizes(tile)} voxels")

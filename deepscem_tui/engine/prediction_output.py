@@ -13,10 +13,12 @@ import numpy.typing as npt
 
 from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine import words
+from deepscem_tui.engine.dataset_samples import SCALE
 from deepscem_tui.engine.datasets import NewDataset, new_dataset
 from deepscem_tui.engine.errors import ParameterError
 from deepscem_tui.engine.files import refuse_existing
 from deepscem_tui.engine.model_files import ModelInfo
+from deepscem_tui.engine.prediction_values import BYTE_SCALE
 from deepscem_tui.engine.sources import InputImage
 from deepscem_tui.engine.tiled import Sink
 from deepscem_tui.engine.volumes import create_volume
@@ -118,6 +120,9 @@ class _DatasetOutput:
         if self._parameters.image:
             members["image"] = image.stored
         sample = self._dataset.add_sample(source.name, source.shape, members, attributes=self._provenance(image))
+        if kind == "uint8":  # probabilities, not masks
+            for name in self._names:
+                sample[name].set_attributes({SCALE: 1 / BYTE_SCALE})
 
         def take(first: int, labels: npt.NDArray[Any], voxels: npt.NDArray[Any]) -> None:
             last = first + len(voxels)

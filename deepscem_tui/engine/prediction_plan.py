@@ -6,7 +6,7 @@ Whoever goes on with a prediction reads it from there, so that it computes the s
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from math import ceil, prod
@@ -123,7 +123,7 @@ def make_plan(
     graph: Graph,
     limit: Limit | None,
     devices: int = 1,
-    share: float = 1.0,
+    most_voxels: int | None = None,
     version: int = 1,
 ) -> PredictionPlan:
     """Choose tiles and batches for samples.
@@ -132,28 +132,30 @@ def make_plan(
         samples: Shape of each, Z, Y, X, by name.
         limit: Memory that a call of the network may take; None if not known.
         devices: That a batch is shared out among.
-        share: Of the usual size of a tile, where the memory did not suffice for the usual one.
+        most_voxels: In a call of the network, where the memory is known not to suffice for more.
 
     Raises:
         ParameterError: ``--patch-size`` does not suit the network or the join.
     """
     plans = []
     for name, shape in samples.items():
-        tiles = _tiles(parameters, shape, info, graph, limit, share)
-        batch = parameters.batch_size or _batch(tiles, graph, limit, devices, share)
+        tiles = _tiles(parameters, shape, info, graph, limit, most_voxels)
+        batch = parameters.batch_size or _batch(tiles, graph, limit, devices, most_voxels)
         plans.append(SamplePlan(name, tiles, batch))
     return PredictionPlan(tuple(plans), parameters.precision, version)
 
 
 def _tiles(
-    parameters: p.Predict, shape: Shape, info: ModelInfo, graph: Graph, limit: Limit | None, share: float
+    parameters: p.Predict, shape: Shape, info: ModelInfo, graph: Graph, limit: Limit | None, most_voxels: int | None
 ) -> TilePlan:
     network = (info.dimension, info.divisor, info.receptive_radius)
     match parameters.join:
         case "deepscem" | "deepscem-no-overlap" as join:
             return plan_as_deepscem(shape, *network, parameters.patch_size, join == "deepscem")
         case join:
-            most = int(share * _most_voxels(info, graph, limit))
+            most = _most_voxels(info, graph, limit)
+            if most_voxels is not None:
+                most = min(most, most_voxels)
             return plan_tiles(shape, *network, parameters.patch_size, join, most)
 
 
@@ -167,18 +169,13 @@ def _most_voxels(info: ModelInfo, graph: Graph, limit: Limit | None) -> int:
     return max(prod(least), fitting if info.dimension == 2 else min(fitting, _MOST_VOXELS))
 
 
-def _batch(tiles: TilePlan, graph: Graph, limit: Limit | None, devices: int, share: float) -> int:
+def _batch(tiles: TilePlan, graph: Graph, limit: Limit | None, devices: int, most_voxels: int | None) -> int:
     """Tiles in a call: some at a time where they are small, and as many in each as the slab divides into."""
     in_slab = len(next(iter(tiles.layers(SLAB_VOXELS))).tiles)
-    most = max(1, min(_MOST_TILES, int(share * _BATCH_VOXELS) // tiles.tile_voxels))
+    most = max(1, min(_MOST_TILES, min(_BATCH_VOXELS, most_voxels or _BATCH_VOXELS) // tiles.tile_voxels))
     if limit is not None:
         each = activation_bytes(graph, tiles.tile[3 - tiles.dimension :], 1, training=False)
         most = max(1, min(most, int(limit.size * _MEMORY_SHARE / each)))
     most = min(most * devices, in_slab)
     calls = ceil(in_slab / most)
     return ceil(in_slab / calls)
-
-
-def shapes_of(plans: Sequence[SamplePlan]) -> dict[str, Shape]:
-    """Shape of each sample, by name."""
-    return {plan.sample: plan.tiles.shape for plan in plans}
