@@ -8,7 +8,6 @@ method), ``difference`` (to the prediction in one piece), ``memory`` (of a long 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -180,7 +179,7 @@ def difference(folder: Path) -> None:
 
 
 _MEASURE = """
-import json, resource, sys
+import sys
 from pathlib import Path
 from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine.context import Context
@@ -189,7 +188,7 @@ model, image, out = map(Path, sys.argv[1:])
 run = out.parent / "run"
 run.mkdir()
 predict(p.Predict(model=model, input=image, out=out, image=False), Context(folder=run))
-print(json.dumps(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss))
+print(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
 """
 
 
@@ -206,7 +205,7 @@ def memory(folder: Path) -> None:
         with tempfile.TemporaryDirectory(dir=folder) as there:
             words = [sys.executable, "-c", _MEASURE, network, image, Path(there) / "out.hdf5"]
             done = subprocess.run(words, check=True, capture_output=True, text=True)
-        peaks[name] = json.loads(done.stdout.splitlines()[-1]) / 1024
+        peaks[name] = int(done.stdout.splitlines()[-1]) / 1024  # KiB
         image.unlink()
     small, large = peaks["0.5 GB"] - peaks["bare"], peaks["4 GB"] - peaks["bare"]
     say(

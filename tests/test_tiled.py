@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -165,6 +166,45 @@ def test_a_stop_ends_it_before_the_next_batch() -> None:
         )  # fmt: skip
     assert calls == [2, 2]
     assert written == []
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.tuples(SIZES, SIZES, SIZES), st.sampled_from([2, 3]), st.integers(4, 30), st.integers(1, 5),
+    st.integers(0, 2**32 - 1),
+)  # fmt: skip
+def test_blended_tiles_are_means_weighted_as_gauss(
+    shape: tuple[int, int, int], dimension: int, patch: int, batch: int, seed: int
+) -> None:
+    """Against all of it at once, in memory."""
+    image = np.random.default_rng(seed).random(shape, np.float32)
+    plan = plan_tiles(shape, dimension, DIVISOR, RADIUS, (patch,) * dimension, "blend")
+    whole = np.pad(image, [(0, p - s) for p, s in zip(plan.padded, plan.shape, strict=True)], mode="reflect")
+    sums, weights = np.zeros((*plan.padded, 2)), np.zeros(plan.padded)
+    falling = []
+    for axis in plan.axes:
+        middle = (np.arange(axis.tile) - (axis.tile - 1) / 2) / axis.tile
+        falling.append(np.exp(-0.5 * (8 * middle) ** 2) if len(axis.starts) > 1 else np.ones(axis.tile))
+    weight = np.einsum("i,j,k->ijk", *falling)
+    if dimension == 2:
+        weight[...] = np.einsum("j,k->jk", *falling[1:])
+    for start in product(*(axis.starts for axis in plan.axes)):
+        box = tuple(slice(a, a + side) for a, side in zip(start, plan.tile, strict=True))
+        sums[box] += weight[..., None] * network(dimension)(whole[box][None])[0, ..., :2]
+        weights[box] += weight
+    z, y, x = shape
+    expected = np.moveaxis((sums / weights[..., None])[:z, :y, :x], -1, 0)
+    np.testing.assert_allclose(predict(image, plan, batch=batch), expected, atol=1e-5)
+
+
+def test_blended_tiles_are_nearer_to_the_whole_than_tiles_side_by_side() -> None:
+    image = np.random.default_rng(5).random((1, 64, 64), np.float32)
+    off = {}
+    for join in ("blend", "none"):
+        plan = plan_tiles((1, 64, 64), 2, DIVISOR, RADIUS, (40, 40), join)
+        assert plan.n_tiles > 1
+        off[join] = np.abs(predict(image, plan) - untiled(image, plan)).mean()
+    assert 0 < off["blend"] < off["none"] / 5
 
 
 # ------------------------------------------------------------------------------------------------ DeepSCEM's way

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -37,10 +38,11 @@ from deepscem_tui.engine.prediction_quality import Seams
 from deepscem_tui.engine.prediction_values import Values
 from deepscem_tui.engine.prediction_watch import Preview, Progress
 from deepscem_tui.engine.results import Result, Table
+from deepscem_tui.engine.shards import agreed_plan, parts, shards_folder
 from deepscem_tui.engine.slabs import SlabStore
 from deepscem_tui.engine.sources import InputImage, open_images, same_file
 from deepscem_tui.engine.tiled import Network, Sink, predict_sample
-from deepscem_tui.engine.tiling import Shape
+from deepscem_tui.engine.tiling import Layer, Shape
 
 __all__ = ["predict"]
 
@@ -65,7 +67,8 @@ def predict(parameters: p.Predict, context: Context) -> Result:
         check_output(parameters, list(shapes), info.label_names)
         if parameters.dry_run:
             return _dry_run(parameters, context, info, graph, images)
-        kept = _kept_plan(context.folder, shapes)
+        home = shards_folder(parameters.out) if parameters.shard else context.folder  # of plan and slabs
+        kept = _kept_plan(home, shapes)
         on_cpu = device_summary().startswith("CPU")
         devices, limit = max(1, len(gpu_names())), memory_limit(on_cpu)
         plan = kept or make_plan(parameters, shapes, info, graph, limit, devices)
@@ -73,27 +76,34 @@ def predict(parameters: p.Predict, context: Context) -> Result:
         _check_memory(plan, graph, limit, devices)
         precision = plan.precision if plan.precision != "auto" else best_precision()
         plan = PredictionPlan(plan.samples, precision, plan.version)
+        if parameters.shard:
+            plan = agreed_plan(parameters, plan)
         from deepscem_tui.engine.prediction_network import OutOfMemory, load_network
 
-        network = load_network(parameters.model, precision)
+        network = load_network(parameters.model, plan.precision)
         _report_start(context, plan, resumed=kept is not None)
         images = [image.measured(context) for image in images]
         files.enter_context(memory_kept_for_reuse())
         while True:
-            works = [_Work(*pair) for pair in zip(images, plan.samples, strict=True)]
+            slabs = parts(plan, parameters.shard)
+            works = [_Work(*facts) for facts in zip(images, plan.samples, slabs, strict=True)]
             try:
-                with open_output(parameters, info, images) as output:
-                    _predict_all(context, info, network, works, output, values)
+                with ExitStack() as made:
+                    output = None if parameters.shard else made.enter_context(open_output(parameters, info, images))
+                    _predict_all(context, info, network, works, output, values, home)
                 break
             except OutOfMemory as error:
+                if parameters.shard:  # the plan is not this process's alone
+                    raise
                 most = max(sample.batch * sample.tiles.tile_voxels for sample in plan.samples) // 2
                 smaller = make_plan(parameters, shapes, info, graph, limit, devices, most, plan.version + 1)
                 plan = _replace_plan(plan, smaller, error, context)
-    result = _result(parameters, info, works, plan)
+    if parameters.shard:
+        return _shard_result(parameters, works, plan)
     for index in range(len(works)):
-        if (store := _store(context.folder, index)) is not None:
+        if (store := _store(home, index)) is not None:
             store.clear()
-    return result
+    return _result(parameters, info, works, plan)
 
 
 # ------------------------------------------------------------------------------------------------ checks and plan
@@ -105,6 +115,7 @@ class _Work:
 
     image: InputImage
     plan: SamplePlan
+    slabs: range
     seconds: float = 0.0
     waits: Waits = field(default_factory=Waits)
     foreground: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
@@ -116,7 +127,17 @@ class _Work:
 
     @property
     def voxels(self) -> int:
-        return prod(self.image.source.shape)
+        depth = sum(layer.own[1] - layer.own[0] for layer in self.layers)
+        return depth * prod(self.image.source.shape[1:])
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """The slabs that are computed here."""
+        return self.plan.layers[self.slabs.start : self.slabs.stop]
+
+    @property
+    def n_tiles(self) -> int:
+        return sum(len(layer.tiles) for layer in self.layers)
 
     def diagnostics(self) -> dict[str, Any]:
         """How it went: shares of the time, 0 to 1, and the seam score of :class:`Seams`."""
@@ -278,35 +299,49 @@ def _estimated_seconds(parameters: p.Predict, plan: PredictionPlan, info: ModelI
 # ------------------------------------------------------------------------------------------------ the work
 
 
-def _store(folder: Path | None, index: int) -> SlabStore | None:
-    return SlabStore(folder / "slabs", index) if folder is not None else None
+def _store(home: Path | None, index: int) -> SlabStore | None:
+    return SlabStore(home / "slabs", index) if home is not None else None
 
 
 def _predict_all(
-    context: Context, info: ModelInfo, network: Network, works: Sequence[_Work], output: Output, values: Values
+    context: Context,
+    info: ModelInfo,
+    network: Network,
+    works: Sequence[_Work],
+    output: Output | None,
+    values: Values,
+    home: Path | None,
 ) -> None:
-    total = sum(work.plan.tiles.n_tiles for work in works)
+    total = sum(work.n_tiles for work in works)
     before = 0
     for index, work in enumerate(works):
+        if not work.slabs:  # all of it belongs to other shards
+            continue
         began = time.monotonic()
+        sink = output.sink(work.image) if output is not None else _nowhere
         preview = Preview(context, index, work.image.source, info.label_names, values.kind)
         seams = Seams(work.plan.tiles)
         predict_sample(
             network,
             work.image.source,
             work.plan,
-            _counting(work, values, seams, output.sink(work.image), preview.take),
+            _counting(work, values, seams, sink, preview.take),
             values=values,
-            before_batch=Progress(context, work.plan, before, total),
+            before_batch=Progress(context, work.name, work.n_tiles, work.voxels, before, total),
             after_batch=preview.fill_in,
-            store=_store(context.folder, index),
+            store=_store(home, index),
             waits=work.waits,
+            only=work.slabs,
         )
         preview.end()
         work.seconds = time.monotonic() - began
         work.seam_score = seams.score
         context.report.event("diagnostics", **work.diagnostics())
-        before += work.plan.tiles.n_tiles
+        before += work.n_tiles
+
+
+def _nowhere(_: int, __: npt.NDArray[Any], ___: npt.NDArray[Any]) -> None:
+    """The sink of a shard, whose slabs are kept for `merge`."""
 
 
 def _counting(work: _Work, values: Values, seams: Seams, sink: Sink, preview: Sink) -> Sink:
@@ -349,6 +384,21 @@ def _result(parameters: p.Predict, info: ModelInfo, works: Sequence[_Work], plan
     facts = {"files": files, "precision": plan.precision, "plans": plans["samples"], "diagnostics": diagnostics}
     what = f"Predicted {words.counted(len(works), 'sample')} into {', '.join(files)} ({_kind(parameters)})"
     return Result(what, facts, (samples, labels))
+
+
+def _shard_result(parameters: p.Predict, works: Sequence[_Work], plan: PredictionPlan) -> Result:
+    assert parameters.shard is not None
+    (number, of), folder = parameters.shard, shards_folder(parameters.out)
+    n_slabs = sum(len(work.slabs) for work in works)
+    facts = {
+        "shards": str(folder),
+        "slabs": n_slabs,
+        "precision": plan.precision,
+        "plans": plan.as_json()["samples"],
+        "diagnostics": [work.diagnostics() for work in works if work.slabs],
+    }
+    then = shlex.join(["deepscem-tui", "run", "merge", str(parameters.out), str(folder)])
+    return Result(f"Computed part {number} of {of}, {words.counted(n_slabs, 'slab')}; when all are: {then}", facts)
 
 
 def _kind(parameters: p.Predict) -> str:

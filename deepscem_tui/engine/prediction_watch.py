@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,6 @@ import numpy.typing as npt
 
 from deepscem_tui.engine import run_preview, words
 from deepscem_tui.engine.context import Context
-from deepscem_tui.engine.prediction_plan import SamplePlan
 from deepscem_tui.engine.prediction_values import BYTE_SCALE
 from deepscem_tui.engine.tiled import InHand, Source
 
@@ -26,22 +24,22 @@ _PREVIEW_SHARE = 0.02  # of the time that they take, at most
 class Progress:
     """Says how far a sample is, and ends it on request; called before each batch."""
 
-    def __init__(self, context: Context, plan: SamplePlan, before: int, total: int) -> None:
+    def __init__(self, context: Context, name: str, n_tiles: int, voxels: int, before: int, total: int) -> None:
         self._context = context
-        self._plan = plan
+        self._name, self._n_tiles, self._voxels = name, n_tiles, voxels
         self._before, self._total = before, total
         self._began = time.monotonic()
         self._last_event = 0.0
 
     def __call__(self, done: int) -> None:
         self._context.stop.check()
-        tiles, name, now = self._plan.tiles, self._plan.sample, time.monotonic()
-        rate = prod(tiles.shape) * done / tiles.n_tiles / (now - self._began) if done else 0.0
+        n_tiles, name, now = self._n_tiles, self._name, time.monotonic()
+        rate = self._voxels * done / n_tiles / (now - self._began) if done else 0.0
         note = f"{name}, {_rate(rate)}" if done else name
         self._context.report.progress("Predicting", self._before + done, self._total, "tiles", note)
-        if done == tiles.n_tiles or now - self._last_event >= _EVENT_SECONDS:
+        if done == n_tiles or now - self._last_event >= _EVENT_SECONDS:
             self._last_event = now
-            facts = {"done": done, "total": tiles.n_tiles, "voxels_per_second": round(rate)}
+            facts = {"done": done, "total": n_tiles, "voxels_per_second": round(rate)}
             self._context.report.event("tiles", sample=name, **facts)
 
 
@@ -67,7 +65,7 @@ class Preview:
             return
         first, tiles = in_hand.layer.own[0], in_hand.layer.tiles[: in_hand.done]
         thick = tiles[-1].core[0]
-        z = sum(thick) // 2
+        z = min(sum(thick) // 2, in_hand.layer.own[1] - 1)
         known = np.zeros(in_hand.voxels.shape[1:], bool)
         for tile in tiles:
             if tile.core[0] == thick:

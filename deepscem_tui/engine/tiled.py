@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from deepscem_tui.engine import pipeline
+from deepscem_tui.engine.joining import Joining, joining
 from deepscem_tui.engine.prediction_plan import SamplePlan
 from deepscem_tui.engine.prediction_values import Values
 from deepscem_tui.engine.slabs import SlabStore
@@ -85,6 +86,7 @@ def predict_sample(
     after_batch: Callable[[InHand], None] = lambda _: None,
     store: SlabStore | None = None,
     waits: pipeline.Waits | None = None,
+    only: range | None = None,
 ) -> None:
     """Predict an image, slab by slab along Z.
 
@@ -99,25 +101,28 @@ def predict_sample(
         after_batch: Called after each batch with the slab in hand; what it is given changes later.
         store: Where finished slabs are kept, and are taken from instead of being computed.
         waits: Counted on while it runs.
+        only: Numbers of the slabs to make; all if not given.
     """
-    joining = _Joining(plan, values, sink, store)
+    slabs = _Slabs(plan, values, sink, store)
     done = 0
 
     def compute(item: _Batch) -> _Computed:
         nonlocal done
         before_batch(done)
-        said = None
-        if item.images is not None:
-            said = network(item.images)
-        done += len(item.tiles)
-        if joining.in_hand is not None:
-            after_batch(joining.in_hand)
+        said = network(item.images) if item.images is not None else None
+        if not item.again:
+            done += len(item.tiles)
+        if slabs.in_hand is not None:
+            after_batch(slabs.in_hand)
         return _Computed(item, said)
 
     try:
-        pipeline.run(_batches(source, plan, store), compute, joining.take, waits or pipeline.Waits())
+        wanted = range(len(plan.layers)) if only is None else only
+        pipeline.run(
+            _batches(source, plan, store, slabs.joining, wanted), compute, slabs.take, waits or pipeline.Waits()
+        )
     except BaseException:
-        joining.keep_part()
+        slabs.keep_part()
         raise
     before_batch(done)
 
@@ -131,6 +136,7 @@ class _Batch:
         begin: Number of the first tile.
         images: float32 (B, Z, Y, X), filled up to the batch's size; None where these tiles are computed already.
         own: The image's voxels that the slab owns, as they are stored (Z, Y, X).
+        again: Whether the slab is finished, and computed for what its tiles say of the next one.
     """
 
     index: int
@@ -138,6 +144,7 @@ class _Batch:
     tiles: tuple[Tile, ...]
     images: npt.NDArray[np.float32] | None
     own: npt.NDArray[Any]
+    again: bool = False
 
 
 @dataclass(frozen=True)
@@ -148,15 +155,20 @@ class _Computed:
     said: npt.NDArray[np.float32] | None
 
 
-def _batches(source: Source, plan: SamplePlan, store: SlabStore | None) -> Iterator[_Batch]:
+def _batches(
+    source: Source, plan: SamplePlan, store: SlabStore | None, joining: Joining, wanted: range
+) -> Iterator[_Batch]:
     """What is to be computed, in order, and what need not be."""
+    missing = {index for index in wanted if store is None or not store.has(index)}
     for index, layer in enumerate(plan.layers):
-        if store is not None and store.has(index):
+        again = index not in missing and joining.carries and index + 1 in missing
+        if index in wanted and index not in missing:
             yield _Batch(index, 0, layer.tiles, None, source.read(*layer.own))
+        if index not in missing and not again:
             continue
         slab = source.read(*layer.read)
         own = slab[layer.own[0] - layer.read[0] : layer.own[1] - layer.read[0]]
-        begun = store.part(index) if store is not None else None
+        begun = store.part(index) if store is not None and not again else None
         first = begun[1] if begun is not None else 0
         if first:
             yield _Batch(index, 0, layer.tiles[:first], None, own)
@@ -165,20 +177,22 @@ def _batches(source: Source, plan: SamplePlan, store: SlabStore | None) -> Itera
             images = np.zeros((plan.batch, *plan.tiles.tile), np.float32)  # one shape, so that all is traced once
             for image, tile in zip(images, tiles, strict=False):
                 image[...] = source.normalised(cut(slab, layer.read[0], tile, plan.tiles))
-            yield _Batch(index, begin, tiles, images, own)
+            yield _Batch(index, begin, tiles, images, own, again)
 
 
-class _Joining:
-    """Puts tiles together to slabs, keeps these and passes them on.
+class _Slabs:
+    """Takes tiles, and keeps the slabs that they make and passes them on.
 
     Attributes:
+        joining: Puts the tiles together.
         in_hand: The slab that is being computed, for whoever shows it; None before there is one.
     """
 
     def __init__(self, plan: SamplePlan, values: Values, sink: Sink, store: SlabStore | None) -> None:
-        self._plan, self._values, self._sink, self._store = plan, values, sink, store
+        self._plan, self._sink, self._store = plan, sink, store
         self._labels: npt.NDArray[Any] | None = None
         self._index = 0
+        self.joining = joining(plan, values)
         self.in_hand: InHand | None = None
 
     def take(self, computed: _Computed) -> None:
@@ -194,25 +208,23 @@ class _Joining:
             assert begun is not None
             self._labels = begun[0]
         if self._labels is None:
-            shape = (self._values.n_labels, layer.own[1] - layer.own[0], *self._plan.tiles.shape[1:])
-            self._labels = np.empty(shape, self._values.dtype)
+            self._labels = self.joining.begin(layer)
         for tile, said in zip(batch.tiles, computed.said if computed.said is not None else (), strict=False):
-            self._place(self._labels, layer, tile, said)
-        self.in_hand = InHand(layer, done, self._labels, batch.own)
+            self.joining.place(self._labels, layer, tile, said)
+        if done == len(layer.tiles):
+            self.joining.complete(self._labels, layer)
+        if not batch.again:
+            self.in_hand = InHand(layer, done, self._labels, batch.own)
         if done == len(layer.tiles):
             labels, self._labels = self._labels, None
-            if self._store is not None:
-                self._store.keep(batch.index, labels)
-            self._sink(layer.own[0], labels, batch.own)
-
-    def _place(self, labels: npt.NDArray[Any], layer: Layer, tile: Tile, said: npt.NDArray[np.float32]) -> None:
-        """Put the voxels that a tile owns where they belong."""
-        inside = tuple(slice(a - start, b - start) for (a, b), start in zip(tile.core, tile.start, strict=True))
-        z, y, x = tile.core
-        own = layer.own[0]
-        labels[:, z[0] - own : z[1] - own, slice(*y), slice(*x)] = self._values.of(said[inside])
+            if not batch.again:
+                if self._store is not None:
+                    self._store.keep(batch.index, labels)
+                self._sink(layer.own[0], labels, batch.own)
 
     def keep_part(self) -> None:
         """Keep a slab that is begun."""
-        if self._store is not None and self._labels is not None and self.in_hand is not None:
+        kept = self._store is not None and self.joining.keeps_parts
+        if kept and self._labels is not None and self.in_hand is not None:
+            assert self._store is not None
             self._store.keep_part(self._index, self._labels, self.in_hand.done)

@@ -28,7 +28,7 @@ from deepscem_tui.engine.errors import ParameterError
 
 __all__ = ["DEFAULT_VOXELS", "AxisPlan", "Layer", "Tile", "TilePlan", "cut", "plan_tiles", "sides_for"]
 
-Join = Literal["crop", "none"]
+Join = Literal["crop", "blend", "none"]
 Shape = tuple[int, int, int]
 
 # Most voxels of a tile where nothing else is said: a slice of 1024 x 1024, a cube of 128.
@@ -90,7 +90,7 @@ class TilePlan:
         dimension: 2 for a network of slices (tiles are one voxel thick), 3 for one of volumes.
         divisor: Sizes that the network takes are multiples of it.
         radius: How far a voxel's result reaches into the image, in voxels.
-        join: ``"crop"`` for tiles that overlap, ``"none"`` for tiles side by side, or as
+        join: ``"crop"`` for tiles that overlap, ``"blend"`` for their mean, ``"none"`` for tiles side by side, or as
             :mod:`~deepscem_tui.engine.tiling_deepscem` has it.
         axes: The plan along Z, Y and X.
         notes: What was changed in the request, one sentence each.
@@ -136,7 +136,8 @@ class TilePlan:
     def exact(self) -> bool:
         """Whether the result equals that of the extended image in one piece."""
         return all(
-            axis.starts[0] == 0 and (len(axis.starts) == 1 or axis.margin >= self.radius) for axis in self._tiled_axes
+            axis.starts[0] == 0 and (len(axis.starts) == 1 or (axis.margin >= self.radius and self.join != "blend"))
+            for axis in self._tiled_axes
         )
 
     @property
@@ -170,7 +171,10 @@ class TilePlan:
             )
             seen = _reflected(z.starts[chosen[0]], z.starts[chosen[-1]] + z.tile, z.size)
             read = (int(seen.min()), int(seen.max()) + 1)
-            yield Layer(read, (z.cores[chosen[0]][0], z.cores[chosen[-1]][1]), tiles)
+            own = (z.cores[chosen[0]][0], z.cores[chosen[-1]][1])
+            if self.join == "blend" and self.dimension == 3:  # up to where the next tiles begin
+                own = (z.starts[first], z.starts[first + 1] if first + 1 < len(z.starts) else z.size)
+            yield Layer(read, own, tiles)
 
     def as_json(self) -> dict[str, Any]:
         """The plan in JSON types."""
@@ -218,7 +222,7 @@ def plan_tiles(
         divisor: Sizes that the network takes are multiples of it.
         radius: The network's receptive radius in voxels.
         patch_size: Largest tile, Y, X or Z, Y, X; chosen by ``most_voxels`` where it is not given.
-        join: ``"crop"`` for overlapping tiles, ``"none"`` for tiles side by side.
+        join: ``"crop"`` and ``"blend"`` for overlapping tiles, ``"none"`` for tiles side by side.
         most_voxels: Of a tile that is chosen; :data:`DEFAULT_VOXELS` if not given.
 
     Returns:
@@ -229,7 +233,7 @@ def plan_tiles(
     """
     steps = (divisor if dimension == 3 else 1, divisor, divisor)
     padded = _triple(_round_up(size, step) for size, step in zip(shape, steps, strict=True))
-    reach = radius if join == "crop" else 0
+    reach = 0 if join == "none" else radius
     notes: tuple[str, ...] = ()
     if patch_size is None:
         axes = _chosen_axes(shape[3 - dimension :], divisor, reach, most_voxels or DEFAULT_VOXELS[dimension])
