@@ -23,6 +23,7 @@ from deepscem_tui.engine.prediction import predict
 from deepscem_tui.engine.prediction_network import TileNetwork, load_network
 from deepscem_tui.engine.prediction_output import tiff_files
 from deepscem_tui.engine.prediction_plan import SamplePlan
+from deepscem_tui.engine.prediction_quality import Seams
 from deepscem_tui.engine.reporting import Reporter
 from deepscem_tui.engine.results import Result
 from deepscem_tui.engine.stop import Stop
@@ -393,6 +394,40 @@ def test_a_dry_run_writes_nothing_and_tells_the_plan(models: dict[str, Path], sa
     tiles = plan_tiles((2, 16, 20), 2, 2, result.facts["plans"][0]["radius"], (16, 16))
     assert result.facts["plans"][0] == SamplePlan("a", tiles, 4).as_json()
     json.dumps(result.as_json())
+
+
+def test_a_dry_run_that_may_measure_estimates_the_time(models: dict[str, Path], samples: Path, tmp_path: Path) -> None:
+    values = p.Predict(model=models["2d"], input=samples, out=tmp_path / "out.hdf5", dry_run=True)
+    result = predict(values, Context(measuring=True))
+    assert result.facts["seconds"] >= 0
+    assert "in about" in result.summary
+    assert result.facts["disk_bytes"] == (2 * 16 * 20 + 3 * 9 * 9) * (1 + 4)  # a mask and a float32 image
+    assert "seconds" not in predict(values, Context()).facts
+
+
+def test_diagnostics_are_kept(models: dict[str, Path], samples: Path, tmp_path: Path) -> None:
+    report = Listener()
+    result = run(models["2d-two"], samples, tmp_path / "out.hdf5", Context(report), patch_size=(8, 8))
+    events = [facts for kind, facts in report.events if kind == "diagnostics"]
+    assert events == result.facts["diagnostics"]
+    assert [facts["sample"] for facts in events] == ["a", "β 2"]
+    for facts in events:
+        assert facts["voxels_per_second"] > 0
+        assert 0 <= facts["waiting_for_data"] <= 1
+        assert 0 <= facts["waiting_for_disk"] <= 1
+
+
+@pytest.mark.parametrize("step", [0.0, 0.5])
+def test_the_seam_score_tells_whether_tiles_show(step: float) -> None:
+    plan = plan_tiles((4, 64, 64), 2, 8, 3, (32, 32))
+    seams = Seams(plan)
+    y = np.arange(64)[:, None] / 100 + np.zeros((64, 64))
+    for (first, _), number in zip(plan.axes[1].cores, range(9), strict=False):
+        y[first:] += step * (number > 0)
+    seams.take(np.broadcast_to(y.astype(np.float32), (1, 4, 64, 64)))
+    assert seams.score is not None
+    assert (0.5 < seams.score < 2) if step == 0 else seams.score > 10
+    assert Seams(plan_tiles((4, 64, 64), 2, 8, 3)).score is None  # one tile has no seams
 
 
 def test_a_margin_below_the_reach_is_warned_of(models: dict[str, Path], tmp_path: Path) -> None:
