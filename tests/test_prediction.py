@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from deepscem_tui.engine.actions import ACTIONS, build
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.datasets import new_dataset, open_dataset
 from deepscem_tui.engine.errors import DataError, EngineError, ParameterError, ResourceError, Stopped
-from deepscem_tui.engine.model_files import load_model
+from deepscem_tui.engine.model_files import load_model, save_model
 from deepscem_tui.engine.prediction import predict
 from deepscem_tui.engine.prediction_network import TileNetwork, load_network
 from deepscem_tui.engine.prediction_output import tiff_files
@@ -153,6 +154,24 @@ def test_masks_are_probabilities_above_the_threshold(models: dict[str, Path], tm
     assert np.array_equal(masks, values > np.float32(level))
     shares = [row["foreground"] for row in result.tables[1].as_dicts()]
     assert shares == pytest.approx(masks.mean(axis=(1, 2, 3)), abs=1e-6)
+
+
+def test_thresholds_that_the_model_carries(models: dict[str, Path], samples: Path, tmp_path: Path) -> None:
+    model, info = load_model(models["2d-two"])
+    run(models["2d-two"], samples, tmp_path / "p.hdf5", probabilities=True, sample=("a",))
+    values = predictions(tmp_path / "p.hdf5", "a", 2)
+    levels = (round(float(np.quantile(values[0], 0.2)), 6), round(float(np.quantile(values[1], 0.7)), 6))
+    save_model(model, replace(info, thresholds=levels), tmp_path / "tuned.keras", overwrite=False)
+    run(tmp_path / "tuned.keras", samples, tmp_path / "m.hdf5", sample=("a",))
+    masks = predictions(tmp_path / "m.hdf5", "a", 2)
+    assert np.array_equal(masks, np.stack([values[0] > np.float32(levels[0]), values[1] > np.float32(levels[1])]))
+    with h5py.File(tmp_path / "m.hdf5") as file:
+        assert tuple(file["a"].attrs["threshold"]) == levels
+    run(tmp_path / "tuned.keras", samples, tmp_path / "o.hdf5", sample=("a",), threshold=0.5)  # what is asked for wins
+    assert np.array_equal(predictions(tmp_path / "o.hdf5", "a", 2), values > np.float32(0.5))
+    save_model(model, replace(info, thresholds=(0.1, 0.2, 0.3)), tmp_path / "bad.keras", overwrite=False)
+    with pytest.raises(DataError, match="3 thresholds for 2 labels"):
+        run(tmp_path / "bad.keras", samples, tmp_path / "b.hdf5")
 
 
 def test_a_plain_image_gives_what_its_data_set_gives(models: dict[str, Path], tmp_path: Path) -> None:

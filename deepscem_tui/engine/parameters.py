@@ -485,7 +485,13 @@ class Predict(Writing):
         "side by side (none), or as DeepSCEM does.",
         more=True,
     )
-    threshold: float = option(0.5, "Voxels predicted above it are foreground.", ge=0, le=1)
+    threshold: float | None = option(
+        None,
+        "Voxels predicted above it are foreground; if not given, what the model's training found best, or 0.5.",
+        otherwise="the model's, or 0.5",
+        ge=0,
+        le=1,
+    )
     probabilities: bool = option(False, "Write what the network says instead of masks.")
     probability_type: Literal["float32", "float16", "uint8"] = option(
         "float32", "With --probabilities, the type that they are stored in; uint8 is 0 to 255.", more=True

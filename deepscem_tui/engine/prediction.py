@@ -25,7 +25,14 @@ from deepscem_tui.engine.model_info import read_network
 from deepscem_tui.engine.networks.geometry import step_bytes
 from deepscem_tui.engine.networks.graph import Graph
 from deepscem_tui.engine.pipeline import Waits
-from deepscem_tui.engine.prediction_output import Output, check_output, open_output, output_bytes, output_files
+from deepscem_tui.engine.prediction_output import (
+    Output,
+    check_output,
+    open_output,
+    output_bytes,
+    output_files,
+    thresholds,
+)
 from deepscem_tui.engine.prediction_plan import (
     PredictionPlan,
     SamplePlan,
@@ -160,7 +167,7 @@ def _check_paths(parameters: p.Predict) -> None:
 
 def _values(parameters: p.Predict, info: ModelInfo) -> Values:
     kind = parameters.probability_type if parameters.probabilities else "mask"
-    return Values((parameters.threshold,) * info.n_labels, kind)
+    return Values(thresholds(parameters, info), kind)
 
 
 def _kept_plan(folder: Path | None, shapes: Mapping[str, Shape]) -> PredictionPlan | None:

@@ -23,7 +23,7 @@ from deepscem_tui.engine.sources import InputImage
 from deepscem_tui.engine.tiled import Sink
 from deepscem_tui.engine.volumes import create_volume
 
-__all__ = ["Output", "check_output", "open_output", "output_bytes", "output_files", "tiff_files"]
+__all__ = ["Output", "check_output", "open_output", "output_bytes", "output_files", "thresholds", "tiff_files"]
 
 _DATASETS, _IMAGES = (".hdf5",), (".tif", ".tiff")
 
@@ -83,6 +83,13 @@ def open_output(parameters: p.Predict, info: ModelInfo, images: Sequence[InputIm
         yield _TiffOutput(writers, kind)
 
 
+def thresholds(parameters: p.Predict, info: ModelInfo) -> tuple[float, ...]:
+    """Of each label: the one that was asked for, else the model's own, else 0.5."""
+    if parameters.threshold is None and info.thresholds is not None:
+        return info.thresholds
+    return (0.5 if parameters.threshold is None else parameters.threshold,) * info.n_labels
+
+
 def output_bytes(parameters: p.Predict, info: ModelInfo, image: InputImage) -> int:
     """Bytes that a sample's result takes on the disk, before it is compressed."""
     kind = np.dtype(parameters.probability_type if parameters.probabilities else np.uint8)
@@ -109,7 +116,7 @@ class _DatasetOutput:
     """A prediction data set."""
 
     def __init__(self, parameters: p.Predict, info: ModelInfo, dataset: NewDataset) -> None:
-        self._parameters = parameters
+        self._parameters, self._info = parameters, info
         self._dataset = dataset
         self._names = [f"prediction_{index:04d}" for index in range(info.n_labels)]
 
@@ -140,11 +147,15 @@ class _DatasetOutput:
             "predicted_by": str(parameters.model),
         }
         if not parameters.probabilities:
-            facts["threshold"] = parameters.threshold
+            facts["threshold"] = _one_or_all(thresholds(parameters, self._info))
         if image.voxel_size is not None:
             facts["voxel_size"] = image.voxel_size
             facts["voxel_unit"] = image.voxel_unit
         return facts
+
+
+def _one_or_all(values: tuple[float, ...]) -> float | tuple[float, ...]:
+    return values[0] if len(set(values)) == 1 else values
 
 
 class _TiffOutput:
