@@ -499,6 +499,12 @@ class Predict(Writing):
     precision: Literal["auto", "float32", "bfloat16", "float16"] = option(
         "auto", "Of the network; auto is bfloat16 where the processor or the GPU computes with it.", more=True
     )
+    tta: bool = option(
+        False,
+        "Average over mirrored and turned tiles: often a little better, 4 to 16 times as long.",
+        title="Average over turns",
+        more=True,
+    )
     resume: bool = option(False, "Go on with the run that began to make OUT, if there is one.", more=True)
     shard: Shard | None = option(
         None,

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine import words
+from deepscem_tui.engine.averaging import averaged, symmetries
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.devices import best_precision, device_summary, gpu_names, memory_kept_for_reuse
 from deepscem_tui.engine.errors import ParameterError, ResourceError, RunError
@@ -87,7 +88,9 @@ def predict(parameters: p.Predict, context: Context) -> Result:
             plan = agreed_plan(parameters, plan)
         from deepscem_tui.engine.prediction_network import OutOfMemory, load_network
 
-        network = load_network(parameters.model, plan.precision)
+        network: Network = load_network(parameters.model, plan.precision)
+        if parameters.tta:
+            network = averaged(network, info.dimension)
         _report_start(context, plan, resumed=kept is not None)
         images = [image.measured(context) for image in images]
         files.enter_context(memory_kept_for_reuse())
@@ -300,7 +303,9 @@ def _estimated_seconds(parameters: p.Predict, plan: PredictionPlan, info: ModelI
     began = time.monotonic()
     network(tile)
     seconds = time.monotonic() - began
-    return seconds / tile.size * sum(sample.computed_voxels for sample in plan.samples)
+    turns = [len(symmetries(sample.tiles.tile, info.dimension)) if parameters.tta else 1 for sample in plan.samples]
+    voxels = sum(sample.computed_voxels * n for sample, n in zip(plan.samples, turns, strict=True))
+    return seconds / tile.size * voxels
 
 
 # ------------------------------------------------------------------------------------------------ the work

@@ -30,7 +30,7 @@ def load_network(path: Path, precision: str) -> TileNetwork:
     """A model file as a function of batches of tiles, on all GPUs, or on the CPU where there is none.
 
     Args:
-        precision: ``"float32"``, or ``"bfloat16"`` or ``"float16"`` for all layers but the last.
+        precision: ``"float32"``, or ``"bfloat16"`` or ``"float16"`` for all layers but the first and the last.
 
     Raises:
         ModelError: it is no model file, is damaged, or holds a network that cannot be used.
