@@ -184,7 +184,7 @@ def test_blended_tiles_are_means_weighted_as_gauss(
     falling = []
     for axis in plan.axes:
         middle = (np.arange(axis.tile) - (axis.tile - 1) / 2) / axis.tile
-        falling.append(np.exp(-0.5 * (8 * middle) ** 2) if len(axis.starts) > 1 else np.ones(axis.tile))
+        falling.append(np.exp(-0.5 * (12 * middle) ** 2) if len(axis.starts) > 1 else np.ones(axis.tile))
     weight = np.einsum("i,j,k->ijk", *falling)
     if dimension == 2:
         weight[...] = np.einsum("j,k->jk", *falling[1:])

@@ -14,7 +14,7 @@ from deepscem_tui.engine.tiling import AxisPlan, Layer, Tile
 
 __all__ = ["Blending", "Joining", "joining"]
 
-_SIGMA = 1 / 8  # of a tile's side, so that its ends weigh next to nothing
+_SIGMA = 1 / 12  # of a tile's side: 1/8 gave 2.6 times the mean difference of crop to one piece
 
 
 def joining(plan: SamplePlan, values: Values) -> Joining:

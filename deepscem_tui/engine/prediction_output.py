@@ -91,10 +91,10 @@ def thresholds(parameters: p.Predict, info: ModelInfo) -> tuple[float, ...]:
 
 
 def output_bytes(parameters: p.Predict, info: ModelInfo, image: InputImage) -> int:
-    """Bytes that a sample's result takes on the disk, before it is compressed."""
+    """Bytes that a sample takes on the disk: the result, not compressed, and the slabs kept until it is made."""
     kind = np.dtype(parameters.probability_type if parameters.probabilities else np.uint8)
     copy = parameters.image and parameters.out.suffix.lower() in _DATASETS
-    return prod(image.source.shape) * (info.n_labels * kind.itemsize + (image.stored.itemsize if copy else 0))
+    return prod(image.source.shape) * (2 * info.n_labels * kind.itemsize + (image.stored.itemsize if copy else 0))
 
 
 def output_files(out: Path, label_names: Sequence[str]) -> list[Path]:
