@@ -107,6 +107,20 @@ def test_what_is_resumed_is_bit_for_bit_the_same_and_nothing_is_computed_twice(
     assert broken is None or before == n_calls
 
 
+def test_cleared_slabs_leave_nothing_not_even_what_a_kill_left(tmp_path: Path) -> None:
+    folder = tmp_path / "slabs"
+    stores = [SlabStore(folder, sample) for sample in range(2)]
+    for store in stores:
+        store.keep(0, np.zeros((1, 2, 3, 4), np.uint8))
+        store.keep_part(1, np.zeros((1, 2, 3, 4), np.uint8), 2)
+    (folder / ".0000-0000002-abcd.tmp.npy").write_bytes(b"torn")
+    stores[0].clear()
+    assert {path.name[:5] for path in folder.iterdir()} == {"0001-"}
+    assert stores[1].has(0)
+    stores[1].clear()
+    assert not folder.exists()
+
+
 def test_a_damaged_slab_is_told_by_name(tmp_path: Path) -> None:
     image = np.random.default_rng(0).random((8, 8, 8), np.float32)
     plan = SamplePlan("a", plan_tiles(image.shape, 2, DIVISOR, RADIUS), 2, 128)

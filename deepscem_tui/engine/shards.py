@@ -109,7 +109,7 @@ def merge(parameters: p.Merge, context: Context) -> Result:
                     sink(layer.own[0], _store_of(folders, number, index).read(index), image.source.read(*layer.own))
                     done += 1
         context.report.progress("Merging", done, n_slabs, "slabs")
-    return Result(f"Merged {what}", facts)
+    return Result(f"Merged {what}; {', '.join(map(str, folders))} can be removed now", facts)
 
 
 def _store_of(folders: Sequence[Path], sample: int, index: int) -> SlabStore:

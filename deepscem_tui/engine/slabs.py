@@ -77,7 +77,8 @@ class SlabStore:
 
     def clear(self) -> None:
         """Remove all of the sample's slabs."""
-        for path in self._folder.glob(f"{self._sample:04}-*"):
-            path.unlink(missing_ok=True)
+        for pattern in ("{:04}-*", ".{:04}-*"):  # and those that a killed process was writing
+            for path in self._folder.glob(pattern.format(self._sample)):
+                path.unlink(missing_ok=True)
         with suppress(OSError):  # of other samples, or not there
             self._folder.rmdir()
