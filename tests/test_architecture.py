@@ -103,6 +103,9 @@ _DRY_RUNS = """
 import subprocess, sys
 import numpy as np
 from deepscem_tui.cli import main
+from deepscem_tui.engine import parameters as p
+from deepscem_tui.engine.actions import ACTIONS
+from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.datasets import new_dataset
 with new_dataset("d.hdf5", "d", 1) as dataset:
     sample = dataset.add_sample("s", (1, 16, 16), members={"image": np.float32, "label_0000": np.uint8})
@@ -113,11 +116,12 @@ code = "import sys; from deepscem_tui.cli import main; sys.exit(main(sys.argv[1:
 subprocess.run([sys.executable, "-c", code, *make.split()], check=True)
 for words in (
     "run train m.keras o.keras --train d.hdf5",
-    "run predict m.keras d.hdf5 o.hdf5",
     "run create-model n.keras --like d.hdf5",
     "run convert-model m.keras m.h5",
 ):
     assert main([*words.split(), "--dry-run"]) == 0, words
+predict = p.Predict(model="m.keras", input="d.hdf5", out="o.hdf5", dry_run=True)  # as a form asks, without measuring
+assert ACTIONS["predict"].carry_out(predict, Context()).summary.startswith("Would predict")
 print("HEAVY", sorted({"tensorflow", "keras"} & set(sys.modules)))
 """
 

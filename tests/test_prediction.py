@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,17 @@ import pytest
 import tifffile
 
 from deepscem_tui.engine import parameters as p
-from deepscem_tui.engine import prediction, run_preview
+from deepscem_tui.engine import prediction_watch, run_preview
 from deepscem_tui.engine.actions import ACTIONS, build
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.datasets import new_dataset, open_dataset
 from deepscem_tui.engine.errors import DataError, EngineError, ParameterError, ResourceError, Stopped
-from deepscem_tui.engine.model_files import load_model
-from deepscem_tui.engine.prediction import network_function, predict
+from deepscem_tui.engine.model_files import load_model, save_model
+from deepscem_tui.engine.prediction import predict
+from deepscem_tui.engine.prediction_network import TileNetwork, load_network
 from deepscem_tui.engine.prediction_output import tiff_files
+from deepscem_tui.engine.prediction_plan import SamplePlan
+from deepscem_tui.engine.prediction_quality import Seams
 from deepscem_tui.engine.reporting import Reporter
 from deepscem_tui.engine.results import Result
 from deepscem_tui.engine.stop import Stop
@@ -83,17 +87,18 @@ def image(shape: tuple[int, ...], seed: int = 0) -> npt.NDArray[np.uint8]:
 
 
 def run(model: Path, source: Path, out: Path, context: Context | None = None, **options: Any) -> Result:
+    options = {"precision": "float32"} | options  # whatever the processor prefers
     return predict(p.Predict(model=model, input=source, out=out, **options), context or Context())
 
 
 def untiled(model: Path, voxels: Array, n_labels: int) -> Array:
     """The extended image in one call: (labels, Z, Y, X)."""
-    keras_model, info = load_model(model)
+    keras_model, info = load_model(model)  # not folded
     step = 2 ** (MODELS[model.stem]["depth"] - 1)  # type: ignore[operator]
     steps = (1 if info.dimension == 2 else step, step, step)
     padding = [(0, -size % step) for size, step in zip(voxels.shape, steps, strict=True)]
     whole = np.pad(voxels.astype(np.float32) / 255, padding, mode="reflect")
-    network = network_function(keras_model)
+    network = TileNetwork(lambda: keras_model)
     values = network(whole[:, None])[:, 0] if info.dimension == 2 else network(whole[None])[0]
     z, y, x = voxels.shape
     return np.moveaxis(values[:z, :y, :x, :n_labels], -1, 0)
@@ -151,6 +156,24 @@ def test_masks_are_probabilities_above_the_threshold(models: dict[str, Path], tm
     assert shares == pytest.approx(masks.mean(axis=(1, 2, 3)), abs=1e-6)
 
 
+def test_thresholds_that_the_model_carries(models: dict[str, Path], samples: Path, tmp_path: Path) -> None:
+    model, info = load_model(models["2d-two"])
+    run(models["2d-two"], samples, tmp_path / "p.hdf5", probabilities=True, sample=("a",))
+    values = predictions(tmp_path / "p.hdf5", "a", 2)
+    levels = (round(float(np.quantile(values[0], 0.2)), 6), round(float(np.quantile(values[1], 0.7)), 6))
+    save_model(model, replace(info, thresholds=levels), tmp_path / "tuned.keras", overwrite=False)
+    run(tmp_path / "tuned.keras", samples, tmp_path / "m.hdf5", sample=("a",))
+    masks = predictions(tmp_path / "m.hdf5", "a", 2)
+    assert np.array_equal(masks, np.stack([values[0] > np.float32(levels[0]), values[1] > np.float32(levels[1])]))
+    with h5py.File(tmp_path / "m.hdf5") as file:
+        assert tuple(file["a"].attrs["threshold"]) == levels
+    run(tmp_path / "tuned.keras", samples, tmp_path / "o.hdf5", sample=("a",), threshold=0.5)  # what is asked for wins
+    assert np.array_equal(predictions(tmp_path / "o.hdf5", "a", 2), values > np.float32(0.5))
+    save_model(model, replace(info, thresholds=(0.1, 0.2, 0.3)), tmp_path / "bad.keras", overwrite=False)
+    with pytest.raises(DataError, match="3 thresholds for 2 labels"):
+        run(tmp_path / "bad.keras", samples, tmp_path / "b.hdf5")
+
+
 def test_a_plain_image_gives_what_its_data_set_gives(models: dict[str, Path], tmp_path: Path) -> None:
     voxels = image((3, 18, 22)).astype(np.uint16) * 7 + 1000
     np.save(tmp_path / "image.npy", voxels)
@@ -164,15 +187,15 @@ def test_a_plain_image_gives_what_its_data_set_gives(models: dict[str, Path], tm
     np.testing.assert_allclose(one, other, atol=1e-5)
 
 
-def test_a_network_is_traced_once_for_every_size(models: dict[str, Path]) -> None:
+def test_a_network_is_traced_once_for_every_shape(models: dict[str, Path]) -> None:
     model, _ = load_model(models["2d"])
     calls = []
     real = model.call
     model.call = lambda *args, **kwargs: (calls.append(1), real(*args, **kwargs))[1]
-    network = network_function(model)
-    for shape in ((1, 1, 8, 8), (3, 1, 8, 8), (2, 1, 16, 12)):
+    network = TileNetwork(lambda: model)
+    for shape in ((1, 1, 8, 8), (3, 1, 8, 8), (1, 1, 8, 8), (3, 1, 8, 8)):
         assert network(np.zeros(shape, np.float32)).shape == (*shape, 1)
-    assert len(calls) == 1
+    assert len(calls) == 2
 
 
 @needs_deepscem
@@ -203,7 +226,7 @@ def test_deepscems_way_of_joining_without_overlap(name: str, models: dict[str, P
     )
     # A window alone is what the network says of it.
     first = voxels[: 1 if name == "2d" else 4, :16, :16]
-    network = network_function(load_model(models[name])[0])
+    network = load_network(models[name], "float32")
     expected = network(first[None].astype(np.float32) / 255)[0, ..., 0]
     np.testing.assert_allclose(predictions(out, "image", 1)[0, : len(first), :16, :16], expected, atol=1e-5)
 
@@ -311,6 +334,26 @@ def test_names_of_tiff_files() -> None:
     assert [path.name for path in tiff_files(out, ["a:b", "A?b"])] == ["seg_0_a_b.tif", "seg_1_A_b.tif"]
 
 
+@pytest.mark.parametrize("kind", ["float32", "float16", "uint8"])
+def test_probabilities_of_every_type_are_read_as_what_they_stand_for(
+    models: dict[str, Path], samples: Path, tmp_path: Path, kind: str
+) -> None:
+    exact, out = tmp_path / "exact.hdf5", tmp_path / "out.hdf5"
+    run(models["2d-two"], samples, exact, probabilities=True)
+    result = run(models["2d-two"], samples, out, probabilities=True, probability_type=kind)
+    with h5py.File(out) as file:
+        stored = file["a"]["prediction_0001"]
+        assert stored.dtype == kind
+        assert stored.attrs.get("scale") == (1 / 255 if kind == "uint8" else None)
+    with open_dataset(out) as made:
+        found = made.sample("a").predictions[1]
+        assert found.dtype.kind == "f"
+        np.testing.assert_allclose(found[0:2], predictions(exact, "a", 2)[1], atol=0.5 / 255 + 1e-6)
+        shares = [np.mean(member[0:2] > 0.5) for member in made.sample("a").predictions]
+    rows = [row["foreground"] for row in result.tables[1].as_dicts() if row["sample"] == "a"]
+    assert rows == pytest.approx(shares, abs=1e-6)
+
+
 # ------------------------------------------------------------------------------------------------ reports
 
 
@@ -336,8 +379,8 @@ def test_progress_events_and_previews(models: dict[str, Path], samples: Path, tm
 def test_the_slice_in_hand_fills_in(
     model: str, models: dict[str, Path], samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prediction, "_PREVIEW_SECONDS", -1.0)
-    monkeypatch.setattr(prediction, "_PREVIEW_SHARE", 1e9)  # always due
+    monkeypatch.setattr(prediction_watch, "_PREVIEW_SECONDS", -1.0)
+    monkeypatch.setattr(prediction_watch, "_PREVIEW_SHARE", 1e9)  # always due
     folder = tmp_path / "run"
     folder.mkdir()
     seen: list[run_preview.RunPreview] = []
@@ -367,11 +410,43 @@ def test_a_dry_run_writes_nothing_and_tells_the_plan(models: dict[str, Path], sa
     before = set(tmp_path.iterdir())
     result = run(models["2d"], samples, tmp_path / "out.hdf5", dry_run=True, patch_size=(16, 16))
     assert set(tmp_path.iterdir()) == before
-    assert result.facts["plans"][0] == {
-        "sample": "a",
-        **plan_tiles((2, 16, 20), 2, 2, result.facts["plans"][0]["radius"], (16, 16)).as_json(),
-    }
+    tiles = plan_tiles((2, 16, 20), 2, 2, result.facts["plans"][0]["radius"], (16, 16))
+    assert result.facts["plans"][0] == SamplePlan("a", tiles, 4).as_json()
     json.dumps(result.as_json())
+
+
+def test_a_dry_run_that_may_measure_estimates_the_time(models: dict[str, Path], samples: Path, tmp_path: Path) -> None:
+    values = p.Predict(model=models["2d"], input=samples, out=tmp_path / "out.hdf5", dry_run=True)
+    result = predict(values, Context(measuring=True))
+    assert result.facts["seconds"] >= 0
+    assert "in about" in result.summary
+    assert result.facts["disk_bytes"] == (2 * 16 * 20 + 3 * 9 * 9) * (2 + 4)  # a mask, twice, and a float32 image
+    assert "seconds" not in predict(values, Context()).facts
+
+
+def test_diagnostics_are_kept(models: dict[str, Path], samples: Path, tmp_path: Path) -> None:
+    report = Listener()
+    result = run(models["2d-two"], samples, tmp_path / "out.hdf5", Context(report), patch_size=(8, 8))
+    events = [facts for kind, facts in report.events if kind == "diagnostics"]
+    assert events == result.facts["diagnostics"]
+    assert [facts["sample"] for facts in events] == ["a", "β 2"]
+    for facts in events:
+        assert facts["voxels_per_second"] > 0
+        assert 0 <= facts["waiting_for_data"] <= 1
+        assert 0 <= facts["waiting_for_disk"] <= 1
+
+
+@pytest.mark.parametrize("step", [0.0, 0.5])
+def test_the_seam_score_tells_whether_tiles_show(step: float) -> None:
+    plan = plan_tiles((4, 64, 64), 2, 8, 3, (32, 32))
+    seams = Seams(plan)
+    y = np.arange(64)[:, None] / 100 + np.zeros((64, 64))
+    for (first, _), number in zip(plan.axes[1].cores, range(9), strict=False):
+        y[first:] += step * (number > 0)
+    seams.take(np.broadcast_to(y.astype(np.float32), (1, 4, 64, 64)))
+    assert seams.score is not None
+    assert (0.5 < seams.score < 2) if step == 0 else seams.score > 10
+    assert Seams(plan_tiles((4, 64, 64), 2, 8, 3)).score is None  # one tile has no seams
 
 
 def test_a_margin_below_the_reach_is_warned_of(models: dict[str, Path], tmp_path: Path) -> None:
@@ -445,8 +520,20 @@ def test_tiles_that_do_not_fit_the_memory_are_refused(
 ) -> None:
     monkeypatch.setattr("deepscem_tui.engine.memory.available_memory", lambda: 10_000)
     with pytest.raises(ResourceError, match=r"GiB of memory.*--patch-size"):
-        run(models["2d"], samples, tmp_path / "out.hdf5")
+        run(models["2d"], samples, tmp_path / "out.hdf5", patch_size=(16, 20))
     assert not (tmp_path / "out.hdf5").exists()
+
+
+def test_tiles_are_as_large_as_the_memory_allows(
+    models: dict[str, Path], samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiles = []
+    for free in (10_000, 60_000, 10**9):
+        monkeypatch.setattr("deepscem_tui.engine.memory.available_memory", lambda free=free: free)
+        result = run(models["2d"], samples, tmp_path / "out.hdf5", dry_run=True, sample=("a",))
+        assert result.facts["memory_bytes"] <= free
+        tiles.append(int(np.prod(result.facts["plans"][0]["tile"])))
+    assert tiles[0] < tiles[1] < tiles[2] == 16 * 20
 
 
 @pytest.mark.parametrize("out", ["out.hdf5", "out.tif"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ from hypothesis import strategies as st
 
 from deepscem_tui.engine import tiled
 from deepscem_tui.engine.errors import ParameterError, Stopped
+from deepscem_tui.engine.prediction_plan import SamplePlan
+from deepscem_tui.engine.prediction_values import Values
 from deepscem_tui.engine.stop import Stop
 from deepscem_tui.engine.tiled import Source, predict_sample
 from deepscem_tui.engine.tiling import TilePlan, plan_tiles
@@ -52,7 +55,9 @@ def network(dimension: int, calls: list[int] | None = None) -> tiled.Network:
     return compute
 
 
-def predict(image: Array, plan: TilePlan, threshold: float | None = None, batch: int = 3, **scale: float) -> Array:
+def predict(
+    image: Array, plan: TilePlan, threshold: float | None = None, batch: int = 3, slab_voxels: int = 2**22
+) -> Array:
     result = np.full((2, *image.shape), 99, np.float32 if threshold is None else np.uint8)
 
     def sink(first: int, labels: Array, voxels: Array) -> None:
@@ -60,10 +65,11 @@ def predict(image: Array, plan: TilePlan, threshold: float | None = None, batch:
         assert np.array_equal(voxels, image[first : first + labels.shape[1]], equal_nan=True)
         result[:, first : first + labels.shape[1]] = labels
 
-    source = Source("a", plan.shape, lambda z0, z1: image[z0:z1], **scale)
+    source = Source("a", plan.shape, lambda z0, z1: image[z0:z1])
+    values = Values((threshold or 0.0,) * 2, "float32" if threshold is None else "mask")
     predict_sample(
-        network(plan.dimension), source, plan, sink,
-        n_labels=2, batch=batch, threshold=threshold, before_batch=lambda _: None,
+        network(plan.dimension), source, SamplePlan("a", plan, batch, slab_voxels), sink,
+        values=values, before_batch=lambda _: None,
     )  # fmt: skip
     return result
 
@@ -114,13 +120,12 @@ def test_tiles_off_the_margin_differ_which_shows_that_the_margin_matters() -> No
     assert np.abs(predict(image, plan) - untiled(image, plan)).max() > 1e-3
 
 
-def test_a_slab_of_several_slices_gives_what_single_slices_give(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slab_of_several_slices_gives_what_single_slices_give() -> None:
     image = np.random.default_rng(2).random((7, 20, 20), np.float32)
     plan = plan_tiles(image.shape, 2, DIVISOR, RADIUS, (16, 16))
     together = predict(image, plan)
-    monkeypatch.setattr(tiled, "SLAB_VOXELS", 3 * 400)
-    assert len(list(plan.layers(tiled.SLAB_VOXELS))) == 3
-    assert np.array_equal(predict(image, plan), together)
+    assert len(list(plan.layers(3 * 400))) == 3
+    assert np.array_equal(predict(image, plan, slab_voxels=3 * 400), together)
 
 
 def test_a_threshold_gives_masks_and_equal_is_background() -> None:
@@ -155,12 +160,51 @@ def test_a_stop_ends_it_before_the_next_batch() -> None:
 
     with pytest.raises(Stopped):
         predict_sample(
-            network(2, calls), Source("a", plan.shape, lambda z0, z1: image[z0:z1]), plan,
+            network(2, calls), Source("a", plan.shape, lambda z0, z1: image[z0:z1]), SamplePlan("a", plan, 2),
             lambda first, *_: written.append(first),
-            n_labels=2, batch=2, threshold=None, before_batch=look,
+            values=Values((0.5, 0.5)), before_batch=look,
         )  # fmt: skip
     assert calls == [2, 2]
     assert written == []
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.tuples(SIZES, SIZES, SIZES), st.sampled_from([2, 3]), st.integers(4, 30), st.integers(1, 5),
+    st.integers(0, 2**32 - 1),
+)  # fmt: skip
+def test_blended_tiles_are_means_weighted_as_gauss(
+    shape: tuple[int, int, int], dimension: int, patch: int, batch: int, seed: int
+) -> None:
+    """Against all of it at once, in memory."""
+    image = np.random.default_rng(seed).random(shape, np.float32)
+    plan = plan_tiles(shape, dimension, DIVISOR, RADIUS, (patch,) * dimension, "blend")
+    whole = np.pad(image, [(0, p - s) for p, s in zip(plan.padded, plan.shape, strict=True)], mode="reflect")
+    sums, weights = np.zeros((*plan.padded, 2)), np.zeros(plan.padded)
+    falling = []
+    for axis in plan.axes:
+        middle = (np.arange(axis.tile) - (axis.tile - 1) / 2) / axis.tile
+        falling.append(np.exp(-0.5 * (12 * middle) ** 2) if len(axis.starts) > 1 else np.ones(axis.tile))
+    weight = np.einsum("i,j,k->ijk", *falling)
+    if dimension == 2:
+        weight[...] = np.einsum("j,k->jk", *falling[1:])
+    for start in product(*(axis.starts for axis in plan.axes)):
+        box = tuple(slice(a, a + side) for a, side in zip(start, plan.tile, strict=True))
+        sums[box] += weight[..., None] * network(dimension)(whole[box][None])[0, ..., :2]
+        weights[box] += weight
+    z, y, x = shape
+    expected = np.moveaxis((sums / weights[..., None])[:z, :y, :x], -1, 0)
+    np.testing.assert_allclose(predict(image, plan, batch=batch), expected, atol=1e-5)
+
+
+def test_blended_tiles_are_nearer_to_the_whole_than_tiles_side_by_side() -> None:
+    image = np.random.default_rng(5).random((1, 64, 64), np.float32)
+    off = {}
+    for join in ("blend", "none"):
+        plan = plan_tiles((1, 64, 64), 2, DIVISOR, RADIUS, (40, 40), join)
+        assert plan.n_tiles > 1
+        off[join] = np.abs(predict(image, plan) - untiled(image, plan)).mean()
+    assert 0 < off["blend"] < off["none"] / 5
 
 
 # ------------------------------------------------------------------------------------------------ DeepSCEM's way

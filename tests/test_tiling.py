@@ -27,7 +27,7 @@ def plans(draw: st.DrawFn) -> tiling.TilePlan:
         draw(st.sampled_from([1, 2, 4, 8, 16])),
         draw(st.integers(0, 40)),
         patch,
-        draw(st.sampled_from(["crop", "none"])),
+        draw(st.sampled_from(["crop", "blend", "none"])),
     )
 
 
@@ -82,7 +82,7 @@ def test_no_tile_has_its_centre_outside_the_image(plan: tiling.TilePlan) -> None
 @example(tiling.plan_tiles((1, 4, 1), dimension=2, divisor=1, radius=1, patch_size=(2, 2)))
 def test_no_fewer_tiles_of_that_length_keep_the_margin(plan: tiling.TilePlan) -> None:
     for axis in plan.axes[3 - plan.dimension :]:
-        if len(axis.starts) > 1 and plan.join == "crop":
+        if len(axis.starts) > 1 and plan.join != "none":
             overlap = min(ceil(2 * plan.radius / plan.divisor) * plan.divisor, 2 * axis.margin)
             fewer = len(axis.starts) - 1
             assert fewer * (axis.tile - overlap) + overlap < axis.padded

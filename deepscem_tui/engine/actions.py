@@ -79,6 +79,7 @@ ACTIONS: dict[str, Action] = {
         Action("convert-model", p.ConvertModel, "model_actions:convert_model", _MODELS, tensorflow=True),
         Action("train", p.Train, "training:train", _WORK, tensorflow=True, run=True),
         Action("predict", p.Predict, "prediction:predict", _WORK, tensorflow=True, run=True),
+        Action("merge", p.Merge, "shards:merge", _WORK),
         Action("evaluate", p.Evaluate, "evaluation:evaluate", _WORK),
     )
 }

@@ -75,6 +75,10 @@ class MemberWriter:
         self._next = 0
         self._row: npt.NDArray[Any] | None = None  # slices from the last multiple of the depth up to _next
 
+    def set_attributes(self, values: Mapping[str, Any]) -> None:
+        """Store values as attributes of the member; None is left out."""
+        write_attributes(self._dataset.attrs, values, f"The member {self._dataset.name}")
+
     @property
     def depth(self) -> int:
         """Slices in a chunk: slabs of a multiple of it are written without being copied first."""

@@ -16,20 +16,23 @@ from deepscem_tui.engine.dataset_layout import read_attributes
 from deepscem_tui.engine.dataset_tree import Unusable
 from deepscem_tui.engine.errors import DatasetError
 
-__all__ = ["Dataset", "Member", "Sample"]
+__all__ = ["SCALE", "Dataset", "Member", "Sample"]
 
 Shape = tuple[int, int, int]
 
 CHECK = "List what is wrong with: deepscem-tui run check-dataset FILE"
+SCALE = "scale"  # attribute of probabilities as uint8: what a value of 1 stands for
 _ROOT = ("name", "labels", "labels_aliases")
 
 
 class Member:
     """An array (Z, Y, X) of a sample, read by slicing as h5py's are; damage is told with the member's name.
 
+    Probabilities that are stored as uint8 with the attribute :data:`SCALE` are read as float32 from 0 to 1.
+
     Attributes:
         shape: (Z, Y, X).
-        dtype: Of the voxels.
+        dtype: Of the voxels as they are read.
         chunks: Shape of a chunk; None where the array lies in one piece.
         compression: Such as "gzip"; None for none.
         id: h5py's low-level identifier.
@@ -37,7 +40,8 @@ class Member:
 
     def __init__(self, dataset: h5py.Dataset, what: str) -> None:
         self.shape: Shape = dataset.shape
-        self.dtype: np.dtype[Any] = dataset.dtype
+        self._scale = _scale(dataset)
+        self.dtype: np.dtype[Any] = dataset.dtype if self._scale is None else np.dtype(np.float32)
         self.chunks: Shape | None = dataset.chunks
         self.compression: str | None = dataset.compression
         self.id = dataset.id
@@ -46,7 +50,8 @@ class Member:
 
     def __getitem__(self, key: Any) -> Any:
         try:
-            return self._dataset[key]
+            stored = self._dataset[key]
+            return stored if self._scale is None else stored * self._scale
         except (OSError, RuntimeError) as error:  # of a damaged chunk, or of the disk
             reason = str(error).splitlines()[0][:200]
             raise DatasetError(f"{self.what} cannot be read ({reason})", CHECK) from error
@@ -63,6 +68,12 @@ class Member:
     def stored_bytes(self) -> int:
         """Bytes that the array takes in the file."""
         return int(self.id.get_storage_size())
+
+
+def _scale(dataset: h5py.Dataset) -> np.float32 | None:
+    """What the stored values are multiplied by; None where they stand for themselves."""
+    scale = read_attributes(dataset.attrs).get(SCALE) if dataset.dtype == np.uint8 else None
+    return np.float32(scale) if isinstance(scale, float) and 0 < scale <= 1 else None
 
 
 class Sample:

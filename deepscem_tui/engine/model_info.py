@@ -36,6 +36,7 @@ class ModelInfo:
         voxel_size: Z, Y, X of what it was trained on, in ``voxel_unit``, if known.
         patch_size: Z, Y, X in voxels of what it was trained on, if known.
         training: How it was trained (JSON types only); None if it was not, or not by this program.
+        thresholds: One a label, above which a value is foreground, where training tuned them; None for 0.5.
     """
 
     label_names: tuple[str, ...]
@@ -52,6 +53,7 @@ class ModelInfo:
     voxel_unit: str = ""
     patch_size: tuple[int, int, int] | None = None
     training: Mapping[str, Any] | None = None
+    thresholds: tuple[float, ...] | None = None
 
     @property
     def n_labels(self) -> int:
@@ -74,6 +76,7 @@ class ModelInfo:
             "voxel_unit": self.voxel_unit,
             "patch_size": self.patch_size,
             "training": dict(self.training) if self.training is not None else None,
+            "thresholds": self.thresholds,
         }
 
 
@@ -130,7 +133,11 @@ def info_of(path: Path, contents: Contents) -> ModelInfo:
     with explained(path):
         stored = _stored(contents.metadata)
         info = describe(contents.graph, stored.label_names, stored.background, stored.settings)
-        further = stored.model_dump(include={"normalization", "voxel_size", "voxel_unit", "patch_size", "training"})
+        further = stored.model_dump(
+            include={"normalization", "voxel_size", "voxel_unit", "patch_size", "training", "thresholds"}
+        )
+        if stored.thresholds is not None and len(stored.thresholds) != info.n_labels:
+            raise ModelError(f"It has {len(stored.thresholds)} thresholds for {info.n_labels} labels")
         return ModelInfo(**{**vars(info), **further})
 
 
@@ -161,6 +168,7 @@ class _Stored(BaseModel):
     voxel_unit: _Text = ""
     patch_size: tuple[_Side, _Side, _Side] | None = None
     training: dict[str, Any] | None = None
+    thresholds: tuple[Annotated[float, Field(ge=0, le=1)], ...] | None = None
 
 
 def _stored(metadata: Any) -> _Stored:

@@ -82,6 +82,22 @@ def _as_sizes_text(value: tuple[int, ...]) -> str:
     return ",".join(map(str, value))
 
 
+def _shard(value: Any) -> Any:
+    """``"I/N"`` as two numbers."""
+    if not isinstance(value, str):
+        return value
+    part, slash, of = value.partition("/")
+    if not slash or not part.strip().isdecimal() or not of.strip().isdecimal():
+        raise ValueError("must be I/N, such as 1/4 for the first of four")
+    return int(part), int(of)
+
+
+def _check_shard(value: tuple[int, int]) -> tuple[int, int]:
+    if not 1 <= value[0] <= value[1]:
+        raise ValueError("must be I/N with I from 1 to N")
+    return value
+
+
 def _odd(value: int) -> int:
     if value % 2 == 0:
         raise ValueError(f"must be odd (it is {value})")
@@ -97,6 +113,13 @@ Bounds = Annotated[
 ]
 PatchSize = Annotated[
     tuple[int, ...], BeforeValidator(_sizes), AfterValidator(_check_sizes), PlainSerializer(_as_sizes_text)
+]
+
+Shard = Annotated[
+    tuple[int, int],
+    BeforeValidator(_shard),
+    AfterValidator(_check_shard),
+    PlainSerializer(lambda value: f"{value[0]}/{value[1]}"),
 ]
 
 Dimension = Annotated[
@@ -456,14 +479,49 @@ class Predict(Writing):
     batch_size: int | None = option(
         None, "Tiles in a step; chosen if not given.", "tiles", otherwise="chosen", more=True, ge=1
     )
-    join: Literal["crop", "none", "deepscem", "deepscem-no-overlap"] = option(
+    join: Literal["crop", "blend", "none", "deepscem", "deepscem-no-overlap"] = option(
         "crop",
-        "How tiles meet: each voxel from the tile it lies deepest in (crop), side by side (none), or as DeepSCEM does.",
+        "How tiles meet: each voxel from the tile it lies deepest in (crop), weighted means (blend), "
+        "side by side (none), or as DeepSCEM does.",
         more=True,
     )
-    threshold: float = option(0.5, "Voxels predicted above it are foreground.", ge=0, le=1)
+    threshold: float | None = option(
+        None,
+        "Voxels predicted above it are foreground; if not given, what the model's training found best, or 0.5.",
+        otherwise="the model's, or 0.5",
+        ge=0,
+        le=1,
+    )
     probabilities: bool = option(False, "Write what the network says instead of masks.")
+    probability_type: Literal["float32", "float16", "uint8"] = option(
+        "float32", "With --probabilities, the type that they are stored in; uint8 is 0 to 255.", more=True
+    )
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = option(
+        "auto", "Of the network; auto is bfloat16 where the processor or the GPU computes with it.", more=True
+    )
+    tta: bool = option(
+        False,
+        "Average over mirrored and turned tiles: often a little better, 4 to 16 times as long.",
+        title="Average over turns",
+        more=True,
+    )
+    resume: bool = option(False, "Go on with the run that began to make OUT, if there is one.", more=True)
+    shard: Shard | None = option(
+        None,
+        "Compute only part I/N of it, such as 1/4, for `merge` to make OUT of all parts.",
+        otherwise="all",
+        more=True,
+    )
     image: bool = option(True, "Copy the image into the resulting data set, as DeepSCEM's view needs it.", more=True)
+
+
+class Merge(Writing):
+    """Make one result of the parts that `predict --shard` computed; refused where a part is missing."""
+
+    out: Path = argument("Result to make (.hdf5, .tif or .tiff).", makes="dataset or TIFF")
+    shards: tuple[str, ...] = argument(
+        "Folders of the parts, OUT.shards; one, or several where nodes share no disk.", min_length=1
+    )
 
 
 class Evaluate(Writing):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from math import prod
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,15 +13,17 @@ import numpy.typing as npt
 
 from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine import words
+from deepscem_tui.engine.dataset_samples import SCALE
 from deepscem_tui.engine.datasets import NewDataset, new_dataset
 from deepscem_tui.engine.errors import ParameterError
 from deepscem_tui.engine.files import refuse_existing
 from deepscem_tui.engine.model_files import ModelInfo
+from deepscem_tui.engine.prediction_values import BYTE_SCALE
 from deepscem_tui.engine.sources import InputImage
 from deepscem_tui.engine.tiled import Sink
 from deepscem_tui.engine.volumes import create_volume
 
-__all__ = ["Output", "check_output", "open_output", "output_files", "tiff_files"]
+__all__ = ["Output", "check_output", "open_output", "output_bytes", "output_files", "thresholds", "tiff_files"]
 
 _DATASETS, _IMAGES = (".hdf5",), (".tif", ".tiff")
 
@@ -65,7 +68,7 @@ def open_output(parameters: p.Predict, info: ModelInfo, images: Sequence[InputIm
         ) as dataset:
             yield _DatasetOutput(parameters, info, dataset)
         return
-    kind = np.float32 if parameters.probabilities else np.bool_  # bool becomes 0 and 255
+    kind = np.dtype(parameters.probability_type if parameters.probabilities else np.bool_)  # bool becomes 0 and 255
     image = images[0]
     with ExitStack() as files:
         writers = [
@@ -77,7 +80,21 @@ def open_output(parameters: p.Predict, info: ModelInfo, images: Sequence[InputIm
             )
             for path in tiff_files(parameters.out, info.label_names)
         ]  # fmt: skip
-        yield _TiffOutput(writers, np.dtype(kind))
+        yield _TiffOutput(writers, kind)
+
+
+def thresholds(parameters: p.Predict, info: ModelInfo) -> tuple[float, ...]:
+    """Of each label: the one that was asked for, else the model's own, else 0.5."""
+    if parameters.threshold is None and info.thresholds is not None:
+        return info.thresholds
+    return (0.5 if parameters.threshold is None else parameters.threshold,) * info.n_labels
+
+
+def output_bytes(parameters: p.Predict, info: ModelInfo, image: InputImage) -> int:
+    """Bytes that a sample takes on the disk: the result, not compressed, and the slabs kept until it is made."""
+    kind = np.dtype(parameters.probability_type if parameters.probabilities else np.uint8)
+    copy = parameters.image and parameters.out.suffix.lower() in _DATASETS
+    return prod(image.source.shape) * (2 * info.n_labels * kind.itemsize + (image.stored.itemsize if copy else 0))
 
 
 def output_files(out: Path, label_names: Sequence[str]) -> list[Path]:
@@ -99,17 +116,20 @@ class _DatasetOutput:
     """A prediction data set."""
 
     def __init__(self, parameters: p.Predict, info: ModelInfo, dataset: NewDataset) -> None:
-        self._parameters = parameters
+        self._parameters, self._info = parameters, info
         self._dataset = dataset
         self._names = [f"prediction_{index:04d}" for index in range(info.n_labels)]
 
     def sink(self, image: InputImage) -> Sink:
         source = image.source
-        kind = np.float32 if self._parameters.probabilities else np.uint8
+        kind = self._parameters.probability_type if self._parameters.probabilities else np.uint8
         members: dict[str, Any] = dict.fromkeys(self._names, kind)
         if self._parameters.image:
             members["image"] = image.stored
         sample = self._dataset.add_sample(source.name, source.shape, members, attributes=self._provenance(image))
+        if kind == "uint8":  # probabilities, not masks
+            for name in self._names:
+                sample[name].set_attributes({SCALE: 1 / BYTE_SCALE})
 
         def take(first: int, labels: npt.NDArray[Any], voxels: npt.NDArray[Any]) -> None:
             last = first + len(voxels)
@@ -127,11 +147,15 @@ class _DatasetOutput:
             "predicted_by": str(parameters.model),
         }
         if not parameters.probabilities:
-            facts["threshold"] = parameters.threshold
+            facts["threshold"] = _one_or_all(thresholds(parameters, self._info))
         if image.voxel_size is not None:
             facts["voxel_size"] = image.voxel_size
             facts["voxel_unit"] = image.voxel_unit
         return facts
+
+
+def _one_or_all(values: tuple[float, ...]) -> float | tuple[float, ...]:
+    return values[0] if len(set(values)) == 1 else values
 
 
 class _TiffOutput:

@@ -70,12 +70,17 @@ def perform(
     """
     if not action.run or getattr(parameters, "dry_run", False):
         if not action.tensorflow:
-            return action.carry_out(parameters, Context(report, stop))
+            return action.carry_out(parameters, Context(report, stop, measuring=True))
         _say_loading(report)
         with native_output.kept_off_the_terminal():
-            return action.carry_out(parameters, Context(report, stop))
-    _say_loading(report)
+            return action.carry_out(parameters, Context(report, stop, measuring=True))
     runs_folder = runs_folder or default_folder()
+    if getattr(parameters, "resume", False):
+        begun = _begun(runs_folder, action, parameters)
+        if begun is not None:
+            report.message(f"Going on with {begun}")
+            return resume(begun, report, stop)
+    _say_loading(report)
     first = not runs_folder.exists()
     folder = _new_folder(runs_folder, action.name, _title(parameters))
     try:
@@ -84,6 +89,28 @@ def perform(
         if first and not folder.exists():  # refused, so that the folder of runs was made for nothing
             with suppress(OSError):
                 runs_folder.rmdir()
+
+
+def _begun(runs_folder: Path, action: actions.Action, parameters: Parameters) -> Path | None:
+    """The latest run of an action that was to make the same file, and has not finished; None if there is none.
+
+    Raises:
+        RunError: it was begun with other parameters.
+    """
+    out = getattr(parameters, "out", Path()).absolute()
+    for run in reversed(find(runs_folder)):
+        if run.action == action.name and run.working_folder / str(run.parameters.get("out")) == out:
+            if run.state == "finished":
+                return None
+            wanted = parameters.model_dump(mode="json") | {"resume": False}
+            other = sorted(name for name, value in run.parameters.items() if wanted.get(name) != value)
+            if set(other) - {"resume", "overwrite"}:
+                raise RunError(
+                    f"{run.folder} began to make {out} with another {', '.join(other)}",
+                    f"Go on with it as it began: deepscem-tui runs resume {run.folder.name}; or leave --resume out.",
+                )
+            return run.folder
+    return None
 
 
 def _say_loading(report: Reporter) -> None:

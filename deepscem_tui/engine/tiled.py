@@ -1,18 +1,24 @@
 """An image predicted tile by tile: slabs in, slabs out, whatever computes the tiles.
 
-Reading, computing and writing meet here and nowhere else; none of them knows of the others.
+Reading, computing and writing meet here and nowhere else; none of them knows of the others. They overlap: tiles are cut
+and normalised in one thread, joined and written in another.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from deepscem_tui.engine.tiling import Layer, Shape, TilePlan, cut
+from deepscem_tui.engine import pipeline
+from deepscem_tui.engine.joining import Joining, joining
+from deepscem_tui.engine.prediction_plan import SamplePlan
+from deepscem_tui.engine.prediction_values import Values
+from deepscem_tui.engine.slabs import SlabStore
+from deepscem_tui.engine.tiling import Layer, Shape, Tile, cut
 
 __all__ = ["InHand", "Network", "Sink", "Source", "predict_sample"]
 
@@ -38,10 +44,6 @@ class InHand:
     done: int
     labels: npt.NDArray[Any]
     voxels: npt.NDArray[Any]
-
-
-# Voxels of a slab of slices; with networks for volumes a slab is as thick as its tiles.
-SLAB_VOXELS = 2**24
 
 
 @dataclass(frozen=True)
@@ -76,61 +78,153 @@ class Source:
 def predict_sample(
     network: Network,
     source: Source,
-    plan: TilePlan,
+    plan: SamplePlan,
     sink: Sink,
     *,
-    n_labels: int,
-    batch: int,
-    threshold: float | None,
+    values: Values,
     before_batch: Callable[[int], None],
     after_batch: Callable[[InHand], None] = lambda _: None,
+    store: SlabStore | None = None,
+    waits: pipeline.Waits | None = None,
+    only: range | None = None,
 ) -> None:
     """Predict an image, slab by slab along Z.
 
     Args:
-        network: What computes a batch of tiles; its label axis may be longer than ``n_labels``.
+        network: What computes a batch of tiles; its label axis may be longer than the labels.
         source: The image.
-        plan: Where its tiles lie.
-        sink: Takes each slab of the result, in ascending order and without gap: uint8 0 or 1 with a threshold,
-            float32 as the network gives it without.
-        batch: Most tiles in a call of the network.
-        threshold: Values above it are foreground; None to keep the values.
+        plan: Where its tiles lie, and how many are computed at a time.
+        sink: Takes each slab of the result, in ascending order and without gap, in a thread of its own.
+        values: What the result holds.
         before_batch: Called with the number of tiles that are done, before each batch and at the end. What it raises
-            ends the prediction.
+            ends the prediction, after what is computed is kept.
         after_batch: Called after each batch with the slab in hand; what it is given changes later.
+        store: Where finished slabs are kept, and are taken from instead of being computed.
+        waits: Counted on while it runs.
+        only: Numbers of the slabs to make; all if not given.
     """
+    slabs = _Slabs(plan, values, sink, store)
     done = 0
-    for layer in plan.layers(SLAB_VOXELS):
-        slab = source.read(*layer.read)
-        first, last = layer.own
-        own = slab[first - layer.read[0] : last - layer.read[0]]
-        labels = np.empty((n_labels, last - first, *source.shape[1:]), np.float32 if threshold is None else np.uint8)
-        for begin in range(0, len(layer.tiles), batch):
-            before_batch(done)
-            _predict_batch(network, source, plan, layer, slice(begin, begin + batch), slab, labels, threshold)
-            some = min(batch, len(layer.tiles) - begin)
-            done += some
-            after_batch(InHand(layer, begin + some, labels, own))
-        sink(first, labels, own)
+
+    def compute(item: _Batch) -> _Computed:
+        nonlocal done
+        before_batch(done)
+        said = network(item.images) if item.images is not None else None
+        if not item.again:
+            done += len(item.tiles)
+        if slabs.in_hand is not None:
+            after_batch(slabs.in_hand)
+        return _Computed(item, said)
+
+    try:
+        wanted = range(len(plan.layers)) if only is None else only
+        pipeline.run(
+            _batches(source, plan, store, slabs.joining, wanted), compute, slabs.take, waits or pipeline.Waits()
+        )
+    except BaseException:
+        slabs.keep_part()
+        raise
     before_batch(done)
 
 
-def _predict_batch(
-    network: Network,
-    source: Source,
-    plan: TilePlan,
-    layer: Layer,
-    chosen: slice,
-    slab: npt.NDArray[Any],
-    labels: npt.NDArray[Any],
-    threshold: float | None,
-) -> None:
-    """Compute some of a layer's tiles, and put the voxels that each owns into ``labels`` (labels, Z, Y, X)."""
-    tiles = layer.tiles[chosen]
-    images = np.stack([source.normalised(cut(slab, layer.read[0], tile, plan)) for tile in tiles])
-    for tile, values in zip(tiles, network(images), strict=True):
-        inside = tuple(slice(a - start, b - start) for (a, b), start in zip(tile.core, tile.start, strict=True))
-        z, y, x = tile.core
-        target = labels[:, z[0] - layer.own[0] : z[1] - layer.own[0], slice(*y), slice(*x)]
-        owned = np.moveaxis(values[inside][..., : len(labels)], -1, 0)
-        target[...] = owned if threshold is None else owned > threshold
+@dataclass(frozen=True)
+class _Batch:
+    """Some tiles of a slab, cut out and normalised.
+
+    Args:
+        index: Number of the slab.
+        begin: Number of the first tile.
+        images: float32 (B, Z, Y, X), filled up to the batch's size; None where these tiles are computed already.
+        own: The image's voxels that the slab owns, as they are stored (Z, Y, X).
+        again: Whether the slab is finished, and computed for what its tiles say of the next one.
+    """
+
+    index: int
+    begin: int
+    tiles: tuple[Tile, ...]
+    images: npt.NDArray[np.float32] | None
+    own: npt.NDArray[Any]
+    again: bool = False
+
+
+@dataclass(frozen=True)
+class _Computed:
+    """The same with what the network says, float32 (B, Z, Y, X, labels)."""
+
+    batch: _Batch
+    said: npt.NDArray[np.float32] | None
+
+
+def _batches(
+    source: Source, plan: SamplePlan, store: SlabStore | None, joining: Joining, wanted: range
+) -> Iterator[_Batch]:
+    """What is to be computed, in order, and what need not be."""
+    missing = {index for index in wanted if store is None or not store.has(index)}
+    for index, layer in enumerate(plan.layers):
+        again = index not in missing and joining.carries and index + 1 in missing
+        if index in wanted and index not in missing:
+            yield _Batch(index, 0, layer.tiles, None, source.read(*layer.own))
+        if index not in missing and not again:
+            continue
+        slab = source.read(*layer.read)
+        own = slab[layer.own[0] - layer.read[0] : layer.own[1] - layer.read[0]]
+        begun = store.part(index) if store is not None and not again else None
+        first = begun[1] if begun is not None else 0
+        if first:
+            yield _Batch(index, 0, layer.tiles[:first], None, own)
+        for begin in range(first, len(layer.tiles), plan.batch):
+            tiles = layer.tiles[begin : begin + plan.batch]
+            images = np.zeros((plan.batch, *plan.tiles.tile), np.float32)  # one shape, so that all is traced once
+            for image, tile in zip(images, tiles, strict=False):
+                image[...] = source.normalised(cut(slab, layer.read[0], tile, plan.tiles))
+            yield _Batch(index, begin, tiles, images, own, again)
+
+
+class _Slabs:
+    """Takes tiles, and keeps the slabs that they make and passes them on.
+
+    Attributes:
+        joining: Puts the tiles together.
+        in_hand: The slab that is being computed, for whoever shows it; None before there is one.
+    """
+
+    def __init__(self, plan: SamplePlan, values: Values, sink: Sink, store: SlabStore | None) -> None:
+        self._plan, self._sink, self._store = plan, sink, store
+        self._labels: npt.NDArray[Any] | None = None
+        self._index = 0
+        self.joining = joining(plan, values)
+        self.in_hand: InHand | None = None
+
+    def take(self, computed: _Computed) -> None:
+        batch, layer = computed.batch, self._plan.layers[computed.batch.index]
+        self._index = batch.index
+        done = batch.begin + len(batch.tiles)
+        if computed.said is None:
+            assert self._store is not None
+            if self._store.has(batch.index):
+                self._sink(layer.own[0], self._store.read(batch.index), batch.own)
+                return
+            begun = self._store.part(batch.index)
+            assert begun is not None
+            self._labels = begun[0]
+        if self._labels is None:
+            self._labels = self.joining.begin(layer)
+        for tile, said in zip(batch.tiles, computed.said if computed.said is not None else (), strict=False):
+            self.joining.place(self._labels, layer, tile, said)
+        if done == len(layer.tiles):
+            self.joining.complete(self._labels, layer)
+        if not batch.again:
+            self.in_hand = InHand(layer, done, self._labels, batch.own)
+        if done == len(layer.tiles):
+            labels, self._labels = self._labels, None
+            if not batch.again:
+                if self._store is not None:
+                    self._store.keep(batch.index, labels)
+                self._sink(layer.own[0], labels, batch.own)
+
+    def keep_part(self) -> None:
+        """Keep a slab that is begun."""
+        kept = self._store is not None and self.joining.keeps_parts
+        if kept and self._labels is not None and self.in_hand is not None:
+            assert self._store is not None
+            self._store.keep_part(self._index, self._labels, self.in_hand.done)

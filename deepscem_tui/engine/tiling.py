@@ -13,7 +13,7 @@ With a margin of the receptive radius the joined tiles equal the prediction of t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise, product
@@ -26,13 +26,14 @@ import numpy.typing as npt
 from deepscem_tui.engine import words
 from deepscem_tui.engine.errors import ParameterError
 
-__all__ = ["AxisPlan", "Layer", "Tile", "TilePlan", "cut", "default_tile", "plan_tiles", "sides_for"]
+__all__ = ["DEFAULT_VOXELS", "AxisPlan", "Layer", "Tile", "TilePlan", "cut", "plan_tiles", "sides_for"]
 
-Join = Literal["crop", "none"]
+Join = Literal["crop", "blend", "none"]
 Shape = tuple[int, int, int]
 
-# Voxels of the default tile: a slice of 1024 x 1024, a cube of 128.
-_DEFAULT_VOXELS = {2: 1024 * 1024, 3: 128**3}
+# Most voxels of a tile where nothing else is said: a slice of 1024 x 1024, a cube of 128.
+DEFAULT_VOXELS = {2: 1024 * 1024, 3: 128**3}
+_MOST_A_SIDE = {2: 64, 3: 24}  # numbers of tiles along an axis that are tried
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ class TilePlan:
         dimension: 2 for a network of slices (tiles are one voxel thick), 3 for one of volumes.
         divisor: Sizes that the network takes are multiples of it.
         radius: How far a voxel's result reaches into the image, in voxels.
-        join: ``"crop"`` for tiles that overlap, ``"none"`` for tiles side by side, or as
+        join: ``"crop"`` for tiles that overlap, ``"blend"`` for their mean, ``"none"`` for tiles side by side, or as
             :mod:`~deepscem_tui.engine.tiling_deepscem` has it.
         axes: The plan along Z, Y and X.
         notes: What was changed in the request, one sentence each.
@@ -135,7 +136,8 @@ class TilePlan:
     def exact(self) -> bool:
         """Whether the result equals that of the extended image in one piece."""
         return all(
-            axis.starts[0] == 0 and (len(axis.starts) == 1 or axis.margin >= self.radius) for axis in self._tiled_axes
+            axis.starts[0] == 0 and (len(axis.starts) == 1 or (axis.margin >= self.radius and self.join != "blend"))
+            for axis in self._tiled_axes
         )
 
     @property
@@ -169,7 +171,10 @@ class TilePlan:
             )
             seen = _reflected(z.starts[chosen[0]], z.starts[chosen[-1]] + z.tile, z.size)
             read = (int(seen.min()), int(seen.max()) + 1)
-            yield Layer(read, (z.cores[chosen[0]][0], z.cores[chosen[-1]][1]), tiles)
+            own = (z.cores[chosen[0]][0], z.cores[chosen[-1]][1])
+            if self.join == "blend" and self.dimension == 3:  # up to where the next tiles begin
+                own = (z.starts[first], z.starts[first + 1] if first + 1 < len(z.starts) else z.size)
+            yield Layer(read, own, tiles)
 
     def as_json(self) -> dict[str, Any]:
         """The plan in JSON types."""
@@ -188,6 +193,17 @@ class TilePlan:
             "exact": self.exact,
         }
 
+    @classmethod
+    def from_json(cls, facts: Mapping[str, Any]) -> TilePlan:
+        """The plan that :meth:`as_json` wrote; KeyError, TypeError or ValueError if it is none."""
+        columns = (facts[name] for name in ("shape", "padded", "tile", "margin", "starts"))
+        z, y, x = (
+            AxisPlan(int(size), int(padded), int(tile), int(margin), tuple(map(int, starts)))
+            for size, padded, tile, margin, starts in zip(*columns, strict=True)
+        )
+        dimension, divisor, radius = (int(facts[name]) for name in ("dimension", "divisor", "radius"))
+        return cls(dimension, divisor, radius, str(facts["join"]), (z, y, x))
+
 
 def plan_tiles(
     shape: Shape,
@@ -196,6 +212,7 @@ def plan_tiles(
     radius: int,
     patch_size: tuple[int, ...] | None = None,
     join: Join = "crop",
+    most_voxels: int | None = None,
 ) -> TilePlan:
     """Lay tiles over an image.
 
@@ -204,8 +221,9 @@ def plan_tiles(
         dimension: 2 for a network of slices, 3 for one of volumes.
         divisor: Sizes that the network takes are multiples of it.
         radius: The network's receptive radius in voxels.
-        patch_size: Largest tile, Y, X or Z, Y, X; see :func:`default_tile` where it is not given.
-        join: ``"crop"`` for overlapping tiles, ``"none"`` for tiles side by side.
+        patch_size: Largest tile, Y, X or Z, Y, X; chosen by ``most_voxels`` where it is not given.
+        join: ``"crop"`` and ``"blend"`` for overlapping tiles, ``"none"`` for tiles side by side.
+        most_voxels: Of a tile that is chosen; :data:`DEFAULT_VOXELS` if not given.
 
     Returns:
         A plan with the fewest tiles that cover the image with that margin, none of them longer than this number needs.
@@ -215,32 +233,43 @@ def plan_tiles(
     """
     steps = (divisor if dimension == 3 else 1, divisor, divisor)
     padded = _triple(_round_up(size, step) for size, step in zip(shape, steps, strict=True))
+    reach = 0 if join == "none" else radius
     notes: tuple[str, ...] = ()
     if patch_size is None:
-        largest = default_tile(padded, dimension, divisor)
+        axes = _chosen_axes(shape[3 - dimension :], divisor, reach, most_voxels or DEFAULT_VOXELS[dimension])
     else:
         largest, notes = _requested_tile(patch_size, shape, padded, dimension, divisor)
-    axes = [
-        _plan_axis(size, side, step, radius if join == "crop" else 0)
-        for size, side, step in zip(shape, largest, steps, strict=True)
-    ]
+        sides = zip(shape[3 - dimension :], largest[3 - dimension :], strict=True)
+        axes = [_plan_axis(size, side, divisor, reach) for size, side in sides]
     if dimension == 2:
-        axes[0] = AxisPlan(shape[0], shape[0], 1, 0, tuple(range(shape[0])))
+        axes.insert(0, AxisPlan(shape[0], shape[0], 1, 0, tuple(range(shape[0]))))
     return TilePlan(dimension, divisor, radius, join, (axes[0], axes[1], axes[2]), notes)
 
 
-def default_tile(padded: Shape, dimension: int, divisor: int) -> Shape:
-    """The largest tile when none is asked for: as near to a square or a cube as the image is, in a voxel budget.
+def _chosen_axes(sizes: tuple[int, ...], divisor: int, radius: int, most_voxels: int) -> list[AxisPlan]:
+    """The tiles that fit and waste least: with the margin in full if any has it, then the fewest voxels to compute."""
+    choices = [_axis_choices(size, divisor, radius, _MOST_A_SIDE[len(sizes)]) for size in sizes]
+    best: tuple[tuple[int, int, int], tuple[AxisPlan, ...]] | None = None
+    for axes in product(*choices):
+        voxels = prod(axis.tile for axis in axes)
+        if voxels <= most_voxels:
+            n_tiles = prod(len(axis.starts) for axis in axes)
+            missing = max(radius - axis.margin if len(axis.starts) > 1 else 0 for axis in axes)
+            rank = (max(0, missing), n_tiles * voxels, n_tiles)
+            if best is None or rank < best[0]:
+                best = rank, axes
+    return list(best[1] if best else (axis[-1] for axis in choices))
 
-    Args:
-        padded: Z, Y, X of the image, rounded up to the divisor.
-    """
-    limit = _DEFAULT_VOXELS[dimension]
-    sides = padded[3 - dimension :]
-    longest = max(sides)
-    while longest > divisor and prod(min(side, longest) for side in sides) > limit:
-        longest -= divisor
-    return _triple((1,) * (3 - dimension) + tuple(min(side, longest) for side in sides))
+
+def _axis_choices(size: int, divisor: int, radius: int, most: int) -> list[AxisPlan]:
+    """The tiles along one axis, for one tile, for two, and so on; at last the shortest tile there is."""
+    choices: list[AxisPlan] = []
+    side = _round_up(size, divisor)
+    while side >= divisor and len(choices) < most:
+        axis = _plan_axis(size, side, divisor, radius)
+        choices.append(axis)
+        side = min(side, axis.tile) - divisor
+    return [*choices, _plan_axis(size, divisor, divisor, radius)]
 
 
 def sides_for(dimension: int, patch_size: tuple[int, ...]) -> tuple[int, ...]:

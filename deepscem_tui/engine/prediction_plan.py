@@ -1,0 +1,181 @@
+"""The plan of a prediction: tiles, batches, slabs and precision, fixed before the first tile and kept as ``plan.json``.
+
+Whoever goes on with a prediction reads it from there, so that it computes the same numbers.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from math import ceil, prod
+from pathlib import Path
+from typing import Any
+
+from deepscem_tui.engine import parameters as p
+from deepscem_tui.engine.errors import RunError
+from deepscem_tui.engine.files import write_text
+from deepscem_tui.engine.memory import Limit
+from deepscem_tui.engine.model_info import ModelInfo
+from deepscem_tui.engine.networks.geometry import activation_bytes, step_bytes
+from deepscem_tui.engine.networks.graph import Graph
+from deepscem_tui.engine.tiling import DEFAULT_VOXELS, Layer, Shape, TilePlan, plan_tiles
+from deepscem_tui.engine.tiling_deepscem import plan_as_deepscem
+
+__all__ = ["PredictionPlan", "SamplePlan", "make_plan", "plan_file", "read_plan", "write_plan"]
+
+SLAB_VOXELS = 2**22  # of a slab of slices; with networks for volumes a slab is as thick as its tiles
+_BATCH_VOXELS = 2**20  # in a call of the network; larger tiles come one at a time
+_MOST_TILES = 32
+_MEMORY_SHARE = 0.5  # of what may be used, for a call of the network
+_MOST_VOXELS = 2**22  # of a tile of a volume: a larger one takes too long to be stopped, or told of
+
+
+@dataclass(frozen=True)
+class SamplePlan:
+    """How a sample is predicted.
+
+    Args:
+        sample: Its name.
+        tiles: Where its tiles lie.
+        batch: Tiles in every call of the network.
+        slab_voxels: See :meth:`TilePlan.layers`.
+    """
+
+    sample: str
+    tiles: TilePlan
+    batch: int
+    slab_voxels: int = SLAB_VOXELS
+
+    @cached_property
+    def layers(self) -> tuple[Layer, ...]:
+        """The slabs, each computed, and kept, as a whole."""
+        return tuple(self.tiles.layers(self.slab_voxels))
+
+    @property
+    def computed_voxels(self) -> int:
+        """Voxels that the network is given, with those that fill the last batch of each slab up."""
+        calls = sum(ceil(len(layer.tiles) / self.batch) for layer in self.layers)
+        return calls * self.batch * self.tiles.tile_voxels
+
+    @property
+    def wasted(self) -> float:
+        """Share, 0 to 1, of the computed voxels that is thrown away."""
+        return 1 - prod(self.tiles.shape) / self.computed_voxels
+
+    def as_json(self) -> dict[str, Any]:
+        facts = {"sample": self.sample, **self.tiles.as_json(), "batch": self.batch, "slab_voxels": self.slab_voxels}
+        return facts | {"slabs": len(self.layers), "wasted": round(self.wasted, 4)}
+
+    @classmethod
+    def from_json(cls, facts: Mapping[str, Any]) -> SamplePlan:
+        tiles = TilePlan.from_json(facts)
+        return cls(str(facts["sample"]), tiles, int(facts["batch"]), int(facts["slab_voxels"]))
+
+
+@dataclass(frozen=True)
+class PredictionPlan:
+    """How samples are predicted.
+
+    Args:
+        precision: That the network is computed with; ``"auto"`` while that is not known.
+        version: 1, and one more whenever the memory did not suffice and tiles became smaller.
+    """
+
+    samples: tuple[SamplePlan, ...]
+    precision: str
+    version: int = 1
+
+    def as_json(self) -> dict[str, Any]:
+        samples = [sample.as_json() for sample in self.samples]
+        return {"version": self.version, "precision": self.precision, "samples": samples}
+
+
+def plan_file(folder: Path) -> Path:
+    """Where a run keeps its plan."""
+    return folder / "plan.json"
+
+
+def write_plan(folder: Path, plan: PredictionPlan) -> None:
+    """Keep a plan in a run's folder."""
+    write_text(plan_file(folder), json.dumps(plan.as_json(), indent=1, ensure_ascii=False) + "\n")
+
+
+def read_plan(folder: Path) -> PredictionPlan:
+    """The plan in a run's folder.
+
+    Raises:
+        RunError: it is damaged.
+    """
+    try:
+        facts = json.loads(plan_file(folder).read_text(encoding="utf-8"))
+        samples = tuple(SamplePlan.from_json(sample) for sample in facts["samples"])
+        return PredictionPlan(samples, str(facts["precision"]), int(facts["version"]))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(f"The plan {plan_file(folder)} cannot be used: {error}", "Predict anew.") from None
+
+
+def make_plan(
+    parameters: p.Predict,
+    samples: Mapping[str, Shape],
+    info: ModelInfo,
+    graph: Graph,
+    limit: Limit | None,
+    devices: int = 1,
+    most_voxels: int | None = None,
+    version: int = 1,
+) -> PredictionPlan:
+    """Choose tiles and batches for samples.
+
+    Args:
+        samples: Shape of each, Z, Y, X, by name.
+        limit: Memory that a call of the network may take; None if not known.
+        devices: That a batch is shared out among.
+        most_voxels: In a call of the network, where the memory is known not to suffice for more.
+
+    Raises:
+        ParameterError: ``--patch-size`` does not suit the network or the join.
+    """
+    plans = []
+    for name, shape in samples.items():
+        tiles = _tiles(parameters, shape, info, graph, limit, most_voxels)
+        batch = parameters.batch_size or _batch(tiles, graph, limit, devices, most_voxels)
+        plans.append(SamplePlan(name, tiles, batch))
+    return PredictionPlan(tuple(plans), parameters.precision, version)
+
+
+def _tiles(
+    parameters: p.Predict, shape: Shape, info: ModelInfo, graph: Graph, limit: Limit | None, most_voxels: int | None
+) -> TilePlan:
+    network = (info.dimension, info.divisor, info.receptive_radius)
+    match parameters.join:
+        case "deepscem" | "deepscem-no-overlap" as join:
+            return plan_as_deepscem(shape, *network, parameters.patch_size, join == "deepscem")
+        case join:
+            most = _most_voxels(info, graph, limit)
+            if most_voxels is not None:
+                most = min(most, most_voxels)
+            return plan_tiles(shape, *network, parameters.patch_size, join, most)
+
+
+def _most_voxels(info: ModelInfo, graph: Graph, limit: Limit | None) -> int:
+    """Voxels of the largest tile: what fits the memory; of volumes no more than is computed in reasonable time."""
+    if limit is None:
+        return DEFAULT_VOXELS[info.dimension]
+    least = (info.divisor,) * info.dimension
+    each = activation_bytes(graph, least, 1, training=False) / prod(least)
+    fitting = int((limit.size * _MEMORY_SHARE - step_bytes(graph, least, 0, training=False)) / each)
+    return max(prod(least), fitting if info.dimension == 2 else min(fitting, _MOST_VOXELS))
+
+
+def _batch(tiles: TilePlan, graph: Graph, limit: Limit | None, devices: int, most_voxels: int | None) -> int:
+    """Tiles in a call: some at a time where they are small, and as many in each as the slab divides into."""
+    in_slab = len(next(iter(tiles.layers(SLAB_VOXELS))).tiles)
+    most = max(1, min(_MOST_TILES, min(_BATCH_VOXELS, most_voxels or _BATCH_VOXELS) // tiles.tile_voxels))
+    if limit is not None:
+        each = activation_bytes(graph, tiles.tile[3 - tiles.dimension :], 1, training=False)
+        most = max(1, min(most, int(limit.size * _MEMORY_SHARE / each)))
+    most = min(most * devices, in_slab)
+    calls = ceil(in_slab / most)
+    return ceil(in_slab / calls)

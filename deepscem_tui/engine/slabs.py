@@ -1,0 +1,84 @@
+"""Finished slabs of a prediction, kept as files until the result is made: each there whole, or not at all.
+
+A slab's file is its mark: a prediction that was stopped or killed goes on after those that are there.
+"""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from deepscem_tui.engine.dataset_files import writing
+from deepscem_tui.engine.errors import RunError
+from deepscem_tui.engine.files import published
+
+__all__ = ["SlabStore"]
+
+
+class SlabStore:
+    """The slabs of one sample.
+
+    Args:
+        folder: Where they lie; made when the first is kept.
+        sample: Number of the sample, which tells its slabs from those of others there.
+    """
+
+    def __init__(self, folder: Path, sample: int) -> None:
+        self._folder, self._sample = folder, sample
+
+    def _file(self, index: int) -> Path:
+        return self._folder / f"{self._sample:04}-{index:07}.npy"
+
+    def _part_file(self, index: int) -> Path:
+        return self._folder / f"{self._sample:04}-{index:07}.part.npz"
+
+    def has(self, index: int) -> bool:
+        """Whether a slab is finished."""
+        return self._file(index).is_file()
+
+    def keep(self, index: int, labels: npt.NDArray[Any]) -> None:
+        """Keep a finished slab, (labels, Z, Y, X)."""
+        path = self._file(index)
+        with writing(path), published(path) as temporary, temporary.open("wb") as file:
+            np.save(file, labels, allow_pickle=False)
+        self._part_file(index).unlink(missing_ok=True)
+
+    def read(self, index: int) -> npt.NDArray[Any]:
+        """A finished slab.
+
+        Raises:
+            RunError: its file is damaged.
+        """
+        try:
+            labels: npt.NDArray[Any] = np.load(self._file(index), allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise RunError(f"The finished slab {self._file(index)} cannot be read: {error}", "Remove it.") from None
+        return labels
+
+    def keep_part(self, index: int, labels: npt.NDArray[Any], done: int) -> None:
+        """Keep a slab of which ``done`` tiles are computed."""
+        path = self._part_file(index)
+        with writing(path), published(path) as temporary, temporary.open("wb") as file:
+            np.savez(file, labels=labels, done=done)
+
+    def part(self, index: int) -> tuple[npt.NDArray[Any], int] | None:
+        """A slab that was begun, and how many of its tiles are computed; None if there is none, or it is damaged."""
+        try:
+            with np.load(self._part_file(index), allow_pickle=False) as stored:
+                return stored["labels"], int(stored["done"])
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+            return None
+
+    def clear(self) -> None:
+        """Remove all of the sample's slabs."""
+        for pattern in ("{:04}-*", ".{:04}-*"):  # and those that a killed process was writing
+            for path in self._folder.glob(pattern.format(self._sample)):
+                path.unlink(missing_ok=True)
+        with suppress(OSError):  # of other samples, or not there
+            self._folder.rmdir()
