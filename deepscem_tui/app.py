@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
@@ -26,6 +26,9 @@ from deepscem_tui.outcome import Bug, report
 from deepscem_tui.screens.base import WorkScreen
 from deepscem_tui.settings import Settings
 from deepscem_tui.themes import THEMES
+
+if TYPE_CHECKING:
+    from deepscem_tui.render.scenes import PictureStyle
 
 SCREENS: Mapping[str, tuple[str, str, str]] = {  # mode: its key, its title, and that where there is little room
     "datasets": ("f2", "Data sets", "Data"),
@@ -122,7 +125,7 @@ class DeepscemApp(App[int]):
         self.theme = self.settings.theme if self.settings.theme in self.available_themes else Settings().theme
 
     @property
-    def pictures(self) -> str:
+    def pictures(self) -> PictureStyle:
         """How slices are drawn here: ``blocks`` or ``ascii``."""
         return choose_pictures(self.settings.pictures, self.ascii_only, self.console.color_system, self.no_color)
 
@@ -205,7 +208,9 @@ class DeepscemApp(App[int]):
         self.push_screen(ActionDialog(action, first, hidden), answered)
 
     def start(self, action: actions.Action, parameters: Parameters, detached: bool = False) -> Job | None:
-        """Carry out an action, in a worker thread or detached."""
+        """Carry out an action, in a worker thread or detached; nothing begins any more once the application ends."""
+        if self._leaving:
+            return None
         if detached:
             self._start_detached(detached_words(action, parameters), action.name)
             return None
@@ -217,6 +222,8 @@ class DeepscemApp(App[int]):
 
     def resume(self, folder: Path, epochs: int | None = None, detached: bool = False) -> Job | None:
         """Go on with a run."""
+        if self._leaving:
+            return None
         if detached:
             words = ["runs", "resume", str(folder.absolute()), *(["--epochs", str(epochs)] if epochs else [])]
             self._start_detached(words, "resume")
@@ -239,6 +246,7 @@ class DeepscemApp(App[int]):
             if code is None:
                 return
             timer.stop()
+            self.ring()
             if code not in (0, 75):
                 self.notify(f"{what}: {detached.complaint}", severity="error", timeout=20, markup=False)
             with suppress(OSError):
@@ -256,8 +264,8 @@ class DeepscemApp(App[int]):
     def _job_ended(self, job: Job) -> None:
         if self._leaving:
             return
-        if self.settings.bell and job.action in ("train", "predict", "resume", "demo"):
-            self.bell()
+        if job.action in ("train", "predict", "resume", "demo"):
+            self.ring()
         screen = self.screen
         if isinstance(screen, WorkScreen) and screen.shows(job):
             self.job_ended.publish(job)
@@ -277,6 +285,11 @@ class DeepscemApp(App[int]):
             text = f"{job.error.what}. {hint}" if hint else job.error.what
             self.notify(text, title=job.title, severity="error" if bad else "information", timeout=20, markup=False)
         self.job_ended.publish(job)
+
+    def ring(self) -> None:
+        """Ring the terminal's bell, since a run has ended, unless it is switched off."""
+        if self.settings.bell:
+            self.bell()
 
     def fill_form(self, mode: str, values: Mapping[str, Any]) -> None:
         """Go to a screen that is a form, and fill it in."""
@@ -337,8 +350,13 @@ class DeepscemApp(App[int]):
         """Choose how slices are drawn, and keep the choice."""
         self.settings.pictures = style
         self.settings.save()
-        for screen in self.screen_stack:
-            screen.refresh(recompose=False)
+        from deepscem_tui.widgets.slice_view import SliceView
+
+        for mode in SCREENS:
+            with suppress(KeyError):  # a screen that was not shown yet
+                for screen in self.get_screen_stack(mode):
+                    for view in screen.query(SliceView):
+                        view.draw_as(self.pictures)
 
     # -------------------------------------------------------------------------------------------- leaving
 
@@ -355,8 +373,6 @@ class DeepscemApp(App[int]):
 
     def leave(self, reason: str) -> None:
         """Ask every job to save its state and end; leave when they have."""
-        if self._leaving:
-            return
         self._leaving = True
         self.jobs.stop_all(reason)
         self.leave_when_done()

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Literal
 
 from deepscem_tui.engine import actions, runs
-from deepscem_tui.engine.errors import EngineError, RunError, Stopped
+from deepscem_tui.engine.errors import EngineError, Stopped
 from deepscem_tui.engine.parameters import Parameters
 from deepscem_tui.engine.reporting import Reporter
 from deepscem_tui.engine.results import Result
@@ -36,6 +36,7 @@ State = Literal["queued", "running", "stopping", "finished", "stopped", "failed"
 LIVE: tuple[State, ...] = ("queued", "running", "stopping")
 NICENESS = 5
 _MESSAGES = 200
+_COMPLAINT_BYTES, _COMPLAINT_LINES = 2000, 6  # of the end of what a detached process said
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,8 @@ class Progress:
 class Job:
     """An action that was asked for, and what became of it.
 
-    Only the thread that carries it out changes it; others read single attributes at any time.
+    The thread that carries it out changes it, and :meth:`Jobs.stop` its state; others read single attributes at any
+    time.
 
     Args:
         folder: Its run folder, once there is one.
@@ -129,6 +131,7 @@ class Jobs:
         self._numbers = itertools.count(1)
         self._lanes: dict[Lane, ThreadPoolExecutor] = {}
         self._futures: dict[Job, Future[None]] = {}
+        self._states = threading.Lock()  # states change in the threads and when somebody asks to stop
 
     def submit(self, action: actions.Action, parameters: Parameters, runs_folder: Path | None = None) -> Job:
         """Carry out an action when its lane is free."""
@@ -167,8 +170,9 @@ class Jobs:
             self._ended(job)
         elif job.live:
             job.stop.request(reason)
-            if job.state == "running":
-                job.state = "stopping"
+            with self._states:
+                if job.state == "running":
+                    job.state = "stopping"
 
     def stop_all(self, reason: str) -> None:
         """Ask everything to end, what waits first so that it does not begin."""
@@ -201,7 +205,10 @@ class Jobs:
             state = "stopped"
         except Exception as error:
             job.error = explained(error)
-        job.ended, job.state = time.time(), state
+        except BaseException as error:  # as a library's SystemExit: the job is over all the same
+            job.error = EngineError(f"It was ended by {type(error).__name__}: {error}")
+        with self._states:
+            job.ended, job.state = time.time(), state
         self._ended(job)
 
 
@@ -227,19 +234,20 @@ class Detached:
 
     Args:
         output: What it printed so far; matters if it ends before it has a run folder.
+        began: Seconds since the epoch.
     """
 
     command: Sequence[str]
     process: subprocess.Popen[bytes]
     output: Path
+    began: float = 0.0
 
     def folder(self, runs_folder: Path) -> Path | None:
         """Its run folder, once there is one."""
         with suppress(OSError):
             for folder in sorted(runs_folder.iterdir(), reverse=True):
-                with suppress(RunError):
-                    if runs.read(folder).pid == self.process.pid:
-                        return folder
+                if runs.started_by(folder, self.process.pid, self.began):
+                    return folder
         return None
 
     @property
@@ -247,7 +255,10 @@ class Detached:
         """What it said when it ended at once without success; None while it goes on."""
         if self.process.poll() in (None, 0):
             return None
-        return self.output.read_text(encoding="utf-8", errors="replace").strip() or "It ended without a word"
+        with self.output.open("rb") as file:
+            file.seek(max(0, self.output.stat().st_size - _COMPLAINT_BYTES))
+            lines = file.read().decode("utf-8", "replace").strip().splitlines()
+        return "\n".join(lines[-_COMPLAINT_LINES:]) or "It ended without a word"
 
 
 def start_detached(words: Sequence[str], runs_folder: Path) -> Detached:
@@ -256,7 +267,7 @@ def start_detached(words: Sequence[str], runs_folder: Path) -> Detached:
     Raises:
         OSError: it could not be started.
     """
-    command = [sys.executable, "-m", "deepscem_tui", *words]
+    command, began = [sys.executable, "-m", "deepscem_tui", *words], time.time() - 1  # clocks of files are coarse
     environment = {**os.environ, "DEEPSCEM_TUI_RUNS": str(runs_folder.absolute())}
     with tempfile.NamedTemporaryFile(prefix="deepscem-tui-detached-", suffix=".txt", delete=False) as output:
         process = subprocess.Popen(
@@ -268,7 +279,7 @@ def start_detached(words: Sequence[str], runs_folder: Path) -> Detached:
             env=environment,
         )
     threading.Thread(target=process.wait, name="reaper", daemon=True).start()  # no zombie while the application lives
-    return Detached(command, process, Path(output.name))
+    return Detached(command, process, Path(output.name), began)
 
 
 def detached_words(action: actions.Action, parameters: Parameters) -> list[str]:

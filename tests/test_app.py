@@ -28,6 +28,7 @@ from deepscem_tui.screens.jobs import JobsScreen
 from deepscem_tui.screens.quit import QuitDialog
 from deepscem_tui.screens.result_dialog import ResultDialog
 from deepscem_tui.settings import Settings, settings_file
+from deepscem_tui.widgets.slice_view import SliceView
 
 
 def driven(
@@ -199,6 +200,29 @@ def test_an_error_is_said_and_stays_in_the_list(tmp_path: Path) -> None:
         await until(pilot, lambda: "missing[bold].hdf5" in screen_text(app) and "failed" in screen_text(app))
 
     driven(test, tmp_path, (120, 30))
+
+
+def test_nothing_begins_once_the_application_ends(tmp_path: Path, slow_info: list[str]) -> None:
+    async def test(pilot: Pilot[Any], app: DeepscemApp) -> None:
+        start(app, "slow")
+        await until(pilot, lambda: app.jobs.all[0].state == "running")
+        app.leave("SIGTERM received")
+        start(app, "late")
+        await until(pilot, lambda: app.return_value == 75)
+        assert slow_info == ["slow"]
+
+    driven(test, tmp_path)
+
+
+def test_how_slices_are_drawn_changes_at_once(tmp_path: Path) -> None:
+    async def test(pilot: Pilot[Any], app: DeepscemApp) -> None:
+        views = app.screen.query(SliceView)
+        await until(pilot, lambda: bool(views))
+        for style in ("blocks", "ascii"):
+            app.draw_slices(style)
+            assert {view.look.style for view in views} == {style}
+
+    driven(test, tmp_path)
 
 
 def test_leaving_on_a_signal_saves_first(tmp_path: Path, slow_info: list[str]) -> None:

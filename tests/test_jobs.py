@@ -1,6 +1,8 @@
 """Jobs of the application: lanes, order, stopping, cancelling, errors, detached processes."""
 
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +16,7 @@ from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.errors import DataError
 from deepscem_tui.engine.results import Result
-from deepscem_tui.jobs import Job, Jobs, detached_words, start_detached
+from deepscem_tui.jobs import Detached, Job, Jobs, detached_words, start_detached
 
 
 class Gate:
@@ -164,3 +166,25 @@ def test_words_for_a_detached_action_are_those_of_the_command_line() -> None:
     parameters = actions.build(action, {"model": "a b.keras", "out": "o.keras", "train": "d.hdf5", "epochs": "3"})
     words = detached_words(action, parameters)
     assert words == ["run", "train", "a b.keras", "o.keras", "--train", "d.hdf5", "--epochs", "3"]
+
+
+def test_a_library_that_exits_ends_its_job(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    def leaves(*_: object) -> Result:
+        raise SystemExit(3)
+
+    monkeypatch.setattr("deepscem_tui.engine.runs.perform", leaves)
+    jobs = Jobs()
+    job = asked(jobs, "one")
+    until(lambda: not job.live)
+    assert (job.state, str(job.error)) == ("failed", "It was ended by SystemExit: 3")
+
+
+def test_of_a_long_complaint_the_end_is_shown(tmp_path: Path) -> None:
+    output = tmp_path / "output.txt"
+    output.write_text("".join(f"line {number}\n" for number in range(5000)))
+    process = subprocess.Popen([sys.executable, "-c", "raise SystemExit(3)"])
+    process.wait()
+    complaint = Detached([], process, output).complaint
+    assert complaint is not None
+    assert complaint.splitlines()[-1] == "line 4999"
+    assert len(complaint.splitlines()) < 10

@@ -466,3 +466,41 @@ def test_the_heartbeat_measures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert usage is not None
     assert usage.memory
     assert socket.gethostname() == watcher.poll().host
+
+
+@pytest.mark.parametrize("t", [1e18, -1.0, 1e300])
+def test_a_time_that_no_calendar_has_is_no_event(t: float, tmp_path: Path) -> None:
+    folder = made_runs.training(tmp_path / "run")
+    with (folder / "events.jsonl").open("a") as file:
+        file.write(json.dumps({"t": t, "type": "message", "text": "late"}) + "\n")
+    assert "late" not in [said.text for said in RunWatcher(folder).poll().said]
+
+
+def test_a_run_that_goes_while_it_is_looked_at_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made_runs.training(tmp_path / "run")
+
+    def gone(_: Path) -> float:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(watching, "_first_time", gone)
+    assert RunsIndex(tmp_path).poll() == []
+
+
+def test_a_pause_is_no_time_that_a_run_took(tmp_path: Path) -> None:
+    folder = made_runs.training(tmp_path / "run", epochs=1)
+    made_runs.say(folder, "stopped", 20, error="Stopped")
+    made_runs.say(folder, "resumed", 3620)
+    made_runs.say(folder, "stopped", 3630, error="Stopped")
+    (run,) = RunsIndex(tmp_path).poll()
+    assert run.paused == 3600
+
+
+def test_a_run_is_known_by_its_process(tmp_path: Path) -> None:
+    folder = made_runs.training(tmp_path / "run")
+    now = (folder / "run.json").stat().st_mtime
+    assert runs.started_by(folder, os.getpid(), now - 1)
+    assert not runs.started_by(folder, os.getpid(), now + 1)  # another process had that number before
+    assert not runs.started_by(folder, os.getpid() + 1, now - 1)
+    made_runs.describe(folder, host="elsewhere")
+    assert not runs.started_by(folder, os.getpid(), now - 1)
+    assert not runs.started_by(tmp_path, os.getpid(), 0)

@@ -180,21 +180,21 @@ class Cataloguer:
         found = _listed(folder)
         until = time.monotonic() + seconds
         entries: list[DatasetEntry | ModelEntry] = []
-        unread = 0
+        unread, models = 0, set(found.models)
         for path in [*found.hdf5, *found.models]:
-            entry = self._entry(path, path in found.models, time.monotonic() < until)
+            entry = self._entry(path, path in models, unread == 0 or time.monotonic() < until)
             if entry is None:
                 unread += 1
             else:
                 entries.append(entry)
-        elsewhere = [self._entry(path, False, True) for path in further]
+        elsewhere = [_as_dataset(self._entry(path, False, True)) for path in further]
         seen = {entry.path for entry in (*entries, *elsewhere) if entry is not None}
         self._known = {path: known for path, known in self._known.items() if path in seen}
         found.images.sort(key=_order)
         return Catalogue(
             folder,
             tuple(entry for entry in entries if isinstance(entry, DatasetEntry)),
-            tuple(entry for entry in elsewhere if isinstance(entry, DatasetEntry)),
+            tuple(entry for entry in elsewhere if entry is not None),
             tuple(entry for entry in entries if isinstance(entry, ModelEntry)),
             tuple(found.images[:_MOST_IMAGES]),
             len(found.images),
@@ -226,6 +226,13 @@ class Cataloguer:
         else:  # read again next time, but keep it for while it is being changed
             self._known[path] = ((0, 0, 0, 0), entry)
         return entry
+
+
+def _as_dataset(entry: DatasetEntry | ModelEntry | None) -> DatasetEntry | None:
+    """What was opened as a data set; a model says that it is none."""
+    if isinstance(entry, ModelEntry):
+        return DatasetEntry(entry.path, entry.bytes, entry.stamp, problem="is a model: F3 shows models")
+    return entry
 
 
 # ------------------------------------------------------------------------------------------------ listing
@@ -315,7 +322,7 @@ def _read(path: Path, size: int, stamp: Stamp) -> DatasetEntry | ModelEntry:
         return _read_model(path, size, stamp)
     try:
         return _read_dataset(path, size, stamp)
-    except (EngineError, OSError) as error:
+    except (EngineError, OSError, RuntimeError, ValueError, KeyError) as error:  # as h5py's, of what is damaged
         return DatasetEntry(path, size, stamp, problem=_reason(error, path))
 
 
@@ -324,7 +331,7 @@ def _read_model(path: Path, size: int, stamp: Stamp) -> ModelEntry:
 
     try:
         return ModelEntry(path, size, stamp, read_info(path))
-    except (EngineError, OSError) as error:
+    except (EngineError, OSError, RuntimeError, ValueError, KeyError) as error:
         return ModelEntry(path, size, stamp, problem=_reason(error, path))
 
 

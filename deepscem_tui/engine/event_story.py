@@ -24,6 +24,7 @@ _SAID = 200
 _LONGEST_LINE = 1 << 20
 _CHUNK = 1 << 20
 _BACKLOG = 2 << 20  # bytes that are read in full when a run is looked at first; of more, a part
+_LATEST = 253402300800.0  # the year 10000, which no clock of ours shows
 _FREQUENT = re.compile(rb'"type": "(step|progress)"')
 _TEXT = 2000
 _COLUMNS = 2000  # of an epoch
@@ -99,8 +100,10 @@ def event_of(line: bytes) -> dict[str, Any] | None:
         event = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    good = isinstance(event, dict) and number(event.get("t")) is not None and isinstance(event.get("type"), str)
-    return event if good else None
+    if not isinstance(event, dict) or not isinstance(event.get("type"), str):
+        return None
+    t = number(event.get("t"))
+    return event if t is not None and 0 <= t < _LATEST else None
 
 
 def number(value: Any) -> float | None:

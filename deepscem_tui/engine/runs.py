@@ -412,7 +412,7 @@ def read(folder: Path) -> RunState:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(f"{folder / 'run.json'} cannot be read: {error}") from None
     last: dict[str, dict[str, Any]] = {}
-    began = latest = (folder / "run.json").stat().st_mtime
+    began = latest = _written(folder)
     first = True
     for event in events(folder):
         kind, latest = str(event.get("type")), float(event["t"])
@@ -428,6 +428,31 @@ def read(folder: Path) -> RunState:
         folder, **facts, state=state, began=began, latest=latest,
         progress=last.get("progress"), epoch=last.get("epoch"), end=end_event,
     )  # fmt: skip
+
+
+def started_by(folder: Path, pid: int, since: float) -> bool:
+    """Whether a run was begun by a process of this machine; only its description is looked at.
+
+    Args:
+        since: Seconds since the epoch when that process began: others had its number before.
+    """
+    try:
+        description = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        return (description["host"], description["pid"]) == (socket.gethostname(), pid) and _written(folder) >= since
+    except (OSError, ValueError, KeyError, TypeError, RunError):
+        return False
+
+
+def _written(folder: Path) -> float:
+    """When a run's description was written.
+
+    Raises:
+        RunError: it is gone.
+    """
+    try:
+        return (folder / "run.json").stat().st_mtime
+    except OSError as error:
+        raise RunError(f"{folder} is gone: {error.strerror}") from None
 
 
 def find(runs_folder: Path) -> list[RunState]:

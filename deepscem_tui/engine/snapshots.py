@@ -235,6 +235,7 @@ class RunSummary:
     began: float
     latest: float
     ended: float | None = None
+    paused: float = 0.0
     progress: Progress | None = None
     epoch: int = 0
     epochs: int = 0

@@ -273,7 +273,7 @@ class RunsIndex:
         for name in names:
             if name not in self._known:
                 self._known[name] = _Entry(self.runs_folder / name)
-            with suppress(RunError):
+            with suppress(RunError, OSError):  # gone just now
                 found.append(self._known[name].look())
         return sorted(found, key=lambda run: (run.began, run.name))
 
@@ -353,6 +353,7 @@ class _Entry:
             began=began,
             latest=story.latest if story.latest is not None else began,
             ended=story.ended,
+            paused=story.paused,
             progress=story.progress,
             epoch=count(last.get("epoch")),
             epochs=count(asked),

@@ -261,9 +261,9 @@ class DatasetsScreen(WorkScreen):
 
     def open(self, path: Path, *names: str) -> None:
         """Show a data set, wherever it lies, and choose it or a sample of it."""
-        self._put_away -= {path}
+        self._put_away = frozenset(other for other in self._put_away if not _same(path, other))
         known = [] if self._catalogue is None else [*self._catalogue.datasets, *self._catalogue.elsewhere]
-        if not any(_same(path, dataset.path) for dataset in known):
+        if not any(_same(path, other) for other in (*(dataset.path for dataset in known), *self._elsewhere)):
             self._elsewhere.append(path)
             self._wanted = (path, names)
             self.rescan()

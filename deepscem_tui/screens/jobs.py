@@ -45,7 +45,7 @@ class JobsScreen(ModalScreen[None]):
         table: DataTable[Text] = self.query_one(DataTable)
         for key, label in (("number", "#"), ("title", "Job"), ("lane", "Lane"), ("state", "State")):
             table.add_column(label, key=key)
-        self._said: tuple[int, int] = (0, 0)
+        self._said: tuple[int, list[str]] = (0, [])
         self.call_after_refresh(self._first_look)
         self.set_interval(_POLL_SECONDS, self._look)
         table.focus()
@@ -80,8 +80,8 @@ class JobsScreen(ModalScreen[None]):
         lines = list(job.messages)
         end = job.error or (job.result.summary if job.result else None)
         lines += [str(end)] if end else []
-        if (job.number, len(lines)) != self._said:
-            self._said = (job.number, len(lines))
+        if (job.number, lines) != self._said:
+            self._said = (job.number, lines)
             log.clear()
             for line in lines:
                 log.add(Text(safe(line)))

@@ -130,5 +130,8 @@ def _read(path: Path, reference: Path | None) -> tuple[tuple[str, ...], bool]:
             names = tuple(dataset.samples)
     if reference is None or is_image_file(reference) or not names:
         return names, False
-    with open_dataset(reference) as dataset:
-        return names, any(dataset.sample(name).labels for name in dataset.samples)
+    try:
+        with open_dataset(reference) as dataset:
+            return names, any(dataset.sample(name).labels for name in dataset.samples)
+    except (EngineError, OSError):  # the result itself can be looked at
+        return names, False

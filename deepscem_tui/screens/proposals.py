@@ -28,18 +28,24 @@ def first_values(
         last: What the form was sent with last time; files that are not there any more are left out.
         given: What is settled.
     """
-    paths = {declared.name: declared for declared in actions.declared(action) if declared.kind == "path"}
-    kept = {
-        name: value
-        for name, value in last.items()
-        if name != "overwrite" and (name not in paths or (paths[name].opens and value and Path(value).is_file()))
+    declared = {parameter.name: parameter for parameter in actions.declared(action)}
+    gone = {
+        name
+        for name, parameter in declared.items()
+        if parameter.kind == "path" and not (parameter.opens and _is_there(last.get(name)))
     }
+    gone |= {name for name, parameter in declared.items() if parameter.within.partition(".")[0] in gone}  # chosen in it
+    kept = {name: value for name, value in last.items() if name != "overwrite" and name not in gone}
     values = {**kept, **(given or {})}
     found = Cataloguer().scan(folder, seconds=_SCAN_SECONDS)
     for name, value in _PROPOSALS[action.name](found, values).items():
         if not values.get(name):
             values[name] = value
     return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
+
+
+def _is_there(value: Any) -> bool:
+    return isinstance(value, str) and Path(value).is_file()
 
 
 def _for_training(found: Catalogue, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -49,6 +49,13 @@ class RunControl(Screen[None]):
         event.stop()
         self.continue_run(event.folder)
 
+    @on(RunView.Ended)
+    def _ring_for(self, event: RunView.Ended) -> None:
+        """Ring where a run of another process has ended; those of this application have rung."""
+        folder = event.folder.absolute()
+        if not any(job.folder is not None and job.folder.absolute() == folder for job in self.app.jobs.all):
+            self.app.ring()
+
     def run_goes_on(self, job: Job | None, folder: Path) -> None:
         """A run of the past was taken up again, as a job of this process or, if None, detached."""
 

@@ -99,9 +99,12 @@ class RunScreen(RunControl, FormScreen):
     def _job_ended(self, job: Job) -> None:
         super()._job_ended(job)
         waiting = [other for other in self.app.jobs.live() if other.action == self.ACTION]
-        if job is self.job and waiting and self.page == VIEW:
-            self.app.notify(safe(job.result.summary if job.result else f"{job.title}: {job.state}"), markup=False)
-            self.follow(waiting[0])
+        if job is self.job and waiting:
+            if self.page == VIEW:
+                self.app.notify(safe(job.result.summary if job.result else f"{job.title}: {job.state}"), markup=False)
+            self.job = waiting[0]
+            self.watch_folder(self.job.folder)
+            self._look()
 
     def show_job(self, job: Job, ended: bool) -> None:
         if job.folder is not None and job.folder != self.folder:

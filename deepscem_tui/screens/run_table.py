@@ -152,7 +152,7 @@ def cells(run: RunSummary, marked: bool, now: float, name_width: int) -> list[Te
         (run.action, ""),
         (shortened(short_name(run), name_width), ""),
         (time.strftime("%m-%d %H:%M", time.localtime(run.began)), ""),
-        (words.duration(max(0.0, end - run.began)), ""),
+        (words.duration(max(0.0, end - run.began - run.paused)), ""),
         (_how_far(run), ""),
     ]
     return [Text(safe(text), style, no_wrap=True) for text, style in row]

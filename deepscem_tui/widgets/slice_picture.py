@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from deepscem_tui.engine import words
 from deepscem_tui.engine.contrast import Range, contrast, settled, stretched
+from deepscem_tui.engine.devices import available_memory
+from deepscem_tui.engine.errors import ResourceError
 from deepscem_tui.engine.picture_files import write_new_png
 from deepscem_tui.engine.slices import Layer, Part, SliceData, SliceFacts, SliceSource
 from deepscem_tui.render.cells import Row, cells, coloured
@@ -24,6 +28,9 @@ Mask = npt.NDArray[np.bool_]
 
 ALL_LABELS = -1
 _BANDS = 8  # of a distance transform, between the border and the farthest voxel of a slice
+
+
+_PNG_BYTES = 20  # a pixel, while a picture is made: grey values, colours of four bytes, masks
 
 
 @dataclass(frozen=True)
@@ -108,9 +115,13 @@ def save_png(picture: Picture, folder: Path, name: str) -> Path:
     """Write what a picture shows at full resolution, with square pixels, and give the new file's path.
 
     Raises:
-        EngineError: it cannot be read or written.
+        EngineError: it cannot be read or written, or does not fit the memory.
     """
     shown = picture.data.part
+    if _PNG_BYTES * prod(shown.lengths) > available_memory() / 2:
+        raise ResourceError(
+            f"A picture of {words.sizes(shown.lengths)} voxels takes more memory than there is", "Zoom in first."
+        )
     part = replace(shown, pixels=shown.lengths, coarse=False)
     data = picture.source.read(part, layers_of(picture.data.facts, picture.look))
     aspect = data.facts.aspect(part.plane)

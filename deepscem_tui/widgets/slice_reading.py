@@ -166,7 +166,10 @@ class SliceReading(Widget):
             self._look = Look(self._look.style, threshold=self._look.threshold)
         if source is None:
             self._wanted = None
-        self._want()
+        self._want(follow=same and not self._is_array)  # what has changed may have another range
+        if same:
+            self._values = None
+            self._ask_values()
         self.refresh()
 
     # -------------------------------------------------------------------------------------------- reading
@@ -214,6 +217,10 @@ class SliceReading(Widget):
             if job.source is self._source:
                 self._failed(error)
             return
+        except (MemoryError, OSError, RuntimeError, ValueError, KeyError) as error:  # as h5py's, of what is damaged
+            if job.source is self._source:
+                self._failed(EngineError(f"It cannot be read: {error or type(error).__name__}"))
+            return
         if job.source is not self._source:
             return
         self._notice = ""
@@ -234,7 +241,7 @@ class SliceReading(Widget):
             return
         try:
             values = await asyncio.to_thread(source.values, voxel)
-        except EngineError:
+        except (EngineError, MemoryError, OSError, RuntimeError, ValueError, KeyError):
             return  # the picture's reading tells what is wrong
         if source is self._source:
             self._values = voxel, values
@@ -264,7 +271,8 @@ class SliceReading(Widget):
         known = {layer.key for layer in old.layers} if old is not None else set()
         new = {layer.key for layer in facts.layers if layer.kind in ("label", "prediction")} - known
         kept = self._look.overlays & {layer.key for layer in facts.layers}
-        comparison = self._look.comparison if facts.compared else None
+        compared = self._look.comparison
+        comparison = compared if facts.compared and (compared or 0) < len(facts.compared) else None
         self._look = replace(self._look, overlays=kept | new, comparison=comparison)
         self._want(follow=True)
         self.refresh()

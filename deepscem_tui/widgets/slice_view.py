@@ -16,6 +16,7 @@ from textual.widgets import Input
 from deepscem_tui.engine import words
 from deepscem_tui.engine.errors import EngineError
 from deepscem_tui.engine.slices import AXES, Plane
+from deepscem_tui.render.scenes import PictureStyle
 from deepscem_tui.widgets import slice_lines as lines
 from deepscem_tui.widgets.slice_canvas import SliceCanvas
 from deepscem_tui.widgets.slice_picture import ALL_LABELS, Picture, save_png
@@ -284,6 +285,10 @@ A label is drawn as an outline in its colour, or its letter; the pattern tells l
     def action_style(self) -> None:
         self._change(replace(self._look, style="ascii" if self._look.style == "blocks" else "blocks"))
 
+    def draw_as(self, style: PictureStyle) -> None:
+        """Draw with half blocks or with characters from now on."""
+        self._change(replace(self._look, style=style))
+
     def action_save(self) -> None:
         if self._picture is None:
             self._say("There is no picture to save")
@@ -293,9 +298,14 @@ A label is drawn as an outline in its colour, or its letter; the pattern tells l
     async def _save(self, picture: Picture) -> None:
         part = picture.data.part
         axis = "zyx"[AXES[part.plane][0]]
-        name = f"{words.file_name(picture.data.facts.title or 'slice')}_{part.plane}_{axis}{part.index:04d}"
+        name = words.file_name(picture.data.facts.title or "slice")
+        if picture.data.facts.shape[0] > 1:
+            name += f"_{part.plane}_{axis}{part.index:04d}"
         try:
             path = await asyncio.to_thread(save_png, picture, self._folder or Path.cwd(), name)
+        except MemoryError:
+            self.notify("There is not enough memory for the picture: zoom in first", severity="error", markup=False)
+            return
         except EngineError as error:
             self.notify(lines.shown(str(error)), severity="error", markup=False)
             return

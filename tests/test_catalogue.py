@@ -1,0 +1,53 @@
+"""What a folder holds: listed whatever is in it."""
+
+from pathlib import Path
+
+import pytest
+from screens import make_dataset, make_model
+
+from deepscem_tui.engine.actions import ACTIONS
+from deepscem_tui.engine.catalogue import Cataloguer
+from deepscem_tui.engine.dataset_samples import Member
+from deepscem_tui.screens.proposals import first_values
+
+
+def test_damage_that_only_hdf5_knows_of_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """h5py raises RuntimeError for some bytes that cannot be."""
+
+    def broken(_: Member) -> int:
+        raise RuntimeError("Unable to get storage size (bad B-tree)")
+
+    make_dataset(tmp_path / "a.hdf5")
+    monkeypatch.setattr(Member, "stored_bytes", property(broken))
+    (entry,) = Cataloguer().scan(tmp_path).datasets
+    assert "bad B-tree" in entry.problem
+
+
+def test_a_model_opened_as_a_data_set_says_what_it_is(tmp_path: Path) -> None:
+    (tmp_path / "here").mkdir()
+    make_model(tmp_path / "net.keras")
+    found = Cataloguer().scan(tmp_path / "here", [tmp_path / "net.keras"])
+    (entry,) = found.elsewhere
+    assert "is a model" in entry.problem
+
+
+def test_what_is_new_is_read_however_little_time_there_is(tmp_path: Path) -> None:
+    for name in "abc":
+        make_dataset(tmp_path / f"{name}.hdf5")
+    cataloguer = Cataloguer()
+    unread = [cataloguer.scan(tmp_path, seconds=0).unread for _ in range(4)]
+    assert unread == sorted(unread, reverse=True)
+    assert unread[-1] < 3
+
+
+@pytest.mark.parametrize("model", [["a"], 3, {"a": 1}, True, ""])
+def test_values_of_another_kind_are_not_remembered(model: object, tmp_path: Path) -> None:
+    assert not first_values(ACTIONS["train"], tmp_path, {"model": model}).get("model")
+
+
+def test_samples_of_a_file_that_is_gone_are_not_remembered(tmp_path: Path) -> None:
+    here = str(make_dataset(tmp_path / "here.hdf5"))
+    last = {"sample": ["a"], "threshold": "0.4"}
+    assert first_values(ACTIONS["predict"], tmp_path, {**last, "input": here})["sample"] == ["a"]
+    values = first_values(ACTIONS["predict"], tmp_path, {**last, "input": "gone.hdf5"})
+    assert ("sample" in values, values["threshold"]) == (False, "0.4")
