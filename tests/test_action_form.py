@@ -499,7 +499,16 @@ FULL: dict[str, dict[str, Any]] = {
     "create-model": {"out": "m.h5", "labels": "2", "dimension": "3", "activation": "softmax", "kernel_size": "5"},
     "convert-model": {"model": "m.h5", "out": "m.keras"},
     "train": TRAIN | {"patch_size": "8,64,64", "learning_rate": "0.01", "keep_best": False, "early_stopping": True},
-    "predict": {"model": "m", "input": "i", "out": "o.tif", "sample": ["a", "b c"], "image": False, "threshold": "0.3"},
+    "predict": {
+        "model": "m",
+        "input": "i",
+        "out": "o.tif",
+        "sample": ["a", "b c"],
+        "image": False,
+        "threshold": "0.3",
+        "shard": "2/3",
+    },
+    "merge": {"out": "o.hdf5", "shards": ["o.hdf5.shards", "b c"]},
     "evaluate": {"reference": "r", "segmentation": "s", "csv": "c.csv"},
 }
 

@@ -15,8 +15,9 @@ def assemble(graph: Graph, seed: int | None = None, policy: str | None = None) -
     """Build the Keras model that a description stands for, with images of any size as input and fresh weights.
 
     Weights are those of He et al. 2015, drawn from ``seed``, if one is given, and the layer's name, so that each layer
-    has its own. Layers have the precision of ``policy``, one of Keras, but for the last and those that read the image,
-    which are in float32: grey values have more bits than bfloat16.
+    has its own. Layers have the precision of Keras' policy at this time, but for the last, which is in float32. With
+    ``policy``, one of Keras', they have that, and those that read the image float32: grey values have more bits than
+    bfloat16.
 
     Raises:
         ValueError: Keras finds that the layers do not fit each other.
@@ -28,7 +29,7 @@ def assemble(graph: Graph, seed: int | None = None, policy: str | None = None) -
             tensors[layer.name] = keras.Input((None,) * graph.dimension + (1,), dtype="float32", name=name)
             continue
         taken = [tensors[given] for given in layer.inputs]
-        outer = layer.name == graph.output or graph.layers[0].name in layer.inputs
+        outer = layer.name == graph.output or (policy is not None and graph.layers[0].name in layer.inputs)
         precision = {"dtype": "float32" if outer else policy}
         made = getattr(keras.layers, layer.kind)(**_arguments(layer, seed), **precision, name=name)
         tensors[layer.name] = made(taken if layer.kind in SEVERAL_INPUTS else taken[0])
