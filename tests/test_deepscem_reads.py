@@ -141,6 +141,14 @@ def _predict(**options: Any) -> Callable[[Folder], Path]:
     return make
 
 
+def _merge(folder: Folder) -> Path:
+    out, source = folder.path / "out.hdf5", _alias(folder)
+    for shard in ("1/2", "2/2"):
+        do("predict", model=folder.model, input=source, out=out, shard=shard)
+    do("merge", out=out, shards=(str(folder.path / "out.hdf5.shards"),))
+    return out
+
+
 def _predict_image(folder: Folder) -> Path:
     do("predict", model=folder.model, input=folder.path / "image.tif", out=folder.path / "out.hdf5")
     return folder.path / "out.hdf5"
@@ -180,6 +188,7 @@ UNLABELLED: Mapping[str, Callable[[Folder], Path]] = {
     "predict": _predict(),
     "predict, probabilities": _predict(probabilities=True),
     "predict, no image": _predict(image=False),
+    "merge": _merge,
     "predict, deepscem": _predict(join="deepscem", patch_size=(16, 16)),
     "predict, an image": _predict_image,
     "predict, crop-sample": _crop_predicted,

@@ -348,8 +348,17 @@ def test_probabilities_of_every_type_are_read_as_what_they_stand_for(
     with open_dataset(out) as made:
         found = made.sample("a").predictions[1]
         assert found.dtype.kind == "f"
-        np.testing.assert_allclose(found[0:2], predictions(exact, "a", 2)[1], atol=0.5 / 255 + 1e-6)
+        kept = found[0:2]
+        np.testing.assert_allclose(kept, predictions(exact, "a", 2)[1], atol=0.5 / 255 + 1e-6)
         shares = [np.mean(member[0:2] > 0.5) for member in made.sample("a").predictions]
+    for name, values in (
+        ("crop-sample", {"file": out, "sample": "a", "z": "0:2", "name": "copy"}),
+        ("save-dataset", {"file": out, "out": tmp_path / "saved.hdf5"}),
+    ):
+        ACTIONS[name].carry_out(build(ACTIONS[name], values), Context())
+    with open_dataset(tmp_path / "saved.hdf5") as saved:
+        for copy in ("a", "copy"):
+            np.testing.assert_allclose(saved.sample(copy).predictions[1][0:2], kept, atol=1e-6)
     rows = [row["foreground"] for row in result.tables[1].as_dicts() if row["sample"] == "a"]
     assert rows == pytest.approx(shares, abs=1e-6)
 

@@ -494,7 +494,9 @@ class Predict(Writing):
     )
     probabilities: bool = option(False, "Write what the network says instead of masks.")
     probability_type: Literal["float32", "float16", "uint8"] = option(
-        "float32", "With --probabilities, the type that they are stored in; uint8 is 0 to 255.", more=True
+        "float32",
+        "With --probabilities, the type that they are stored in; uint8 is 0 to 255, not for DeepSCEM.",
+        more=True,
     )
     precision: Literal["auto", "float32", "bfloat16", "float16"] = option(
         "auto", "Of the network; auto is bfloat16 where the processor or the GPU computes with it.", more=True
