@@ -159,6 +159,11 @@ def cpu_has_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
     return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
+def allow_tensor_float_32(allowed: bool) -> None:
+    """Whether GPUs may compute float32 with shortened factors, which is fast and differs in the fourth digit."""
+    tensorflow().config.experimental.enable_tensor_float_32_execution(allowed)
+
+
 @contextmanager
 def memory_kept_for_reuse() -> Iterator[None]:
     """Let the C library keep large blocks that are freed, rather than give each back to the system and take it anew.

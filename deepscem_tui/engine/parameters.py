@@ -499,7 +499,9 @@ class Predict(Writing):
         more=True,
     )
     precision: Literal["auto", "float32", "bfloat16", "float16"] = option(
-        "auto", "Of the network; auto is bfloat16 where the processor or the GPU computes with it.", more=True
+        "auto",
+        "Of the network; auto is bfloat16 where the processor or the GPU computes with it, but with DeepSCEM's joins.",
+        more=True,
     )
     tta: bool = option(
         False,

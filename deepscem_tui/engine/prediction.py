@@ -18,7 +18,13 @@ from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine import words
 from deepscem_tui.engine.averaging import averaged, symmetries
 from deepscem_tui.engine.context import Context
-from deepscem_tui.engine.devices import best_precision, device_summary, gpu_names, memory_kept_for_reuse
+from deepscem_tui.engine.devices import (
+    allow_tensor_float_32,
+    best_precision,
+    device_summary,
+    gpu_names,
+    memory_kept_for_reuse,
+)
 from deepscem_tui.engine.errors import ParameterError, ResourceError, RunError
 from deepscem_tui.engine.memory import Limit, memory_limit
 from deepscem_tui.engine.model_files import ModelInfo
@@ -82,12 +88,13 @@ def predict(parameters: p.Predict, context: Context) -> Result:
         plan = kept or make_plan(parameters, shapes, info, graph, limit, devices)
         _say_plan(plan, info, context)
         _check_memory(plan, graph, limit, devices)
-        precision = plan.precision if plan.precision != "auto" else best_precision()
+        precision = plan.precision if plan.precision != "auto" else _precision(parameters)
         plan = PredictionPlan(plan.samples, precision, plan.version)
         if parameters.shard:
             plan = agreed_plan(parameters, plan)
         from deepscem_tui.engine.prediction_network import OutOfMemory, load_network
 
+        allow_tensor_float_32(not _as_deepscem(parameters))
         network: Network = load_network(parameters.model, plan.precision)
         if parameters.tta:
             network = averaged(network, info.dimension)
@@ -171,6 +178,17 @@ def _check_paths(parameters: p.Predict) -> None:
 def _values(parameters: p.Predict, info: ModelInfo) -> Values:
     kind = parameters.probability_type if parameters.probabilities else "mask"
     return Values(thresholds(parameters, info), kind)
+
+
+def _precision(parameters: p.Predict) -> str:
+    """The precision that is asked for, or the best there is; what repeats DeepSCEM's predictions is exact."""
+    if parameters.precision != "auto":
+        return parameters.precision
+    return "float32" if _as_deepscem(parameters) else best_precision()
+
+
+def _as_deepscem(parameters: p.Predict) -> bool:
+    return parameters.join in ("deepscem", "deepscem-no-overlap")
 
 
 def _kept_plan(folder: Path | None, shapes: Mapping[str, Shape]) -> PredictionPlan | None:
@@ -293,7 +311,7 @@ def _estimated_seconds(parameters: p.Predict, plan: PredictionPlan, info: ModelI
     """Time that the network takes for a plan, by the speed that it has on a small tile."""
     from deepscem_tui.engine.prediction_network import load_network
 
-    precision = best_precision() if plan.precision == "auto" else plan.precision
+    precision = _precision(parameters)
     network = load_network(parameters.model, precision)
     largest = max((sample.tiles.tile for sample in plan.samples), key=prod)
     sizes = zip(largest, _MEASURED[info.dimension], strict=True)
