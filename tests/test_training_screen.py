@@ -103,7 +103,6 @@ def test_stopped_and_taken_up_again(played: Played, monkeypatch: pytest.MonkeyPa
         assert not {"Resume", "More epochs", "Predict"} & footer(app)
         await pilot.press("X")
         await until(pilot, lambda: "It runs in this application's own process" in said(app))
-        await pilot.press("x")
         await until(pilot, lambda: job.state == "stopped")
         await until(pilot, lambda: "R resumes it, e for more epochs" in screen_text(app))
         await until(pilot, lambda: {"Resume", "More epochs"} <= footer(app) and "Stop" not in footer(app))

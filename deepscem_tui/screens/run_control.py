@@ -79,11 +79,11 @@ class RunControl(Screen[None]):
         self.run_worker(ask(), group="ask to stop")
 
     def stop_run_now(self, folder: Path) -> None:
-        """End a run of another process at once, after asking."""
+        """End a run of another process at once, after asking; one of this process as soon as it can be."""
         job = self.app.jobs.carrying_out(folder)
         if job is not None:
-            why = "It runs in this application's own process, which cannot end it at once"
-            self._say(f"{why}. x stops it at its next step and saves its state", "warning")
+            self._say("It runs in this application's own process: it ends at its next step, with its state saved")
+            self.app.jobs.stop(job)
             return
 
         def answered(answer: str | None) -> None:

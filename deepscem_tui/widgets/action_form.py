@@ -152,11 +152,11 @@ Each line is a parameter; `*` marks those that are needed. What is wrong is said
             with Horizontal(id="buttons"):
                 yield _button(_verb(self.action), "start", "Check everything and start (ctrl+s)", "primary")
                 if self.action.run:
-                    about = "In a process of its own: it outlives this window and frees the GPU when it ends (ctrl+t)"
+                    about = "In a process of its own: long runs: outlives a crash, frees the GPU when it ends (ctrl+t)"
                     yield _button("Start detached", "detached", about)
                 if self._cancel:
                     yield _button("Cancel", "cancel", "Start nothing (escape)")
-                yield Static("it outlives this window and frees the GPU" if self.action.run else "",
+                yield Static("long runs: outlives a crash, frees the GPU" if self.action.run else "",
                              classes="hint", markup=False)  # fmt: skip
 
     def on_mount(self) -> None:
