@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 import pytest
 import tifffile
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from test_tiled import DIVISOR, RADIUS, Array, network
 
@@ -33,6 +33,7 @@ SIZES = st.integers(1, 40)
 
 
 @settings(max_examples=30, deadline=None)
+@example((25, 1, 1), 3, "blend", 13, 3, 0)  # three tiles hold the same slices
 @given(
     st.tuples(SIZES, SIZES, SIZES),
     st.sampled_from([2, 3]),

@@ -161,7 +161,9 @@ def _batches(
     """What is to be computed, in order, and what need not be."""
     missing = {index for index in wanted if store is None or not store.has(index)}
     for index, layer in enumerate(plan.layers):
-        again = index not in missing and joining.carries and index + 1 in missing
+        end = layer.tiles[-1].start[0] + plan.tiles.tile[0]
+        reached = any(later > index and plan.layers[later].own[0] < end for later in missing)
+        again = joining.carries and index not in missing and reached
         if index in wanted and index not in missing:
             yield _Batch(index, 0, layer.tiles, None, source.read(*layer.own))
         if index not in missing and not again:
