@@ -28,6 +28,13 @@ class JobsScreen(ModalScreen[None]):
     """Lists the jobs; the chosen one's messages are below."""
 
     app: DeepscemApp
+    HELP = """\
+The **jobs** of this application. Computing and changing files are done beside each other, each one at a time.
+
+- `enter` shows a job's run or its result; below is what it said.
+- `x` saves its state and ends it; one that waits is cancelled.
+- Detached runs are on the screen of runs (F7).
+"""
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,f8", "leave", "Close"),
         Binding("x", "stop", "Stop", tooltip="Save its state and end it; one that waits is cancelled"),

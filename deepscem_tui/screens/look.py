@@ -30,6 +30,12 @@ class LookPane(Vertical):
     """Slices of a result, compared with the reference where there is one; `n` shows the next sample."""
 
     app: DeepscemApp
+    HELP = """\
+A **result** beside the true labels, where there are any: hits, misses and false alarms are coloured.
+
+- `n` and `N` show the next and the previous sample; `m` turns the comparison off and on.
+- `escape` goes back.
+"""
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("n", "sample(1)", "Next sample", tooltip="Show the next sample"),
         Binding("N", "sample(-1)", "Previous sample", show=False),

@@ -25,6 +25,13 @@ class QuitDialog(ModalScreen[None]):
     """Asks whether jobs are stopped and saved, waited for, or gone on with."""
 
     app: DeepscemApp
+    HELP = """\
+Something is still **at work**.
+
+- `s` stops it: its state is saved first, and `R` on the screen of runs (F7) goes on with it later.
+- `w` waits until all is done, then quits; `ctrl+q` again takes that back.
+- `c` or escape stays.
+"""
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,c", "choose('cancel')", "Stay"),
         Binding("s", "choose('stop')", "Stop and save"),

@@ -19,6 +19,7 @@ class ResultDialog(ModalScreen[None]):
     """Shows what an action gave back, until it is left."""
 
     AUTO_FOCUS = ""  # which would scroll the summary away
+    HELP = "What came of an action. Arrows move in its tables; `escape` or `enter` closes it. `F8` lists all jobs."
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,enter,q", "leave", "Close")]
 
     def __init__(self, job: Job) -> None:
