@@ -278,10 +278,12 @@ class DeepscemApp(App[int]):
             self.action_show_help_panel()
 
     def action_jobs(self) -> None:
-        """Show what is being done."""
+        """Show what is being done, or go back from there."""
         from deepscem_tui.screens.jobs import JobsScreen
 
-        if not isinstance(self.screen, JobsScreen):
+        if isinstance(self.screen, JobsScreen):
+            self.screen.dismiss()
+        else:
             self.push_screen(JobsScreen())
 
     def toggle_safe_mode(self) -> None:
