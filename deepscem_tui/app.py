@@ -328,10 +328,12 @@ class DeepscemApp(App[int]):
         return super().check_action(action, parameters)
 
     def action_jobs(self) -> None:
-        """Show what is being done."""
+        """Show what is being done, or go back from there."""
         from deepscem_tui.screens.jobs import JobsScreen
 
-        if not isinstance(self.screen, JobsScreen):
+        if isinstance(self.screen, JobsScreen):
+            self.screen.dismiss()
+        else:
             self.push_screen(JobsScreen())
 
     def toggle_safe_mode(self) -> None:

@@ -9,11 +9,12 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.screen import ModalScreen
-from textual.widgets import DataTable, Footer, Static
+from textual.widgets import Footer, Static
 
 from deepscem_tui.console import safe, shortened
 from deepscem_tui.jobs import Job
 from deepscem_tui.screens.result_dialog import ResultDialog
+from deepscem_tui.widgets.refilled_table import RefilledTable
 from deepscem_tui.widgets.wrapped_log import WrappedLog
 
 if TYPE_CHECKING:
@@ -44,12 +45,12 @@ The **jobs** of this application. Computing and changing files are done beside e
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog wide"):
             yield Static("Jobs of this application: one at a time in each lane, the others wait", classes="title")
-            yield DataTable(cursor_type="row", zebra_stripes=True)
+            yield RefilledTable()
             yield WrappedLog()
         yield Footer()
 
     def on_mount(self) -> None:
-        table: DataTable[Text] = self.query_one(DataTable)
+        table = self.query_one(RefilledTable)
         for key, label in (("number", "#"), ("title", "Job"), ("lane", "Lane"), ("state", "State")):
             table.add_column(label, key=key)
         self._said: tuple[int, list[str]] = (0, [])
@@ -61,13 +62,13 @@ The **jobs** of this application. Computing and changing files are done beside e
         """List the jobs, now that there is a width, and choose the one in hand, or else the newest."""
         self._look()
         at_work = [row for row, job in enumerate(self.app.jobs.all) if job.live]
-        self.query_one(DataTable).move_cursor(row=at_work[0] if at_work else len(self.app.jobs.all) - 1)
+        self.query_one(RefilledTable).move_cursor(row=at_work[0] if at_work else len(self.app.jobs.all) - 1)
 
-    def on_resize(self) -> None:
-        self.call_after_refresh(self._look)
+    def on_refilled_table_resized(self) -> None:
+        self._look()
 
     def _look(self) -> None:
-        table: DataTable[Text] = self.query_one(DataTable)
+        table = self.query_one(RefilledTable)
         for job in self.app.jobs.all:
             key, share = str(job.number), job.progress.share if job.progress is not None else None
             state = f"running, {100 * share:.0f} %" if share is not None and job.state == "running" else job.state
@@ -75,8 +76,7 @@ The **jobs** of this application. Computing and changing files are done beside e
             if key not in table.rows:
                 table.add_row(*map(Text, (key, title, job.lane, state)), key=key)
             for column, text in (("title", title), ("state", state)):
-                if table.get_cell(key, column) != Text(text):
-                    table.update_cell(key, column, Text(text), update_width=True)
+                table.change(key, column, Text(text))
         self._tell()
 
     def _tell(self) -> None:
@@ -97,7 +97,7 @@ The **jobs** of this application. Computing and changing files are done beside e
         self._tell()
 
     def _chosen(self) -> Job | None:
-        jobs, row = self.app.jobs.all, self.query_one(DataTable).cursor_row
+        jobs, row = self.app.jobs.all, self.query_one(RefilledTable).cursor_row
         return jobs[row] if 0 <= row < len(jobs) else None
 
     def action_stop(self) -> None:

@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container
-from textual.message import Message
 from textual.widgets import Input
 
 from deepscem_tui.console import safe
@@ -41,16 +40,6 @@ The **models** in this folder and those opened from elsewhere (`o`).
 - `s` saves it under another name, `c` converts it between `.keras` and DeepSCEM's `.h5`.
 - `enter` shows the run that trained it.
 """
-
-    class Resized(Message):
-        """The table has another width."""
-
-        def __init__(self, width: int) -> None:
-            super().__init__()
-            self.width = width
-
-    def on_resize(self) -> None:
-        self.post_message(self.Resized(self.size.width))
 
 
 class ModelsScreen(WorkScreen):
@@ -147,7 +136,7 @@ class ModelsScreen(WorkScreen):
         self.query_one(ModelTable).refill(self._columns, rows, places[0] if places else 0)
         return bool(places)
 
-    def on_model_table_resized(self, event: ModelTable.Resized) -> None:
+    def on_refilled_table_resized(self, event: RefilledTable.Resized) -> None:
         """Give the names what room the other columns leave; the summary has the parameters too."""
         room = event.width - _USED
         with_parameters = room - _PARAMETERS >= _SHORTEST_NAME

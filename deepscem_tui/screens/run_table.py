@@ -88,8 +88,7 @@ The **runs** of this folder, whoever started them: those that go on first, then 
             for old, run in zip(before, runs, strict=True):
                 if old != run or run.running or (run.folder in marked) != (run.folder in was_marked):
                     for (key, _), text in zip(self._shown, self._row(run) if self._shown else (), strict=True):
-                        if self.get_cell(str(run.folder), key) != text:
-                            self.update_cell(str(run.folder), key, text, update_width=True)
+                        self.change(str(run.folder), key, text)
         else:
             places = [index for index, run in enumerate(runs) if chosen is not None and run.folder == chosen.folder]
             row = places[0] if places else min(self.cursor_row, len(runs) - 1)
