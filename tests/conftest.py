@@ -57,7 +57,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
         "screens.base": ("POLL",), "screens.jobs": ("POLL",), "widgets.run_view": ("POLL", "IDLE"),
     }.items():  # fmt: skip
         for name in names:
-            monkeypatch.setattr(f"deepscem_tui.{module}._{name}_SECONDS", 0.1)
+            monkeypatch.setattr(f"deepscem_tui.{module}._{name}_SECONDS", 0.2)
 
 
 @pytest.fixture

@@ -22,5 +22,5 @@ async def until(pilot: Pilot[Any], condition: Callable[[], object], what: str = 
     while not condition():
         if time.monotonic() > end:
             raise AssertionError(f"never came: {what or condition}\n{screen_text(pilot.app)}")
-        await pilot.pause(0.02)
+        await pilot.pause(0.05)
     await pilot.pause()
