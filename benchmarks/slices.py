@@ -5,8 +5,9 @@
 Makes a large and a small data set in a temporary folder (image and two labels as this program stores them, and an image
 in one piece as DeepSCEM does), and prints median and maximum milliseconds of the first xy, xz and yz slice of a file
 that is not in the page cache, of the same slices again, of steps to the next slice, and of a zoomed part: read, reduced
-and made into the cells of a terminal of 200 x 60. The first picture of a large part is a coarse one, which a fine one
-follows unless something else is asked for meanwhile. Large over small is the ratio of the medians.
+and made into the cells of a terminal of 200 x 60. The first picture of a large part is a coarse one of the image alone;
+its labels follow ("with labels"), then a fine one, unless something else is asked for meanwhile. Large over small is
+the ratio of the medians.
 """
 
 from __future__ import annotations
@@ -98,12 +99,14 @@ def measure(path: Path, sample: str, repeats: int) -> Figures:
     layers = [layer.key for layer in facts.layers]
     look = Look("blocks", frozenset(layers))
 
-    def look_at(plane: Plane, index: int, zoom: float = 1.0, fine: bool = False) -> None:
+    def look_at(plane: Plane, index: int, zoom: float = 1.0, stage: str = "first") -> None:
         _, down, across = AXES[plane]
         size = facts.shape[down], facts.shape[across]
         view = Viewport(size, CANVAS, facts.aspect(plane), zoom, (size[0] / 2, size[1] / 2))
         part = Part(plane, index, view.rows, view.columns, view.shape)
-        data = source.read(replace(part, coarse=part.large and not fine), layers)
+        data = source.read(
+            replace(part, coarse=part.large and stage != "fine"), () if part.large and stage == "first" else layers
+        )
         make_picture(source, data, look, view, None, True)
 
     figures: Figures = {}
@@ -119,9 +122,10 @@ def measure(path: Path, sample: str, repeats: int) -> Figures:
         for index in rng.integers(0, count - repeats, repeats).tolist():
             if forget(path):
                 timed("from the disk", plane, index)
-                timed("then fine", plane, index, 1.0, True)
+                timed("then fine", plane, index, 1.0, "fine")
             timed("again", plane, index)
-            timed("again, fine", plane, index, 1.0, True)
+            timed("again, with labels", plane, index, 1.0, "labelled")
+            timed("again, fine", plane, index, 1.0, "fine")
             timed("zoomed 8 times", plane, index, 8.0)
         for step in range(repeats):
             timed("next", plane, index + step)

@@ -65,6 +65,7 @@ def test_looks(played: Played, golden: Golden) -> None:
     async def test(pilot: Pilot[Any], app: DeepscemApp, screen: PredictionScreen) -> None:
         await pilot.press("ctrl+s")
         await until(pilot, lambda: screen.query_one(RunView)._preview is not None)
+        await until(pilot, lambda: screen.query_one(RunView).query_one(SliceView).picture is not None)
         await looks(pilot, golden, "prediction", job_bar=True)
         make_dataset(Path("test-predicted.hdf5"), ("one", "two [b]"), probabilities=True)
         played.end = DONE

@@ -567,22 +567,22 @@ def test_a_read_that_takes_long_is_told(true: Path, monkeypatch: pytest.MonkeyPa
     drive(app, steps, ready=False)
 
 
-def test_a_large_part_is_coarse_first_and_then_fine(true: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_part_is_coarse_then_has_labels_then_is_fine(true: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Part, "large", property(lambda _: True))
     app, read, real = Shown(SliceTarget(true), true.parent), [], FileSlices.read
 
     def noted(self: FileSlices, part: Part, layers: Sequence[str], stop: Stop | None = None) -> SliceData:
-        read.append((part.index, part.coarse))
+        read.append((part.index, part.coarse, bool(layers)))
         return real(self, part, layers, stop)
 
     monkeypatch.setattr(FileSlices, "read", noted)
 
     async def steps(pilot: Pilot[None]) -> None:
-        assert read[-2:] == [(5, True), (5, False)]
+        assert read == [(5, True, False), (5, True, True), (5, False, True)]
         await press(pilot, app.view, "full_stop")
-        assert read[-2:] == [(6, True), (6, False)]
+        assert read[3:] == [(6, True, False), (6, True, True), (6, False, True)]
         await press(pilot, app.view, "b")  # what was read is drawn again
-        assert len(read) == 4
+        assert len(read) == 6
 
     drive(app, steps)
 

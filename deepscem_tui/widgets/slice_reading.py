@@ -37,7 +37,8 @@ class _Job:
     look: Look
     layers: tuple[str, ...]
     follow: bool
-    stop: Stop | None = None  # given for the fine picture of a large part, after the coarse one
+    stop: Stop | None = None  # given for what refines the picture of a large part, after its first one
+    fine: bool = False  # of a large part: the image comes first, coarse, then with its labels, then fine
 
 
 class SliceReading(Widget):
@@ -229,7 +230,8 @@ class SliceReading(Widget):
             self._adopt(made.data.facts)
             if made.data.part.coarse and self._wanted is None:
                 self._refining = Stop()
-                self._wanted = replace(job, follow=False, stop=self._refining)
+                fine = set(job.layers) <= set(made.data.masks)
+                self._wanted = replace(job, follow=False, stop=self._refining, fine=fine)
             self._ask_values()
             self.refresh()
         else:
@@ -379,6 +381,10 @@ def _carry_out(job: _Job, shown: Picture | None) -> Picture | SliceFacts:
     if shown is not None and known and set(job.layers) <= set(shown.data.masks):
         data = shown.data
     else:
-        part = replace(job.part, coarse=True) if job.part.large and job.stop is None else job.part
-        data = job.source.read(part, job.layers, job.stop)
+        coarse = job.part.large and not job.fine
+        elsewhere = (
+            shown is None or shown.source is not job.source or replace(shown.data.part, coarse=False) != job.part
+        )
+        layers = () if coarse and job.stop is None and elsewhere else job.layers  # the image before what lies on it
+        data = job.source.read(replace(job.part, coarse=coarse), layers, job.stop)
     return make_picture(job.source, data, job.look, job.viewport, None if shown is None else shown.span, job.follow)
