@@ -2,17 +2,15 @@
 
 import socket
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
+from golden_texts import Golden
 from hypothesis import HealthCheck, settings
 
 # Machines are as busy as they are: no test judges by time.
 settings.register_profile("any speed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any speed")
-
-GOLDENS = Path(__file__).parent / "goldens"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -25,19 +23,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture
-def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
+def golden(request: pytest.FixtureRequest) -> Golden:
     """Compare a text with tests/goldens/NAME.txt."""
-
-    def compare(name: str, text: str) -> None:
-        path = GOLDENS / f"{name}.txt"
-        text = "\n".join(line.rstrip() for line in text.splitlines()) + "\n"
-        if request.config.getoption("--update-goldens"):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8")
-        assert path.exists(), f"{path} is missing: run pytest --update-goldens, and look at it"
-        assert text == path.read_text(encoding="utf-8")
-
-    return compare
+    return Golden(bool(request.config.getoption("--update-goldens")))
 
 
 @pytest.fixture(autouse=True)

@@ -13,6 +13,7 @@ from typing import Any
 import made_runs
 import numpy as np
 import pytest
+from golden_texts import Golden
 from pilot import screen_text, until
 from textual.pilot import Pilot
 from textual.widget import AwaitMount
@@ -36,7 +37,6 @@ from deepscem_tui.widgets.slice_view import SliceView
 
 BEGAN = 1_700_000_000.0  # 2023-11-14 22:13:20 UTC
 SIZES = ((80, 24), (120, 40), (200, 60))
-Golden = Callable[[str, str], None]
 
 
 class _OpenedOn(DeepscemApp):
@@ -105,8 +105,13 @@ async def looks(pilot: Pilot[Any], golden: Golden, name: str, job_bar: bool = Fa
     """
     for width, height in SIZES:
         await pilot.resize_terminal(width, height + job_bar)
-        lines = (await settled(pilot)).split("\n")
-        golden(f"{name}_{width}x{height}", "\n".join(line for line in lines if not (job_bar and line.startswith("● "))))
+        for _ in range(20):  # the focus, and with it the footer, may follow what is drawn
+            lines = (await settled(pilot)).split("\n")
+            text = "\n".join(line for line in lines if not (job_bar and line.startswith("● ")))
+            if golden.agrees(f"{name}_{width}x{height}", text):
+                break
+            await pilot.pause(0.1)
+        golden(f"{name}_{width}x{height}", text)
 
 
 def footer(app: DeepscemApp) -> set[str]:

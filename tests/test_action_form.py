@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from golden_texts import Golden
 from pilot import screen_text, until
 from textual.app import App, ComposeResult
 from textual.pilot import Pilot
@@ -139,7 +140,7 @@ def test_every_form_shows_its_fields_and_no_complaint_at_first(name: str, size: 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
 @pytest.mark.parametrize("name", ["train", "add-sample", "create-model", "predict"])
-def test_looks(name: str, size: tuple[int, int], folder: Path, golden: Callable[[str, str], None]) -> None:
+def test_looks(name: str, size: tuple[int, int], folder: Path, golden: Golden) -> None:
     values = {
         "train": TRAIN | {"patch_size": "64,64"},
         "add-sample": {"file": "data.hdf5", "name": "three"},

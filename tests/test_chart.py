@@ -1,16 +1,14 @@
 """Line charts as text: goldens at several sizes, and what no golden would show."""
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 import pytest
+from golden_texts import Golden
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deepscem_tui.render.chart import Chart, Series, draw_chart, shown, smoothed
-
-Golden = Callable[[str, str], None]
 
 
 def example(**changes: object) -> Chart:

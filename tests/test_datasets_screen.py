@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from golden_texts import Golden
 from pilot import screen_text, until
-from screens import Golden, dated, driven, footer, looks, make_dataset, said, settled
+from screens import dated, driven, footer, looks, make_dataset, said, settled
 from textual.pilot import Pilot
 from textual.widgets import Input
 

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from golden_texts import Golden
 from pilot import screen_text, until
-from screens import Golden, looks
+from screens import looks
 from textual.app import App
 from textual.pilot import Pilot
 from textual.screen import ModalScreen

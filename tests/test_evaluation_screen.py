@@ -7,8 +7,9 @@ from typing import Any
 
 import h5py
 import pytest
+from golden_texts import Golden
 from pilot import screen_text, until
-from screens import Golden, driven, footer, looks, make_dataset, said
+from screens import driven, footer, looks, make_dataset, said
 from textual.pilot import Pilot
 
 from deepscem_tui.app import DeepscemApp

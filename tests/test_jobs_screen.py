@@ -6,9 +6,10 @@ from typing import Any
 
 import made_runs
 import pytest
+from golden_texts import Golden
 from pilot import screen_text, until
 from rich.cells import cell_len
-from screens import Golden, driven, looks, said
+from screens import driven, looks, said
 from textual.pilot import Pilot
 from textual.widgets import DataTable, OptionList
 

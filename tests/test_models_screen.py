@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from golden_texts import Golden
 from pilot import screen_text, until
-from screens import Golden, dated, driven, looks, make_dataset, make_model, make_run, said
+from screens import dated, driven, looks, make_dataset, make_model, make_run, said
 from textual.pilot import Pilot
 from textual.widgets import Input
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import made_runs
 import pytest
+from golden_texts import Golden
 from pilot import screen_text, until
-from screens import Golden, Played, driven, footer, looks, make_dataset, make_model, said
+from screens import Played, driven, footer, looks, make_dataset, make_model, said
 from textual.pilot import Pilot
 
 from deepscem_tui.app import DeepscemApp
@@ -148,6 +149,8 @@ def test_stopped_it_can_be_resumed(played: Played) -> None:
         await until(pilot, lambda: "12/40" in screen_text(app))
         await pilot.press("x")
         await until(pilot, lambda: "R resumes it." in screen_text(app) and "Resume" in footer(app))
+        shown = screen.query_one(RunView)
+        await until(pilot, lambda: shown.snapshot is not None and shown.snapshot.state == "stopped")
         assert played.folder is not None
         shutil.rmtree(played.folder)
         await until(pilot, lambda: "gone  " in screen_text(app))

@@ -7,6 +7,7 @@ from typing import Any
 
 import made_runs
 import pytest
+from golden_texts import Golden
 from pilot import screen_text, until
 from rich.cells import cell_len
 from textual.app import App, ComposeResult
@@ -19,7 +20,6 @@ from deepscem_tui.widgets.line_chart import LineChart
 from deepscem_tui.widgets.run_view import RunView
 from deepscem_tui.widgets.slice_view import SliceView
 
-Golden = Callable[[str, str], None]
 SIZES = [(80, 24), (120, 40), (200, 60)]
 
 pytestmark = pytest.mark.usefixtures("server_in_utc")

@@ -10,8 +10,9 @@ from typing import Any
 
 import made_runs
 import pytest
+from golden_texts import Golden
 from pilot import screen_text, until
-from screens import Golden, append, driven, footer, looks, make_run, said, settled
+from screens import append, driven, footer, looks, make_run, said, settled
 from textual.pilot import Pilot
 from textual.widgets import DataTable, Input, OptionList
 

@@ -12,6 +12,7 @@ import imagecodecs
 import numpy as np
 import numpy.typing as npt
 import pytest
+from golden_texts import Golden
 from rich.segment import Segment
 from textual.app import App, ComposeResult
 from textual.pilot import Pilot
@@ -29,7 +30,6 @@ from deepscem_tui.widgets.slice_view import SliceView
 from tests.pilot import screen_text, until
 
 Array = npt.NDArray[Any]
-Golden = Callable[[str, str], None]
 SHAPE = (10, 40, 60)
 SIZES = [(80, 24), (120, 40), (200, 60)]
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import made_runs
 import pytest
+from golden_texts import Golden
 from pilot import screen_text, until
-from screens import Golden, Played, driven, footer, looks, make_dataset, make_model, said
+from screens import Played, driven, footer, looks, make_dataset, make_model, said
 from textual.pilot import Pilot
 
 from deepscem_tui.app import DeepscemApp
