@@ -1,0 +1,69 @@
+"""The parameters of every action: names, defaults, ranges, units and help, declared once.
+
+The command line, the TOML files of ``--from``, the run folder and the forms on the screens are all made from these.
+A class's docstring is the action's help: its first line stands in the list of actions.
+The modules here import pydantic and nothing heavier, so that ``--help`` stays instant.
+"""
+
+from __future__ import annotations
+
+from deepscem_tui.engine.parameters.datasets import (
+    AddSample,
+    CheckDataset,
+    CreateDataset,
+    CropSample,
+    DistanceTransform,
+    ExportSample,
+    Info,
+    Preview,
+    RemoveSample,
+    RenameDataset,
+    RenameSample,
+    SaveDataset,
+    SetAliases,
+)
+from deepscem_tui.engine.parameters.demo import Demo
+from deepscem_tui.engine.parameters.kinds import (
+    SUFFIXES,
+    Changing,
+    Name,
+    Parameters,
+    PatchSize,
+    Writing,
+    argument,
+    option,
+)
+from deepscem_tui.engine.parameters.models import ConvertModel, CreateModel
+from deepscem_tui.engine.parameters.prediction import Evaluate, Merge, Predict
+from deepscem_tui.engine.parameters.training import Train
+
+__all__ = [
+    "SUFFIXES",
+    "AddSample",
+    "Changing",
+    "CheckDataset",
+    "ConvertModel",
+    "CreateDataset",
+    "CreateModel",
+    "CropSample",
+    "Demo",
+    "DistanceTransform",
+    "Evaluate",
+    "ExportSample",
+    "Info",
+    "Merge",
+    "Name",
+    "Parameters",
+    "PatchSize",
+    "Predict",
+    "Preview",
+    "RemoveSample",
+    "RenameDataset",
+    "RenameSample",
+    "SaveDataset",
+    "SetAliases",
+    "Train",
+    "Writing",
+    "argument",
+    "option",
+]

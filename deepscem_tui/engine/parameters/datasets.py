@@ -1,0 +1,172 @@
+"""Actions on data sets and their samples."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import model_validator
+
+from deepscem_tui.engine.parameters.kinds import (
+    Bounds,
+    Changing,
+    Name,
+    Parameters,
+    Writing,
+    argument,
+    option,
+    wrong,
+)
+
+
+class CreateDataset(Writing):
+    """Make an empty data set."""
+
+    file: Path = argument("Data set to make (.hdf5).", makes="dataset")
+    name: Name = argument("Name of the data set.")
+    n_labels: int = argument(
+        "Things to segment, such as 2 for mitochondria and membranes: labels of each sample.",
+        title="Number of labels",
+        ge=0,
+        le=999,
+    )
+
+
+class AddSample(Changing):
+    """Add an image and its labels to a data set as a new sample.
+
+    Voxels above 0 are a label's foreground. An empty label ("") makes a blank one, and so do labels left out.
+    The image is stored min-max normalised to 0-1, which takes two passes over it: one for its range, one for its data.
+    """
+
+    file: Path = argument("Data set to change.", opens="dataset")
+    name: Name = argument("Name of the new sample.")
+    image: Path = argument("Image: .tif, .tiff or .npy, 2D or 3D.", opens="image")
+    labels: tuple[str, ...] = argument(
+        'Labels, one file each, in order; "" for a blank one.', default=(), opens="image", each="file"
+    )
+    range: Literal["data", "type"] = option(
+        "data", "Grey values that become 0 and 1: those found in the image, or those of its type (one pass less)."
+    )
+
+
+class CropSample(Changing):
+    """Copy a box of a sample to a new sample of the same data set."""
+
+    file: Path = argument("Data set to change.", opens="dataset")
+    sample: str = argument("Sample to crop.", within="file.samples")
+    z: Bounds | None = option(None, "Slices START:STOP; all of them if not given.", "voxels", otherwise="all")
+    y: Bounds | None = option(None, "Rows START:STOP; all of them if not given.", "voxels", otherwise="all")
+    x: Bounds | None = option(None, "Columns START:STOP; all of them if not given.", "voxels", otherwise="all")
+    name: Name | None = option(
+        None, "Name of the new sample; SAMPLE_crop_z0_z1_y0_y1_x0_x1 if not given.", otherwise="chosen"
+    )
+
+
+class RenameDataset(Changing):
+    """Change the name that a data set carries inside (its file keeps its own)."""
+
+    file: Path = argument("Data set to change.", opens="dataset")
+    new: Name = argument("New name.")
+
+
+class RenameSample(Changing):
+    """Change the name of a sample."""
+
+    file: Path = argument("Data set to change.", opens="dataset")
+    sample: str = argument("Sample to rename.", within="file.samples")
+    new: Name = argument("New name.")
+
+
+class RemoveSample(Changing):
+    """Remove a sample from a data set.
+
+    The file keeps its size until `save-dataset` writes it anew.
+    """
+
+    file: Path = argument("Data set to change.", opens="dataset")
+    sample: str = argument("Sample to remove.", within="file.samples")
+
+
+class SetAliases(Changing):
+    """Give the labels of a data set names."""
+
+    file: Path = argument("Data set to change.", opens="dataset")
+    aliases: tuple[Name, ...] = argument("Names, one for each label, in order.", default=(), each="file")
+    clear: bool = option(False, "Take the names away.")
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> SetAliases:
+        if bool(self.aliases) == self.clear:
+            raise wrong("aliases", "give either one name for each label, or --clear")
+        return self
+
+
+class SaveDataset(Writing):
+    """Write a data set anew into another file, without the space that removed samples left."""
+
+    file: Path = argument("Data set to copy.", opens="dataset")
+    out: Path = argument("Data set to make (.hdf5).", makes="dataset")
+
+
+class ExportSample(Writing):
+    """Write the image and labels (or predictions) of a sample as TIFF files."""
+
+    file: Path = argument("Data set.", opens="dataset")
+    sample: str = argument("Sample to export.", within="file.samples")
+    folder: Path = argument("Folder for the files; made if it does not exist.", makes="folder")
+
+
+class DistanceTransform(Writing):
+    """Add to every sample the Euclidean distance of each label voxel to the background.
+
+    Stored as DeepSCEM does, as `label_0000_dt` beside `label_0000`. DeepSCEM cannot train on a data set that has them.
+    """
+
+    file: Path = argument("Data set to change.", opens="dataset")
+
+
+class CheckDataset(Parameters):
+    """Read a data set through and list everything wrong or unusual in it."""
+
+    file: Path = argument("Data set.", opens="dataset")
+
+
+class Info(Parameters):
+    """Say what a data set, a model or an image file holds."""
+
+    path: Path = argument("Data set, model (.keras, .h5) or image file.", opens="file")
+
+
+class Preview(Parameters):
+    """Show a slice of a sample, with its labels or predictions on it, as text."""
+
+    file: Path = argument("Data set, or an image file.", opens="dataset or image")
+    sample: str | None = argument(
+        "Sample; the first if not given.", default=None, within="file.samples", otherwise="the first"
+    )
+    z: int | None = option(None, "Slice; the middle one if not given.", "voxels", otherwise="the middle one", ge=0)
+    overlay: Literal["none", "labels", "predictions", "all"] = option("all", "What to draw on the image.")
+    reference: Path | None = option(
+        None,
+        "Data set with this sample's true labels: hits, misses and false alarms are coloured.",
+        opens="dataset",
+        more=True,
+    )
+    label: str | None = option(
+        None,
+        "With --reference, the label to compare; all of them together if not given.",
+        within="reference.labels",
+        otherwise="all of them",
+        more=True,
+    )
+    style: Literal["auto", "blocks", "ascii"] = option("auto", "Half blocks in colour, or characters.", more=True)
+    width: int | None = option(
+        None,
+        "Width of the picture; the terminal's if not given.",
+        "columns",
+        otherwise="the terminal's",
+        more=True,
+        ge=8,
+        le=1000,
+    )

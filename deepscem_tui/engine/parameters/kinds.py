@@ -1,0 +1,188 @@
+"""Kinds of value, and what every declaration of an action is made with."""
+
+from __future__ import annotations
+
+import unicodedata
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+from pydantic_core import PydanticCustomError
+
+
+def _name(value: str) -> str:
+    """A name that HDF5, a path and a terminal can all carry."""
+    if not value or not value.strip():
+        raise ValueError("must not be empty")
+    if value != value.strip():
+        raise ValueError("must not begin or end with a space")
+    if "/" in value or value in (".", ".."):
+        raise ValueError("must not be '.' or '..' nor contain '/'")
+    if value.startswith("-"):
+        raise ValueError("must not begin with '-'")
+    if any(unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp") for character in value):
+        raise ValueError("must not contain control characters")
+    if len(value.encode()) > 200:
+        raise ValueError("must not be longer than 200 bytes")
+    return value
+
+
+def _bounds(value: Any) -> Any:
+    """``"A:B"``, ``"A:"`` or ``":B"`` as (start, stop), half open."""
+    if not isinstance(value, str):
+        return value
+    start, colon, stop = value.partition(":")
+    try:
+        if not colon:
+            raise ValueError
+        return (int(start) if start.strip() else None, int(stop) if stop.strip() else None)
+    except ValueError:
+        raise ValueError("must be START:STOP, such as 0:40 (STOP is not included)") from None
+
+
+def _check_bounds(value: tuple[int | None, int | None]) -> tuple[int | None, int | None]:
+    start, stop = value
+    if (start is not None and start < 0) or (stop is not None and stop < 0):
+        raise ValueError("START and STOP must not be negative")
+    if stop is not None and stop <= (start or 0):
+        raise ValueError("STOP must be greater than START")
+    return value
+
+
+def _sizes(value: Any) -> Any:
+    """``"Z,Y,X"`` or ``"Y,X"`` as a tuple of integers."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return tuple(int(size) for size in value.replace("x", ",").split(","))
+    except ValueError:
+        raise ValueError("must be Y,X or Z,Y,X, such as 256,256") from None
+
+
+def _check_sizes(value: tuple[int, ...]) -> tuple[int, ...]:
+    if len(value) not in (2, 3):
+        raise ValueError("must have two sizes (Y,X) or three (Z,Y,X)")
+    if min(value) < 1:
+        raise ValueError("sizes must be at least 1")
+    return value
+
+
+def _as_bounds_text(value: tuple[int | None, int | None]) -> str:
+    return ":".join("" if end is None else str(end) for end in value)
+
+
+def _as_sizes_text(value: tuple[int, ...]) -> str:
+    return ",".join(map(str, value))
+
+
+def _shard(value: Any) -> Any:
+    """``"I/N"`` as two numbers."""
+    if not isinstance(value, str):
+        return value
+    part, slash, of = value.partition("/")
+    if not slash or not part.strip().isdecimal() or not of.strip().isdecimal():
+        raise ValueError("must be I/N, such as 1/4 for the first of four")
+    return int(part), int(of)
+
+
+def _check_shard(value: tuple[int, int]) -> tuple[int, int]:
+    if not 1 <= value[0] <= value[1]:
+        raise ValueError("must be I/N with I from 1 to N")
+    return value
+
+
+def odd(value: int) -> int:
+    if value % 2 == 0:
+        raise ValueError(f"must be odd (it is {value})")
+    return value
+
+
+Name = Annotated[str, AfterValidator(_name)]
+Bounds = Annotated[
+    tuple[int | None, int | None],
+    BeforeValidator(_bounds),
+    AfterValidator(_check_bounds),
+    PlainSerializer(_as_bounds_text),
+]
+PatchSize = Annotated[
+    tuple[int, ...], BeforeValidator(_sizes), AfterValidator(_check_sizes), PlainSerializer(_as_sizes_text)
+]
+
+Shard = Annotated[
+    tuple[int, int],
+    BeforeValidator(_shard),
+    AfterValidator(_check_shard),
+    PlainSerializer(lambda value: f"{value[0]}/{value[1]}"),
+]
+
+Dimension = Annotated[
+    Literal[2, 3],
+    BeforeValidator(lambda value: int(value) if isinstance(value, str) and value.isdecimal() else value),
+]
+Loss = Literal["dice-cross-entropy", "dice", "cross-entropy", "mean-squared-error"]
+Activation = Literal["sigmoid", "softmax", "tanh", "linear"]
+
+
+def argument(help: str, **facts: Any) -> Any:
+    """A parameter that stands on the command line without its name; see :func:`option` for ``facts``."""
+    return _field(help, facts | {"argument": True})
+
+
+def option(default: Any, help: str, unit: str = "", **facts: Any) -> Any:
+    """A parameter given as ``--name value``.
+
+    Args:
+        default: ``...`` if it is required.
+        unit: Of the number.
+        facts: Rules of pydantic (``ge``, ``le``, ...), and what a form needs to know:
+            ``opens`` and ``makes``, what a path leads to, a key of :data:`SUFFIXES`;
+            ``within``, that this names something in the file of another parameter: ``"file.samples"`` or
+            ``"file.labels"``;
+            ``each``, that there is one of these for each label of the data set that another parameter names;
+            ``title``, what it is called where its name is no good title;
+            ``otherwise``, in a word, what is taken where it is not given;
+            ``more``, that it is rarely changed.
+    """
+    return _field(help, facts | {"default": default, "unit": unit})
+
+
+# Ends of the names of the files that a parameter opens or makes; none for any file, and for a folder.
+SUFFIXES: dict[str, tuple[str, ...]] = {
+    "dataset": (".hdf5", ".h5"),
+    "model": (".keras", ".h5"),
+    "image": (".tif", ".tiff", ".npy"),
+    "dataset or image": (".hdf5", ".h5", ".tif", ".tiff", ".npy"),
+    "dataset or TIFF": (".hdf5", ".tif", ".tiff"),
+    "file": (".hdf5", ".keras", ".h5", ".tif", ".tiff", ".npy"),
+    "csv": (".csv",),
+    "folder": (),
+}
+_FOR_FORMS = ("argument", "unit", "opens", "makes", "within", "each", "title", "otherwise", "more")
+
+
+def _field(help: str, facts: dict[str, Any]) -> Any:
+    extra = {name: value for name, value in facts.items() if name in _FOR_FORMS and value}
+    rules = {name: value for name, value in facts.items() if name not in _FOR_FORMS}
+    return Field(description=help, json_schema_extra=extra, **rules)
+
+
+def wrong(parameter: str, text: str) -> PydanticCustomError:
+    """What a check of several parameters together raises, naming the one to change."""
+    return PydanticCustomError("value_error", text, {"parameter": parameter})
+
+
+class Parameters(BaseModel):
+    """Base of every declaration: frozen, and a name that is not declared is refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True, validate_default=False)
+
+
+class Changing(Parameters):
+    """An action that writes."""
+
+    dry_run: bool = option(False, "Check everything and say what would be done, but write nothing.")
+
+
+class Writing(Changing):
+    """An action that makes a new file."""
+
+    overwrite: bool = option(False, "Replace the result if it exists.")

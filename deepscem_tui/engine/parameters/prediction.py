@@ -1,0 +1,94 @@
+"""Prediction, and what is done with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from deepscem_tui.engine.parameters.kinds import (
+    PatchSize,
+    Shard,
+    Writing,
+    argument,
+    option,
+)
+
+
+class Predict(Writing):
+    """Predict the labels of a data set's samples, or of an image file.
+
+    OUT is a data set (.hdf5), or a TIFF file (.tif; with several labels one file each, OUT_<label>.tif).
+    """
+
+    model: Path = argument("Model (.keras or .h5).", opens="model")
+    input: Path = argument("Data set, or an image file (.tif, .tiff, .npy).", opens="dataset or image")
+    out: Path = argument("Result to make (.hdf5, .tif or .tiff).", makes="dataset or TIFF")
+    sample: tuple[str, ...] = option(
+        (), "Sample to predict, may be repeated; all of them if not given.", within="input.samples", otherwise="all"
+    )
+    patch_size: PatchSize | None = option(
+        None, "Largest tile, Z,Y,X or Y,X; chosen if not given.", "voxels", otherwise="chosen", more=True
+    )
+    batch_size: int | None = option(
+        None, "Tiles in a step; chosen if not given.", "tiles", otherwise="chosen", more=True, ge=1
+    )
+    join: Literal["crop", "blend", "none", "deepscem", "deepscem-no-overlap"] = option(
+        "crop",
+        "How tiles meet: each voxel from the tile it lies deepest in (crop), weighted means (blend), "
+        "side by side (none), or as DeepSCEM does.",
+        more=True,
+    )
+    threshold: float | None = option(
+        None,
+        "Voxels predicted above it are foreground; if not given, what the model's training found best, or 0.5.",
+        otherwise="the model's, or 0.5",
+        ge=0,
+        le=1,
+    )
+    probabilities: bool = option(False, "Write what the network says instead of masks.")
+    probability_type: Literal["float32", "float16", "uint8"] = option(
+        "float32",
+        "With --probabilities, the type that they are stored in; uint8 is 0 to 255, not for DeepSCEM.",
+        more=True,
+    )
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = option(
+        "auto",
+        "Of the network; auto is bfloat16 where the processor or the GPU computes with it, but with DeepSCEM's joins.",
+        more=True,
+    )
+    tta: bool = option(
+        False,
+        "Average over mirrored and turned tiles: often a little better, 4 to 16 times as long.",
+        title="Average over turns",
+        more=True,
+    )
+    resume: bool = option(False, "Go on with the run that began to make OUT, if there is one.", more=True)
+    shard: Shard | None = option(
+        None,
+        "Compute only part I/N of it, such as 1/4, for `merge` to make OUT of all parts.",
+        otherwise="all",
+        more=True,
+    )
+    image: bool = option(True, "Copy the image into the resulting data set, as DeepSCEM's view needs it.", more=True)
+
+
+class Merge(Writing):
+    """Make one result of the parts that `predict --shard` computed; refused where a part is missing."""
+
+    out: Path = argument("Result to make (.hdf5, .tif or .tiff).", makes="dataset or TIFF")
+    shards: tuple[str, ...] = argument(
+        "Folders of the parts, OUT.shards; one, or several where nodes share no disk.", min_length=1
+    )
+
+
+class Evaluate(Writing):
+    """Compare a segmentation with its reference: F1, IoU, precision and recall of each label and sample."""
+
+    reference: Path = argument(
+        "Data set with the true labels, or an image file with one label.", opens="dataset or image"
+    )
+    segmentation: Path = argument(
+        "Data set with predictions, or an image file with one label.", opens="dataset or image"
+    )
+    csv: Path | None = option(None, "Write the table to this file too.", makes="csv", otherwise="none")
+    threshold: float = option(0.5, "Probabilities above it are foreground.", ge=0, le=1)
