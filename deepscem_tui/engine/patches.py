@@ -143,6 +143,11 @@ class PatchSampler:
         """Where the patch at a position in a step's batch lies."""
         return self._box(np.random.default_rng((self._seed, step, position)))
 
+    def place(self, step: int, position: int) -> str:
+        """The same in words."""
+        box = self.box(step, position)
+        return f"of sample {self._sources[box.source].name!r} from voxel {','.join(map(str, box.start))} (Z,Y,X) on"
+
     def _draw(self, step: int, position: int) -> list[NDArray[np.generic]]:
         rng = np.random.default_rng((self._seed, step, position))
         box = self._box(rng)

@@ -22,7 +22,7 @@ _NEEDS_INPUT = (
     "MaxPooling2D", "MaxPooling3D", "Maximum", "Multiply",
 )  # fmt: skip
 _NEEDS_OUTPUT = ("Activation", "ReLU", "LeakyReLU", "ELU", "Softmax", "MaxPooling2D", "MaxPooling3D")
-_UP = ("Conv2DTranspose", "Conv3DTranspose", "UpSampling2D", "UpSampling3D")
+UP_KINDS = ("Conv2DTranspose", "Conv3DTranspose", "UpSampling2D", "UpSampling3D")
 
 
 def graph_of(model: Any) -> Graph:
@@ -150,7 +150,7 @@ class _Sampling:
 
 def _sampling(layer: Layer, axis: int) -> _Sampling:
     settings = layer.settings
-    up = layer.kind in _UP
+    up = layer.kind in UP_KINDS
     if "size" in settings:
         stride = settings["size"][axis]
         if settings.get("interpolation") == "bilinear":  # between the centres of the two nearest voxels

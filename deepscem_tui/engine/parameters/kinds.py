@@ -90,6 +90,12 @@ def _check_shard(value: tuple[int, int]) -> tuple[int, int]:
     return value
 
 
+def devices(value: str) -> str:
+    if value not in ("auto", "cpu") and not all(part.strip().isdecimal() for part in value.split(",")):
+        raise ValueError("must be auto, cpu, or numbers of GPUs, such as 0,1")
+    return value
+
+
 def odd(value: int) -> int:
     if value % 2 == 0:
         raise ValueError(f"must be odd (it is {value})")
