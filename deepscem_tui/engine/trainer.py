@@ -166,7 +166,8 @@ class Trainer:
             value, total = value * share, [gradient * share for gradient in total]
             if n_replicas > 1:
                 context = tf.distribute.get_replica_context()
-                value, counts, total = context.all_reduce("SUM", [value, counts, total])
+                value, *total = context.all_reduce("SUM", [value, *total])  # one kind of number at a time
+                counts = context.all_reduce("SUM", counts)
             norm = tf.linalg.global_norm(total)
             if optimisation.clip:
                 total, _ = tf.clip_by_global_norm(total, optimisation.clip, use_norm=norm)
@@ -179,9 +180,13 @@ class Trainer:
             with tf.control_dependencies(before):
                 return strategy.run(gradients, args=(images, labels)), before
 
+        def apply(total: Any) -> None:
+            # Keras sums the devices' gradients itself, which are all the same already, clipped together.
+            self._optimizer.apply([gradient / n_replicas for gradient in total], variables)
+
         @tf.function
         def update(total: Any, kept: Any) -> None:
-            self._optimizer.apply(total, variables)
+            strategy.run(apply, args=(total,))
             if optimisation.ema:
                 for average, weight in self._pairs:
                     average.assign(average * kept + tf.convert_to_tensor(weight) * (1.0 - kept))

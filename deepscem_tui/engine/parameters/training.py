@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
-
-from pydantic import AfterValidator
+from typing import Literal
 
 from deepscem_tui.engine.parameters.kinds import (
+    Devices,
     Loss,
     PatchSize,
     Writing,
     argument,
-    devices,
     option,
 )
 
@@ -97,7 +95,7 @@ class Train(Writing):
     freeze: Literal["none", "encoder"] = option(
         "none", "Part of the network that stays as it is, to fine-tune a trained model.", more=True
     )
-    devices: Annotated[str, AfterValidator(devices)] = option(
+    devices: Devices = option(
         "auto", "What to compute on: auto (all GPUs, or the CPU), cpu, or numbers of GPUs, such as 0,1.", more=True
     )
     xla: bool = option(False, "Compile steps with XLA: slower on the CPUs tried, may be faster on a GPU.", more=True)
