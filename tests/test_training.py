@@ -391,6 +391,20 @@ def poisoned(monkeypatch: pytest.MonkeyPatch, steps: set[int], times: int = 1000
     monkeypatch.setattr(PatchSampler, "batch", batch)
 
 
+def test_in_bfloat16_a_level_two_slices_deep_is_trained_in_float32(files, tmp_path: Path) -> None:
+    """Where it would be left to luck whether gradients are numbers."""
+    volume = make_model(tmp_path / "volume.keras", dimension=3)
+    deep = make_dataset(tmp_path / "deep.hdf5", (8, 24, 32))
+    for slices, said in ((4, True), (2, True), (8, False)):
+        listener = Listener()
+        run(
+            files, listener, folder=f"run{slices}", train=deep, model=volume, patch_size=(slices, 16, 16), epochs=1,
+            precision="bfloat16", devices="cpu", overwrite=True,
+        )  # fmt: skip
+        assert any("2 slices deep" in text for text in listener.warnings) == said, slices
+        assert dict(listener.events)["started"]["precision"] == ("float32" if said else "bfloat16")
+
+
 # ------------------------------------------------------------------------------------------------ watching, going on
 
 

@@ -24,6 +24,7 @@ from deepscem_tui.engine.devices import (
     be_deterministic,
     best_precision,
     device_summary,
+    gpu_names,
     memory_kept_for_reuse,
 )
 from deepscem_tui.engine.distribution import Distribution, distribution
@@ -34,6 +35,7 @@ from deepscem_tui.engine.learning_rate import RateSchedule
 from deepscem_tui.engine.losses import make_loss
 from deepscem_tui.engine.model_files import ModelInfo, check_suffix, load_model, save_model
 from deepscem_tui.engine.model_info import read_network
+from deepscem_tui.engine.networks.geometry import sizes_along
 from deepscem_tui.engine.patches import (
     Batch,
     PatchSampler,
@@ -90,10 +92,14 @@ def train(parameters: p.Train, context: Context) -> Result:
             be_deterministic()
         shared = _devices(parameters, plan)
         check_memory(plan, device_summary().startswith("CPU"))
-        context.report.event("started", resumed=resuming, device=device_summary(), **plan.facts)
+        precision = _precision(parameters, plan, context)
+        context.report.event(
+            "started", resumed=resuming, device=device_summary(), precision=precision, devices=shared.n_replicas,
+            **plan.facts,
+        )  # fmt: skip
         assert context.folder is not None
         model, _ = load_model(parameters.model)
-        session = _Session(parameters, context, context.folder, plan, model, learn, valid, shared)
+        session = _Session(parameters, context, context.folder, plan, model, learn, valid, shared, precision)
         with memory_kept_for_reuse():
             state = session.run()
     if not shared.chief:
@@ -120,6 +126,7 @@ class _Session:
     learn: Dataset
     valid: Dataset | None
     shared: Distribution
+    precision: str
 
     def run(self) -> State:
         parameters, plan, info = self.parameters, self.plan, self.plan.info
@@ -160,9 +167,8 @@ class _Session:
         from deepscem_tui.engine.networks.learning import learning_network
 
         parameters, info, graph = self.parameters, self.plan.info, self.plan.graph
-        precision = best_precision() if parameters.precision == "auto" else parameters.precision
         return Trainer(
-            lambda: learning_network(graph, precision, frozen_encoder=parameters.freeze == "encoder"),
+            lambda: learning_network(graph, self.precision, frozen_encoder=parameters.freeze == "encoder"),
             self.model,
             make_loss(parameters.loss, info.activation, info.n_labels, info.n_outputs, parameters.label_smoothing),
             info.n_labels,
@@ -281,6 +287,24 @@ def _preview_starts(source: Source, patch: Shape) -> Iterator[Shape]:
         sizes = zip(centre, patch, source.shape, strict=True)
         z, y, x = (min(max(0, middle - size // 2), n - size) for middle, size, n in sizes)
         yield z, y, x
+
+
+def _precision(parameters: p.Train, plan: Plan, context: Context) -> str:
+    """The precision to train in: the one asked for, or the fastest there is, unless that would go wrong.
+
+    In bfloat16 oneDNN 3.7 computes the gradient of a 3D convolution's kernel from memory that nobody wrote to, where
+    the image is two slices deep: it is right at 1, 3, 4 or more, and in 2D (measured with TensorFlow 2.21 on a CPU
+    with avx512_bf16: up to 11 of 30 such gradients were no numbers, others 98 times too large).
+    """
+    chosen = best_precision() if parameters.precision == "auto" else parameters.precision
+    on_cpu = not gpu_names() or parameters.devices == "cpu"
+    if chosen == "bfloat16" and on_cpu and plan.info.dimension == 3 and 2 in sizes_along(plan.graph, 0, plan.patch[0]):
+        context.report.warning(
+            "Training in float32: on CPUs bfloat16 gives wrong gradients where a level of a 3D network is 2 slices "
+            f"deep, as with patches of {plan.patch[0]} slices here"
+        )
+        return "float32"
+    return chosen
 
 
 def _devices(parameters: p.Train, plan: Plan) -> Distribution:

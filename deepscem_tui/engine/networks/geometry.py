@@ -66,6 +66,11 @@ def receptive_radius(model: Any) -> int:
     return radius
 
 
+def sizes_along(model: Any, axis: int, length: int) -> set[int]:
+    """How long the layers' results are along an axis for an image of this length, in their own voxels."""
+    return {ceil(length / spacing[axis]) for spacing in _spacings(graph_of(model)).values()}
+
+
 def count_parameters(model: Any) -> int:
     """Numbers in all weights, moving averages of normalisations included."""
     return graph_of(model).n_parameters
