@@ -39,9 +39,9 @@ class Distribution:
     def chief(self) -> bool:
         return self.worker == 0
 
-    def share(self, positions: int) -> range:
+    def share(self, batch_size: int) -> range:
         """Which of a batch's patches this process makes."""
-        each = positions // self.n_workers
+        each = batch_size // self.n_workers
         return range(self.worker * each, (self.worker + 1) * each)
 
     def placed(self, array: npt.NDArray[Any]) -> Any:

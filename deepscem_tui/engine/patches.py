@@ -134,9 +134,9 @@ class PatchSampler:
         self._labels_present = [index for index, row in enumerate(counts) if row.sum() > 0]
         self._orders = [allowed_orders(patch, source.voxel_size) for source in sources]
 
-    def batch(self, step: int) -> Batch:
-        """The batch of a step; the same whenever it is asked for."""
-        drawn = [self._draw(step, position) for position in range(self.batch_size)]
+    def batch(self, step: int, positions: range | None = None) -> Batch:
+        """The batch of a step, or some of its patches; the same whenever it is asked for."""
+        drawn = [self._draw(step, position) for position in positions or range(self.batch_size)]
         return assemble(drawn, self._flat)
 
     def box(self, step: int, position: int) -> Box:

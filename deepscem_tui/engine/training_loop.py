@@ -187,7 +187,9 @@ class TrainingLoop:
 
     def _makers(self, state: State) -> Iterator[Callable[[], Batch]]:
         first = state.epoch * self.schedule.steps_per_epoch
-        return (partial(self.sampler.batch, first + step) for step in range(state.step, self.schedule.steps_per_epoch))
+        share = self.trainer.distribution.share(self.sampler.batch_size)
+        steps = range(first + state.step, first + self.schedule.steps_per_epoch)
+        return (partial(self.sampler.batch, step, share) for step in steps)
 
     def _step(self, state: State, batch: Batch) -> StepResult:
         made = self.trainer.step(batch, self._rate(state, state.step), state)
