@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from deepscem_tui.engine.datasets import Dataset
+from deepscem_tui.engine.devices import tensorflow
 from deepscem_tui.engine.leaks import find_overlaps
 from deepscem_tui.engine.metrics import Confusion
 from deepscem_tui.engine.stop import Stop
 from deepscem_tui.engine.trainer import Scores
 from deepscem_tui.engine.validation import Validated
 
-__all__ = ["Problem", "epoch_problems", "label_problems", "leak_problems"]
+__all__ = ["Problem", "epoch_problems", "label_problems", "leak_problems", "weight_sums"]
 
 _OPTIONS = {"validation": "valid", "test": "test"}
 _LEAST_SPREAD = 1e-4  # of what a network says, below which it says the same everywhere
@@ -76,14 +78,29 @@ def leak_problems(learned: tuple[str, Dataset], judged: tuple[str, Dataset], sto
         )
 
 
-def epoch_problems(epoch: int, names: Sequence[str], learned: Scores, validated: Validated | None) -> Iterator[Problem]:
+def weight_sums(model: Any) -> list[float]:
+    """Of each array of weights that is learned: the same twice if none of them has changed."""
+    tf = tensorflow()
+    return [float(tf.reduce_sum(variable)) for variable in model.trainable_variables]
+
+
+def epoch_problems(
+    epoch: int, names: Sequence[str], learned: Scores, validated: Validated | None, moved: bool
+) -> Iterator[Problem]:
     """What an epoch shows of a network that learns nothing.
 
     Args:
         epoch: Its number, from 1.
         learned: Scores of the training data on the way.
         validated: What the validation found, if there was one.
+        moved: Whether any weight changed.
     """
+    if not moved:
+        yield Problem(
+            "still",
+            f"No weight of the network changed in epoch {epoch}: it learns nothing. Train anew with a higher "
+            "--learning-rate, or from a new model.",
+        )
     if validated is not None and max(validated.spreads) < _LEAST_SPREAD:
         yield Problem(
             "dead",
