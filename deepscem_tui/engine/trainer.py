@@ -29,7 +29,9 @@ class State:
     loss_sum: float = 0.0  # of the finite losses of the epoch under way
     losses: int = 0  # how many these are
     counts: list[list[int]] = field(default_factory=list)  # of the epoch under way: TP, FP, FN, TN by label
-    best: tuple[float, float] | None = None  # rank of the best epoch's scores
+    smoothed_f1: float = 0.0  # mean F1 over the last epochs
+    best: tuple[float, float] | None = None  # rank of the best epoch: its smoothed F1, the loss with a minus
+    best_f1: float = 0.0  # of that epoch itself
     best_epoch: int = 0
     plateau_loss: float = math.inf
     plateau_epochs: int = 0
@@ -38,6 +40,7 @@ class State:
     ended_early: bool = False
     asked: int = 0  # epochs in all, when this was last decided
     continued: int = 0  # epoch from which on more were asked for
+    warned: list[str] = field(default_factory=list)  # what was warned of, not to be said again
 
 
 @dataclass(frozen=True)
@@ -52,11 +55,6 @@ class Scores:
         """Mean over the labels that are present; 0 if none is."""
         present = [score for label in self.labels if (score := label.f1) is not None]
         return sum(present) / len(present) if present else 0.0
-
-    @property
-    def rank(self) -> tuple[float, float]:
-        """The greater the better: by mean F1, then by loss."""
-        return round(self.mean_f1, 6), -self.loss
 
 
 @dataclass(frozen=True)
@@ -192,15 +190,11 @@ class Trainer:
                     average.assign(average * kept + tf.convert_to_tensor(weight) * (1.0 - kept))
 
         @tf.function(reduce_retracing=True)
-        def validation_step(images: Any, labels: Any) -> tuple[Any, Any]:
-            return self._outcome(labels, result(images, training=False))
-
-        @tf.function(reduce_retracing=True)
         def outputs(images: Any) -> Any:
             return result(images, training=False)
 
         self._compute, self._update = compute, update
-        self._validation_step, self._outputs = validation_step, outputs
+        self._outputs = outputs
 
     def _outcome(self, labels: Any, outputs: Any) -> tuple[Any, Any]:
         """Loss, and TP, FP, FN, TN by label as int64 (L, 4)."""
@@ -270,19 +264,6 @@ class Trainer:
                 kept.assign(learning)
             self._behind = False
         return self._result
-
-    def validate(self, batches: Iterator[Batch], check: Callable[[], None]) -> Scores:
-        """Loss and counts of the model as it is, over ``batches``; ``check`` may raise between two of them."""
-        total, n = 0.0, 0
-        counts = np.zeros((self.n_labels, 4), np.int64)
-        for batch in batches:
-            check()
-            with self._memory_explained():
-                loss, some = self._validation_step(batch.images, batch.labels)
-            total += float(loss) * len(batch.images)
-            n += len(batch.images)
-            counts += some.numpy()
-        return Scores(total / max(1, n), [Confusion(*map(int, row)) for row in counts])
 
     @contextmanager
     def _memory_explained(self) -> Iterator[None]:
