@@ -15,6 +15,7 @@ import numpy as np
 
 from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine import run_preview, words
+from deepscem_tui.engine.augmentation import recipes
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.datasets import Dataset, open_dataset
 from deepscem_tui.engine.devices import available_cores, available_memory, device_summary
@@ -125,9 +126,10 @@ class _Session:
                 plan.patch,
                 plan.batch_size,
                 focus=parameters.label_focus / 100,
-                turns=parameters.augmentation == "flips",
+                augmentation=recipes.strengths(parameters.augmentation, parameters.augment),
                 flat=flat,
                 seed=parameters.seed,
+                weights=parameters.sample_weights,
             ),
             validation=fixed_batches(held_out, boxes, plan.patch, plan.batch_size, flat),
             schedule=Schedule(

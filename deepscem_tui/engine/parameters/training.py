@@ -5,6 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from deepscem_tui.engine.parameters.augmentation import (
+    AUGMENT_HELP,
+    AUGMENTATION_HELP,
+    AugmentationGroup,
+    Augments,
+)
 from deepscem_tui.engine.parameters.kinds import (
     Loss,
     PatchSize,
@@ -55,9 +61,11 @@ class Train(Writing):
     label_focus: float = option(
         33.0, "Share of patches drawn around a labelled voxel; more for rare structures.", "%", more=True, ge=0, le=100
     )
-    augmentation: Literal["flips", "none"] = option(
-        "flips", "Mirrors and quarter turns make more of little data; or nothing.", more=True
+    sample_weights: Literal["volume", "equal"] = option(
+        "volume", "Whether samples count by their volume or equally, for patches that lie anywhere.", more=True
     )
+    augmentation: AugmentationGroup = option("standard", AUGMENTATION_HELP, more=True)
+    augment: Augments = option((), AUGMENT_HELP, more=True, otherwise="as in the group")
     learning_rate: float = option(
         1e-3, "Of Adam; halved when nothing improves for 3 epochs. Smaller if the loss jumps.", more=True, gt=0, le=1
     )
