@@ -25,7 +25,9 @@ from deepscem_tui.engine.losses import make_loss
 from deepscem_tui.engine.model_files import ModelInfo, check_suffix, load_model, save_model
 from deepscem_tui.engine.model_info import read_network
 from deepscem_tui.engine.patches import (
+    HELD_BYTES,
     Batch,
+    Cache,
     PatchSampler,
     Shape,
     Source,
@@ -34,6 +36,7 @@ from deepscem_tui.engine.patches import (
     cut,
     fixed_batches,
     load_sources,
+    opened_cache,
 )
 from deepscem_tui.engine.prediction import predict
 from deepscem_tui.engine.reporting import Reporter
@@ -44,6 +47,7 @@ from deepscem_tui.engine.training_plan import Plan, check_labels, check_memory, 
 
 _PREVIEW_SOURCES = 4  # samples, and labels of each, among which the slice to show is chosen
 _PREVIEW_LABELS = 8
+_MOST_WORKERS = 8  # threads that make patches: more than one GPU takes up
 
 
 def train(parameters: p.Train, context: Context) -> Result:
@@ -80,8 +84,8 @@ def train(parameters: p.Train, context: Context) -> Result:
         context.report.event("started", resumed=resuming, device=device_summary(), **plan.facts)
         assert context.folder is not None
         model, _ = load_model(parameters.model)
-        session = _Session(parameters, context, context.folder, plan, model, learn, valid)
-        state = session.run()
+        with opened_cache(context.folder / "cache", context.report) as cache:
+            state = _Session(parameters, context, context.folder, plan, model, learn, valid, cache).run()
     chosen = context.folder / ("best.keras" if valid is not None and parameters.keep_best else "last.keras")
     save_model(*load_model(chosen), parameters.out, overwrite=parameters.overwrite or ours)
     _note_result(parameters.out, context.folder)
@@ -103,12 +107,13 @@ class _Session:
     model: Any
     learn: Dataset
     valid: Dataset | None
+    cache: Cache
 
     def run(self) -> State:
         parameters, plan, info = self.parameters, self.plan, self.plan.info
         flat = info.dimension == 2
         free = available_memory()
-        memory = min(free // 2, max(0, free - plan.step_bytes))  # for samples: half of it at most, and a step must fit
+        memory = min(HELD_BYTES, free // 2, max(0, free - plan.step_bytes))  # for samples: a step must fit beside them
         sources = self._sources(self.learn, memory)
         memory -= sum(source.held_bytes for source in sources)
         held_out = self._sources(self.valid, memory) if self.valid else []
@@ -119,6 +124,7 @@ class _Session:
         self._preview = _choose_preview(held_out or sources, plan.patch, info.dimension == 2)
         loss = make_loss(parameters.loss, info.activation, info.n_labels, info.n_outputs)
         self._trainer = Trainer(self.model, loss, info.n_labels, parameters.learning_rate)
+        workers = min(_MOST_WORKERS, available_cores())
         loop = TrainingLoop(
             trainer=self._trainer,
             sampler=PatchSampler(
@@ -132,9 +138,7 @@ class _Session:
                 weights=parameters.sample_weights,
             ),
             validation=fixed_batches(held_out, boxes, plan.patch, plan.batch_size, flat),
-            schedule=Schedule(
-                parameters.steps_per_epoch, parameters.epochs, parameters.early_stopping, min(4, available_cores())
-            ),
+            schedule=Schedule(parameters.steps_per_epoch, parameters.epochs, parameters.early_stopping, workers),
             checkpoint=_checkpoint(self.folder),
             label_names=self._names,
             context=self.context,
@@ -144,7 +148,8 @@ class _Session:
         return loop.run()
 
     def _sources(self, dataset: Dataset, memory: int) -> list[Source]:
-        return load_sources(list(dataset.samples.values()), memory, self.context.report, self.context.stop)
+        samples = list(dataset.samples.values())
+        return load_sources(samples, memory, self.context.report, self.context.stop, self.cache)
 
     def _warn_of_blank_labels(self, sources: Sequence[Source]) -> None:
         for index, name in enumerate(self._names):

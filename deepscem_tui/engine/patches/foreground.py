@@ -36,18 +36,21 @@ class Foreground:
         found = cls(shape, len(labels))
         for index, label in enumerate(labels):
             for z in range(0, shape[0], BLOCK[0]):
-                found.add(index, z, label[z : z + BLOCK[0]])
+                found.add(index, z, 0, label[z : z + BLOCK[0]])
         return found
 
-    def add(self, label: int, z: int, slab: NDArray[Any]) -> None:
-        """Count the slices of a label that begin at ``z``, a multiple of a block's."""
+    def add(self, label: int, z: int, y: int, slab: NDArray[Any]) -> None:
+        """Count slices and rows (n, m, X) of a label that begin at ``z`` and ``y``, multiples of a block's."""
         self._ends = None
-        starts = [range(0, n, side) for n, side in zip(slab.shape, BLOCK, strict=True)]
-        by_row = np.add.reduceat(slab != 0, starts[2], axis=2, dtype=np.int64)
-        by_column = np.add.reduceat(by_row, starts[1], axis=1)
-        self.by_slice[label, z : z + len(slab)] = by_column.sum(axis=(1, 2))
-        first = z // BLOCK[0]
-        self._counts[label, first : first + len(starts[0])] = np.add.reduceat(by_column, starts[0], axis=0)
+        mask = slab != 0
+        self.by_slice[label, z : z + len(slab)] += [np.count_nonzero(slice_) for slice_ in mask]
+        firsts = [range(0, n, side) for n, side in zip(slab.shape, BLOCK, strict=True)]
+        # The least types that hold the sums: most of the work is on bytes.
+        counts = np.add.reduceat(mask.view(np.uint8), firsts[0], axis=0, dtype=np.uint8)
+        counts = np.add.reduceat(counts, firsts[1], axis=1, dtype=np.uint16)
+        counts = np.add.reduceat(counts, firsts[2], axis=2, dtype=np.int64)
+        first, row = z // BLOCK[0], y // BLOCK[1]
+        self._counts[label, first : first + counts.shape[0], row : row + counts.shape[1]] = counts
 
     @property
     def totals(self) -> NDArray[np.int64]:
