@@ -17,6 +17,7 @@ import pytest
 import tifffile
 
 from deepscem_tui.engine.actions import ACTIONS, build
+from deepscem_tui.engine.augmentation.recipes import strengths
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.datasets import change_dataset, open_dataset
 from deepscem_tui.engine.errors import DataError, DatasetError, LockedError
@@ -158,7 +159,7 @@ def test_it_can_be_trained_on(make: Callable[[Path], Written], tmp_path: Path) -
     path = make(tmp_path / "set.hdf5").path
     with open_dataset(path) as dataset:
         sources = load_sources(list(dataset.samples.values()), 2**30, Reporter(), Stop())
-        sampler = PatchSampler(sources, (1, 8, 8), 16, focus=0.5, turns=True, flat=True, seed=0)
+        sampler = PatchSampler(sources, (1, 8, 8), 16, focus=0.5, augmentation=strengths("standard"), flat=True, seed=0)
         batch = sampler.batch(0)
     assert batch.images.dtype == np.float32
     assert 0 <= batch.images.min() <= batch.images.max() <= 1

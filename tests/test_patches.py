@@ -3,14 +3,12 @@
 import numpy as np
 import pytest
 
-from deepscem_tui.engine.augment import allowed_orders, mirror_and_turn
+from deepscem_tui.engine.augmentation.orientation import allowed_orders, draw_orientation
+from deepscem_tui.engine.augmentation.recipes import strengths
 from deepscem_tui.engine.patches import (
     PatchSampler,
     Source,
     assemble,
-    covering_boxes,
-    cut,
-    fixed_batches,
     prefetched,
 )
 
@@ -29,7 +27,7 @@ def mask_with(shape: tuple[int, int, int], *voxels: tuple[int, int, int]) -> np.
 
 
 def make_sampler(sources, patch, **settings) -> PatchSampler:
-    settings = {"focus": 0.5, "turns": True, "flat": patch[0] == 1, "seed": 3, **settings}
+    settings = {"focus": 0.5, "augmentation": strengths("flips"), "flat": patch[0] == 1, "seed": 3, **settings}
     return PatchSampler(sources, patch, settings.pop("batch_size", 4), **settings)
 
 
@@ -72,7 +70,7 @@ def test_image_and_labels_are_turned_alike() -> None:
 def test_label_focus_is_a_true_share(focus: float) -> None:
     shape = (1, 64, 64)
     source = make_source(shape, mask_with(shape, (0, 32, 32)))
-    sampler = make_sampler([source], (1, 2, 2), focus=focus, turns=False)
+    sampler = make_sampler([source], (1, 2, 2), focus=focus, augmentation={})
     n = 1000
     hits = sum(sampler.box(step, 0).start == (0, 31, 31) for step in range(n))
     spread = 4 * np.sqrt(n * focus * (1 - focus))  # 4 standard deviations
@@ -83,7 +81,7 @@ def test_focus_is_balanced_over_labels_and_follows_their_voxels() -> None:
     shape = (2, 16, 16)
     rare, common = mask_with(shape, (0, 8, 8)), np.zeros(shape, np.uint8)
     common[1] = 1
-    sampler = make_sampler([make_source(shape, rare, common)], (1, 2, 2), focus=1.0, turns=False)
+    sampler = make_sampler([make_source(shape, rare, common)], (1, 2, 2), focus=1.0, augmentation={})
     first_slice = sum(sampler.box(step, 0).start[0] == 0 for step in range(400))
     assert 150 < first_slice < 250
 
@@ -105,35 +103,6 @@ def test_boxes_stay_inside() -> None:
     assert {(0, 0, 0), (1, 5, 3)} <= set(starts)  # the corners, where the foreground is
     for start in starts:
         assert all(0 <= s <= n - size for s, n, size in zip(start, shape, (2, 4, 4), strict=True))
-
-
-@pytest.mark.parametrize("shape", [(1, 8, 8), (5, 9, 13), (4, 4, 4)])
-def test_covering_boxes_cover(shape: tuple[int, int, int]) -> None:
-    patch = (min(2, shape[0]), 4, 4)
-    source = make_source(shape, mask_with(shape))
-    seen = np.zeros(shape, int)
-    for box in covering_boxes([source], patch, most=10_000):
-        z, y, x = box.start
-        assert cut(source, box.start, patch)[0].shape == patch
-        seen[z : z + patch[0], y : y + 4, x : x + 4] += 1
-    assert seen.min() >= 1
-
-
-def test_few_boxes_are_spread_over_all_axes() -> None:
-    source = make_source((64, 16, 16), mask_with((64, 16, 16)))
-    boxes = covering_boxes([source], (1, 4, 4), most=64)
-    assert boxes == covering_boxes([source], (1, 4, 4), most=64)
-    assert len({box.start for box in boxes}) == 64
-    assert {box.start[1] for box in boxes} == {box.start[2] for box in boxes} == {0, 4, 8, 12}
-    assert len({box.start[0] for box in boxes}) > 30
-
-
-def test_fixed_batches_hold_every_box_once() -> None:
-    source = make_source((7, 4, 4), mask_with((7, 4, 4)))
-    batches = fixed_batches([source], covering_boxes([source], (1, 4, 4), 100), (1, 4, 4), 3, flat=True)
-    images = np.concatenate([make().images for make in batches])
-    assert [len(make().images) for make in batches] == [3, 3, 1]
-    assert np.array_equal(images[..., 0], source.image)
 
 
 @pytest.mark.parametrize("workers", [1, 3])
@@ -172,10 +141,10 @@ def test_turns_need_equal_sides_and_voxels(patch, voxel_size, n: int) -> None:
 
 
 def test_all_eight_symmetries_of_the_plane_occur_equally() -> None:
-    array = np.arange(4).reshape(1, 2, 2)
+    array = np.arange(4, dtype=np.uint8).reshape(1, 2, 2)
     rng = np.random.default_rng(0)
     orders = allowed_orders((1, 2, 2), None)
-    seen = [tuple(mirror_and_turn([array], orders, rng)[0].ravel()) for _ in range(800)]
+    seen = [tuple(draw_orientation(orders, 1, 1, rng).apply(array).ravel()) for _ in range(800)]
     counts = [seen.count(case) for case in set(seen)]
     assert len(counts) == 8
     assert min(counts) > 60

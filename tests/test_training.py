@@ -223,6 +223,7 @@ def test_it_learns(files) -> None:
         steps_per_epoch=15,
         batch_size=4,
         learning_rate=5e-3,
+        augmentation="flips",
     )
     epochs = [facts for kind, facts in listener.events if kind == "epoch"]
     assert epochs[-1]["loss"] < 0.5 * epochs[0]["loss"]

@@ -7,7 +7,7 @@ data sets  ``datasets`` reads, makes and changes them, over ``dataset_*``, ``jou
            ``dataset_actions``, ``sample_*`` and ``distance`` are the actions on them
 models     ``networks/`` builds, ``model_files`` stores (``model_info`` without TensorFlow), ``model_actions``
 training   ``training`` checks and concludes, ``training_loop`` goes through the epochs, ``trainer`` computes,
-           ``patches`` and ``augment`` feed it; ``losses`` and ``metrics``
+           ``patches`` and ``augmentation`` feed it; ``losses`` and ``metrics``
 prediction ``prediction`` checks and concludes, ``tiled`` computes slab by slab, ``tiling`` lays the tiles,
            ``sources`` and ``prediction_output`` are its ends; ``evaluation`` scores
 ========== =================================================================================================

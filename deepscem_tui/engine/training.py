@@ -16,6 +16,7 @@ import numpy as np
 
 from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine import run_preview, words
+from deepscem_tui.engine.augmentation import recipes
 from deepscem_tui.engine.checkpoints import Checkpoints, has_checkpoint
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.datasets import Dataset, open_dataset
@@ -39,13 +40,16 @@ from deepscem_tui.engine.model_files import ModelInfo, check_suffix, load_model,
 from deepscem_tui.engine.model_info import read_network
 from deepscem_tui.engine.networks.geometry import sizes_along
 from deepscem_tui.engine.patches import (
+    HELD_BYTES,
     Batch,
+    Cache,
     PatchSampler,
     Shape,
     Source,
     assemble,
     cut,
     load_sources,
+    opened_cache,
 )
 from deepscem_tui.engine.prediction import predict
 from deepscem_tui.engine.prediction_plan import make_plan
@@ -59,6 +63,7 @@ from deepscem_tui.engine.validation import Validated, Validator
 
 _PREVIEW_SOURCES = 4  # samples, and labels of each, among which the slice to show is chosen
 _PREVIEW_LABELS = 8
+_MOST_WORKERS = 8  # threads that make patches: more than one GPU takes up
 
 
 def train(parameters: p.Train, context: Context) -> Result:
@@ -104,8 +109,8 @@ def train(parameters: p.Train, context: Context) -> Result:
         if not resuming:
             _warn_of_leaks(learn, valid, test, context)
         model, _ = load_model(parameters.model)
-        session = _Session(parameters, context, context.folder, plan, model, learn, valid, shared, precision)
-        with memory_kept_for_reuse():
+        with opened_cache(context.folder / "cache", context.report) as cache, memory_kept_for_reuse():
+            session = _Session(parameters, context, context.folder, plan, model, learn, valid, shared, precision, cache)
             state = session.run()
     if not shared.chief:
         return Result(f"Trained along, as process {shared.worker}; the first one, 0, keeps the model", {})
@@ -143,12 +148,13 @@ class _Session:
     valid: Dataset | None
     shared: Distribution
     precision: str
+    cache: Cache
 
     def run(self) -> State:
         parameters, plan, info = self.parameters, self.plan, self.plan.info
         flat = info.dimension == 2
         free = available_memory()
-        memory = min(free // 2, max(0, free - plan.step_bytes))  # for samples: half of it at most, and a step must fit
+        memory = min(HELD_BYTES, free // 2, max(0, free - plan.step_bytes))  # for samples: a step must fit beside them
         sources = self._sources(self.learn, memory)
         memory -= sum(source.held_bytes for source in sources)
         held_out = self._sources(self.valid, memory) if self.valid else []
@@ -164,9 +170,10 @@ class _Session:
                 plan.patch,
                 plan.batch_size * parameters.accumulation,
                 focus=parameters.label_focus / 100,
-                turns=parameters.augmentation == "flips",
+                augmentation=recipes.strengths(parameters.augmentation, parameters.augment),
                 flat=flat,
                 seed=parameters.seed,
+                weights=parameters.sample_weights,
             ),
             validation=self._validator(self.valid, loss) if self.valid else None,
             schedule=self._schedule(),
@@ -208,12 +215,13 @@ class _Session:
             parameters.epochs,
             parameters.early_stopping,
             RateSchedule(parameters.schedule, parameters.learning_rate, warm_up, steps),
-            min(4, available_cores()),
+            min(_MOST_WORKERS, available_cores()),
             60 * parameters.checkpoint_minutes,
         )
 
     def _sources(self, dataset: Dataset, memory: int) -> list[Source]:
-        return load_sources(list(dataset.samples.values()), memory, self.context.report, self.context.stop)
+        samples = list(dataset.samples.values())
+        return load_sources(samples, memory, self.context.report, self.context.stop, self.cache)
 
     def _validator(self, valid: Dataset, loss: Loss) -> Validator:
         """What validates: with the tiles that `predict` has by itself."""

@@ -5,6 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from deepscem_tui.engine.parameters.augmentation import (
+    AUGMENT_HELP,
+    AUGMENTATION_HELP,
+    AugmentationGroup,
+    Augments,
+)
 from deepscem_tui.engine.parameters.kinds import (
     Devices,
     Loss,
@@ -61,9 +67,11 @@ class Train(Writing):
     label_focus: float = option(
         33.0, "Share of patches drawn around a labelled voxel; more for rare structures.", "%", more=True, ge=0, le=100
     )
-    augmentation: Literal["flips", "none"] = option(
-        "flips", "Mirrors and quarter turns make more of little data; or nothing.", more=True
+    sample_weights: Literal["volume", "equal"] = option(
+        "volume", "Whether samples count by their volume or equally, for patches that lie anywhere.", more=True
     )
+    augmentation: AugmentationGroup = option("standard", AUGMENTATION_HELP, more=True)
+    augment: Augments = option((), AUGMENT_HELP, more=True, otherwise="as in the group")
     optimizer: Literal["adam", "adamw", "sgd"] = option(
         "adam", "How weights follow the gradients; sgd has momentum and wants ten times the rate.", more=True
     )

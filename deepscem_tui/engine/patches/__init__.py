@@ -1,0 +1,30 @@
+"""Patches for training: where they are drawn, what is done to them, and the batches made of them.
+
+- ``sources``: a sample to draw from, in memory or on disk.  ``labels``: its labels, a bit each.
+- ``loading``: reads the samples once; ``raw_arrays`` and ``cache`` read what does not fit into memory.
+- ``foreground``: where labelled voxels are.  ``sampler``: draws patches.  ``batches``: makes batches, ahead of time.
+"""
+
+from __future__ import annotations
+
+from deepscem_tui.engine.patches.batches import Batch, assemble, prefetched
+from deepscem_tui.engine.patches.boxes import Box, cut
+from deepscem_tui.engine.patches.cache import Cache, opened_cache
+from deepscem_tui.engine.patches.loading import HELD_BYTES, load_sources
+from deepscem_tui.engine.patches.sampler import PatchSampler
+from deepscem_tui.engine.patches.sources import Shape, Source
+
+__all__ = [
+    "HELD_BYTES",
+    "Batch",
+    "Box",
+    "Cache",
+    "PatchSampler",
+    "Shape",
+    "Source",
+    "assemble",
+    "cut",
+    "load_sources",
+    "opened_cache",
+    "prefetched",
+]

@@ -1,0 +1,77 @@
+"""Batches, made ahead of time by several threads."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Batch", "assemble", "empty_batch", "make_finite", "prefetched"]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Patches for one step.
+
+    Args:
+        images: float32 (B, Z, Y, X, 1), 0-1; without Z for a 2D network.
+        labels: uint8 (B, Z, Y, X, L), 0 or 1; without Z for a 2D network.
+    """
+
+    images: NDArray[np.float32]
+    labels: NDArray[np.uint8]
+
+    def flattened(self) -> Batch:
+        """Without Z, which is 1."""
+        return Batch(self.images[:, 0], self.labels[:, 0])
+
+
+def empty_batch(size: int, patch: Sequence[int], n_labels: int) -> Batch:
+    """A batch to be filled, with Z."""
+    return Batch(np.empty((size, *patch, 1), np.float32), np.empty((size, *patch, n_labels), np.uint8))
+
+
+def make_finite(image: NDArray[Any]) -> None:
+    """Replace what is no number, in place: DeepSCEM makes NaN of a constant image."""
+    if not np.isfinite(image).all():
+        np.nan_to_num(image, copy=False, nan=0.0, posinf=1.0, neginf=0.0)
+
+
+def assemble(patches: Sequence[Sequence[NDArray[np.generic]]], flat: bool) -> Batch:
+    """Stack patches, each an image and its labels (Z, Y, X), into a batch.
+
+    Args:
+        patches: At least one.
+        flat: Whether to drop Z, for a 2D network.
+    """
+    batch = empty_batch(len(patches), patches[0][0].shape, len(patches[0]) - 1)
+    for index, (image, *masks) in enumerate(patches):
+        batch.images[index, ..., 0] = image
+        for channel, mask in enumerate(masks):
+            batch.labels[index, ..., channel] = mask != 0  # in files of others a mask may be 0 and 255
+    make_finite(batch.images)
+    return batch.flattened() if flat else batch
+
+
+def prefetched(makers: Iterator[Callable[[], Batch]], workers: int) -> Generator[Batch, None, None]:
+    """Make batches in threads, a few ahead of the one in use, and give them in order.
+
+    Threads suffice: NumPy and OpenCV let others run while they compute on arrays, which is nearly all of the time.
+    """
+    waiting: deque[Future[Batch]] = deque()
+    with ThreadPoolExecutor(workers, thread_name_prefix="patches") as pool:
+        try:
+            for make in makers:
+                waiting.append(pool.submit(make))
+                if len(waiting) > workers + 2:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()

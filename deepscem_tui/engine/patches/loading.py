@@ -1,0 +1,119 @@
+"""Reads the samples that a training draws from, once: counts their foreground, and keeps what fits in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepscem_tui.engine.datasets import Sample
+from deepscem_tui.engine.patches.cache import CHUNK, Cache, CacheFile, padded_bytes
+from deepscem_tui.engine.patches.foreground import Foreground
+from deepscem_tui.engine.patches.labels import PackedLabels, n_planes, pack
+from deepscem_tui.engine.patches.raw_arrays import raw_member
+from deepscem_tui.engine.patches.sources import Shape, Source
+from deepscem_tui.engine.reporting import Reporter
+from deepscem_tui.engine.stop import Stop
+
+__all__ = ["HELD_BYTES", "load_sources"]
+
+HELD_BYTES = 3 << 29  # of samples that are kept in memory at most, however much there is
+_SLAB_VOXELS = 8 << 20
+
+
+def load_sources(
+    samples: Sequence[Sample], memory: int, report: Reporter, stop: Stop, cache: Cache | None = None
+) -> list[Source]:
+    """Read the samples once: count the foreground, and keep in memory what fits.
+
+    Args:
+        samples: Labelled samples of an open data set, which must stay open.
+        memory: Bytes that may be held. What does not fit is read patch by patch: from the file where it is stored as it
+            is in memory, else from a copy.
+        report: Told how far it is.
+        stop: Looked at between slabs.
+        cache: Makes the copies; without it, or without room for them, HDF5 reads each patch, which is slow.
+
+    Raises:
+        Stopped: on request.
+        DatasetError: a sample cannot be read.
+    """
+    total = sum(sample.shape[0] for sample in samples)
+    sources, done = [], 0
+
+    def before_slab(z: int) -> None:
+        stop.check()
+        report.progress("Reading samples", done + z, total, "slices")
+
+    for sample in samples:
+        source = _load(sample, memory, cache, before_slab)
+        memory -= source.held_bytes
+        done += sample.shape[0]
+        sources.append(source)
+    report.progress("Reading samples", total, total, "slices")
+    return sources
+
+
+def _load(sample: Sample, memory: int, cache: Cache | None, before_slab: Callable[[int], None]) -> Source:
+    shape, n_labels = sample.shape, len(sample.labels)
+    n_bytes = (sample.image.dtype.itemsize + n_planes(n_labels)) * int(np.prod(shape))
+    held = n_bytes <= memory
+    image: Any = sample.image
+    labels: Sequence[Any] = sample.labels
+    image_copy: Any = None  # filled by slices and rows: an array, or a file of the cache
+    bits_copies: Any = None  # (P, ...)
+    if held:
+        image_copy, bits_copies = np.empty(shape, image.dtype), np.empty((n_planes(n_labels), *shape), np.uint8)
+    else:
+        image = raw_member(sample.image) or image
+        raw_labels = [raw_member(label) for label in sample.labels]
+        labels = labels if None in raw_labels else raw_labels
+        kinds = [image.dtype] * (image is sample.image) + [np.uint8] * (n_planes(n_labels) * (None in raw_labels))
+        if cache and kinds and cache.has_room(sum(padded_bytes(shape, np.dtype(kind).itemsize) for kind in kinds)):
+            files = [cache.file(shape, kind) for kind in kinds]
+            image_copy = files.pop(0) if image is sample.image else None
+            bits_copies = files or None
+    where = Foreground(shape, n_labels)
+    for z, y in _slabs(shape):
+        before_slab(z.start)
+        slabs = [label[z, y] for label in sample.labels]
+        for index, slab in enumerate(slabs):
+            where.add(index, z.start, y.start, slab)
+        if image_copy is not None:
+            image_copy[z, y] = sample.image[z, y]
+        if bits_copies is not None:
+            part = (z.stop - z.start, y.stop - y.start, shape[2])
+            for copy, bits in zip(bits_copies, pack(slabs, part), strict=True):
+                copy[z, y] = bits
+    if image_copy is not None:
+        image = cache.finished(image_copy) if cache and isinstance(image_copy, CacheFile) else image_copy
+    if bits_copies is not None:
+        planes = bits_copies if held or not cache else _Planes([cache.finished(copy) for copy in bits_copies])
+        labels = PackedLabels(planes, n_labels)
+    held_bytes = n_bytes if held else 0
+    return Source(sample.name, shape, sample.voxel_size, image, labels, where.by_slice, held_bytes, where)
+
+
+def _slabs(shape: Shape) -> Iterator[tuple[slice, slice]]:
+    """Slices and rows that are read together, in order: whole chunks of a cache, and not too many voxels."""
+    rows = max(1, _SLAB_VOXELS // (CHUNK[0] * CHUNK[1] * shape[2])) * CHUNK[1]
+    depth = max(1, _SLAB_VOXELS // (CHUNK[0] * shape[1] * shape[2])) * CHUNK[0] if rows >= shape[1] else CHUNK[0]
+    for z in range(0, shape[0], depth):
+        for y in range(0, shape[1], rows):
+            yield slice(z, min(z + depth, shape[0])), slice(y, min(y + rows, shape[1]))
+
+
+class _Planes:
+    """Bits of labels on disk, sliced as an array (P, Z, Y, X) is."""
+
+    def __init__(self, planes: Sequence[Any]) -> None:
+        self._planes = planes
+
+    def __getitem__(self, key: tuple[Any, ...]) -> NDArray[np.uint8]:
+        first, rest = key[0], key[1:]
+        if isinstance(first, slice):
+            return np.stack([plane[rest] for plane in self._planes[first]])
+        bits: NDArray[np.uint8] = self._planes[first][rest]
+        return bits

@@ -1,0 +1,112 @@
+"""Draws training patches.
+
+Everything random is a function of (seed, step, position in the batch): the same at any number of workers, and nothing
+to save for a resume.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+
+from deepscem_tui.engine.augmentation.augmenter import Augmenter
+from deepscem_tui.engine.augmentation.warp import warped
+from deepscem_tui.engine.patches.batches import Batch, empty_batch, make_finite
+from deepscem_tui.engine.patches.boxes import Box
+from deepscem_tui.engine.patches.foreground import Foreground
+from deepscem_tui.engine.patches.labels import unpack
+from deepscem_tui.engine.patches.sources import Shape, Source
+
+__all__ = ["PatchSampler"]
+
+
+class PatchSampler:
+    """Draws training patches.
+
+    Args:
+        sources: Samples, each at least as large as the patch.
+        patch: Shape (Z, Y, X).
+        batch_size: Patches in a batch.
+        focus: Share of patches, 0-1, that are centred on a foreground voxel (as far as the sample's border lets them),
+            of a label chosen evenly among those that have any, in a sample chosen evenly among those that have it.
+            The others lie anywhere.
+        augmentation: Strengths of the augmentations that are on, by name.
+        flat: Whether batches have no Z, for a 2D network.
+        seed: Of everything random.
+        weights: Whether samples count by volume or equally, for patches that lie anywhere.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        patch: Shape,
+        batch_size: int,
+        *,
+        focus: float,
+        augmentation: Mapping[str, float],
+        flat: bool,
+        seed: int,
+        weights: Literal["volume", "equal"] = "volume",
+    ) -> None:
+        self._sources = sources
+        self._patch = patch
+        self.batch_size = batch_size
+        self._focus = focus
+        self._flat = flat
+        self._seed = seed
+        volumes = np.array([np.prod(source.shape, dtype=float) if weights == "volume" else 1.0 for source in sources])
+        self._volume_ends = np.cumsum(volumes / volumes.sum())
+        self._where = [source.where or Foreground.of(source.labels, source.shape) for source in sources]
+        n_labels = min(len(source.labels) for source in sources)
+        self._n_labels = n_labels
+        having = [[i for i, where in enumerate(self._where) if where.totals[label]] for label in range(n_labels)]
+        self._present = [(label, samples) for label, samples in enumerate(having) if samples]
+        self._augmenters = [Augmenter(augmentation, patch, source.voxel_size) for source in sources]
+
+    def batch(self, step: int, positions: range | None = None) -> Batch:
+        """The batch of a step, or some of its patches; the same whenever it is asked for."""
+        positions = positions or range(self.batch_size)
+        batch = empty_batch(len(positions), self._patch, self._n_labels)
+        for row, position in enumerate(positions):
+            self._fill(batch, row, np.random.default_rng((self._seed, step, position)))
+        return batch.flattened() if self._flat else batch
+
+    def box(self, step: int, position: int) -> Box:
+        """Where the patch at a position in a step's batch lies, before it is warped."""
+        return self._box(np.random.default_rng((self._seed, step, position)))
+
+    def place(self, step: int, position: int) -> str:
+        """The same in words."""
+        box = self.box(step, position)
+        return f"of sample {self._sources[box.source].name!r} from voxel {','.join(map(str, box.start))} (Z,Y,X) on"
+
+    def _fill(self, batch: Batch, row: int, rng: np.random.Generator) -> None:
+        box = self._box(rng)
+        source, augmenter = self._sources[box.source], self._augmenters[box.source]
+        warp, orientation = augmenter.draw_geometry(rng)
+        if warp is None:
+            z, y, x = (slice(s, s + size) for s, size in zip(box.start, self._patch, strict=True))
+            read, bits = source.read((z, y, x))
+        else:
+            read, bits = warped(source.read, source.shape, box.start, self._patch, warp)
+        image = batch.images[row, ..., 0]
+        image[...] = orientation.apply(read)
+        make_finite(image)
+        augmenter.change_grey_values(image, rng)
+        unpack([orientation.apply(plane) for plane in bits], batch.labels[row])
+
+    def _box(self, rng: np.random.Generator) -> Box:
+        if self._present and rng.random() < self._focus:
+            label, having = self._present[rng.integers(len(self._present))]
+            index = having[rng.integers(len(having))]
+            centre = self._where[index].draw(label, self._sources[index].labels[label], rng)
+            start = [c - size // 2 for c, size in zip(centre, self._patch, strict=True)]
+        else:
+            index = min(int(np.searchsorted(self._volume_ends, rng.random(), side="right")), len(self._sources) - 1)
+            shape = self._sources[index].shape
+            start = [int(rng.integers(n - size + 1)) for n, size in zip(shape, self._patch, strict=True)]
+        limits = [n - size for n, size in zip(self._sources[index].shape, self._patch, strict=True)]
+        z, y, x = (min(max(0, s), limit) for s, limit in zip(start, limits, strict=True))
+        return Box(index, (z, y, x))
