@@ -21,7 +21,7 @@ from deepscem_tui.engine.devices import available_cores, available_memory, devic
 from deepscem_tui.engine.evaluation import evaluate
 from deepscem_tui.engine.files import check_writable, refuse_existing, write_text
 from deepscem_tui.engine.losses import make_loss
-from deepscem_tui.engine.model_files import ModelInfo, check_suffix, load_model, save_model
+from deepscem_tui.engine.model_files import ModelInfo, check_format, check_suffix, load_model, save_model
 from deepscem_tui.engine.model_info import read_network
 from deepscem_tui.engine.patches import (
     Batch,
@@ -62,6 +62,7 @@ def train(parameters: p.Train, context: Context) -> Result:
     check_suffix(parameters.out)
     check_writable(parameters.out.parent)
     info, graph = read_network(parameters.model)
+    check_format(parameters.out, graph)
     with ExitStack() as files:
         learn = files.enter_context(open_dataset(parameters.train))
         valid = files.enter_context(open_dataset(parameters.valid)) if parameters.valid else None
