@@ -31,10 +31,11 @@ _SETTINGS = {
     "up": "up {}", "dropout": "dropout {}", "attention": "attention gates", "seed": "seed {}",
     "squeeze_excitation": "squeeze-excitation", "anisotropy": "slices apart in {} levels",
 }  # fmt: skip
+# Not said: what networks have where nothing else was asked for.
 _USUAL = {
     "down": "max-pool", "up": "transposed", "dropout": 0, "attention": False, "squeeze_excitation": False,
     "anisotropy": 0,
-}  # not said  # fmt: skip
+}  # fmt: skip
 _TRAINING = {"steps": "Steps", "batch_size": "Patches a step", "loss": "Loss", "learning_rate": "Learning rate"}
 
 
