@@ -203,7 +203,7 @@ def start_training(tmp_path: Path, typed, **streams) -> subprocess.Popen[bytes]:
     line = "run train m.keras out.keras --train d.hdf5 --epochs 1000 --steps-per-epoch 5 --batch-size 1"
     process = subprocess.Popen([*PROGRAM, *line.split()], **(streams or {"stderr": subprocess.PIPE}))
     deadline = time.monotonic() + 120
-    while not list(tmp_path.glob("runs/*/checkpoint/training.npz")):
+    while not list(tmp_path.glob("runs/*/last.keras")):
         assert process.poll() is None, process.stderr.read() if process.stderr else ""
         assert time.monotonic() < deadline
         time.sleep(0.1)

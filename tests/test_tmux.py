@@ -232,7 +232,7 @@ def test_a_signal_in_mid_training_saves_and_leaves(terminal: Callable[..., Tmux]
     assert "status=75" in screen.wait_for("status=", 60)
     stopped = run_of(folder, "stopped")
     assert number.name in str(stopped.end)
-    assert (run.folder / "checkpoint" / "training.npz").is_file()
+    assert list((run.folder / "checkpoint").glob("step-*.npz"))
     assert not psutil.pid_exists(run.pid)
 
 
@@ -248,7 +248,7 @@ def test_a_killed_tmux_server_in_mid_training_saves(terminal: Callable[..., Tmux
     _until_it_steps(run)
     screen.kill_server()
     run_of(folder, "stopped")
-    assert (run.folder / "checkpoint" / "training.npz").is_file()
+    assert list((run.folder / "checkpoint").glob("step-*.npz"))
     psutil.wait_procs([psutil.Process(run.pid)] if psutil.pid_exists(run.pid) else [], timeout=20)
     assert not psutil.pid_exists(run.pid)
 

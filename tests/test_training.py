@@ -3,7 +3,6 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,15 +20,16 @@ from deepscem_tui.engine.errors import (
     RunError,
     Stopped,
 )
+from deepscem_tui.engine.learning_rate import RateSchedule
 from deepscem_tui.engine.model_actions import create_model
 from deepscem_tui.engine.model_files import load_model, read_info
-from deepscem_tui.engine.patches import Source
+from deepscem_tui.engine.patches import Batch, PatchSampler, Source
 from deepscem_tui.engine.reporting import Reporter
 from deepscem_tui.engine.stop import Stop
 from deepscem_tui.engine.tiling import along_axes
 from deepscem_tui.engine.trainer import State
 from deepscem_tui.engine.training import _choose_preview, train
-from deepscem_tui.engine.training_loop import TrainingLoop
+from deepscem_tui.engine.training_loop import Schedule, TrainingLoop
 from deepscem_tui.engine.training_plan import fitting_patch
 
 NAMES = ("disc", "half")
@@ -266,13 +266,12 @@ def test_early_stopping_ends_a_training_that_learns_nothing(files) -> None:
 
 
 def test_the_rate_is_halved_on_a_plateau() -> None:
-    trainer = SimpleNamespace(learning_rate=8e-6)
     loop = TrainingLoop(*[None] * 8)  # type: ignore[arg-type]
-    loop.trainer = trainer  # type: ignore[assignment]
+    loop.schedule = Schedule(1, 30, False, RateSchedule("plateau", 8e-6, 0, 30), 1, 600)
     state, rates = State(), []
     for loss in (1.0, 0.9, 0.9, 0.95, 0.9, 0.8, 0.8, 0.8, 0.8, *[0.8] * 12):
         loop._follow_plateau(state, loss)
-        rates.append(trainer.learning_rate)
+        rates.append(loop._rate(state, 0))
     assert rates[:9] == [8e-6] * 4 + [4e-6] * 4 + [2e-6]
     assert rates[-1] == 1e-6
 
@@ -296,11 +295,19 @@ def test_a_stop_during_validation_keeps_the_columns_of_the_metrics(files, tmp_pa
 
 
 @pytest.mark.parametrize("damage", [lambda data: data[: len(data) // 2], lambda _: b"", lambda _: b"rubbish"])
-def test_a_damaged_checkpoint_is_said(files, damage) -> None:
+def test_a_damaged_checkpoint_is_replaced_by_the_one_before(files, damage) -> None:
     run(files)
-    checkpoint = files["train"].parent / "run" / "checkpoint" / "training.npz"
-    checkpoint.write_bytes(damage(checkpoint.read_bytes()))
-    with pytest.raises(RunError, match=r"training\.npz cannot be used"):
+    before, newest = sorted((files["train"].parent / "run" / "checkpoint").iterdir())
+    assert (before.name, newest.name) == ("step-000000003.npz", "step-000000006.npz")
+    whole = newest.read_bytes()
+    newest.write_bytes(damage(whole))
+    listener = Listener()
+    run(files, listener)
+    assert any("step-000000006.npz cannot be used" in text for text in listener.warnings)
+    assert any("Going on after epoch 1, step 0" in text for text in listener.messages)
+    for path in (before, newest):
+        path.write_bytes(damage(whole))
+    with pytest.raises(RunError, match=r"step-000000006\.npz cannot be used"):
         run(files)
 
 
@@ -343,11 +350,60 @@ def test_previews_show_one_slice(files) -> None:
     assert (preview.names, preview.sample, preview.known) == (NAMES, "s", None)
 
 
-def test_a_training_that_explodes_says_so(files, monkeypatch: pytest.MonkeyPatch) -> None:
-    counts = np.zeros((2, 4), np.int64)
-    monkeypatch.setattr("deepscem_tui.engine.trainer.Trainer.step", lambda self, batch: (float("nan"), counts))
-    with pytest.raises(EngineError, match=r"epoch 1, step 1.*learning-rate"):
+def test_a_step_that_is_no_number_is_left_out(files, monkeypatch: pytest.MonkeyPatch) -> None:
+    poisoned(monkeypatch, {1, 2, 4})
+    listener = Listener()
+    run(files, listener)
+    assert [text for text in listener.warnings if "left out" in text] == [
+        f"The loss is not a number in epoch {epoch}, step {step}: the step is left out"
+        for epoch, step in ((1, 2), (1, 3), (2, 2))
+    ]
+    assert all(np.isfinite(weight).all() for weight in load_model(files["out"])[0].get_weights())
+    assert next(facts["loss"] for kind, facts in listener.events if kind == "step" and facts["step"] == 3) is None
+
+
+def test_after_three_bad_steps_the_last_good_state_is_tried_at_half_the_rate(files, monkeypatch) -> None:
+    poisoned(monkeypatch, {3, 4, 5}, times=3)
+    listener = Listener()
+    run(files, listener, epochs=3, schedule="constant", learning_rate=0.5)
+    assert any("going back to epoch 1, step 0, with half the learning rate" in text for text in listener.warnings)
+    rates = [facts["learning_rate"] for kind, facts in listener.events if kind == "epoch"]
+    assert rates == [0.5, 0.25, 0.25]
+
+
+def test_a_training_that_explodes_again_says_where(files, monkeypatch: pytest.MonkeyPatch) -> None:
+    poisoned(monkeypatch, {3, 4, 5})
+    with pytest.raises(EngineError, match=r"3 steps in a row, again.* of sample 's' from voxel .* alone gives nan"):
         run(files)
+    assert not files["out"].exists()
+
+
+def poisoned(monkeypatch: pytest.MonkeyPatch, steps: set[int], times: int = 1000) -> None:
+    """Have the second patch of these steps hold values that no image has, so many times."""
+    real, left = PatchSampler.batch, [times]
+
+    def batch(self: PatchSampler, step: int, *rest: object) -> Batch:
+        made = real(self, step, *rest)
+        if step in steps and left[0] > 0:
+            left[0] -= 1
+            made.images[1, 3, 3] = np.nan
+        return made
+
+    monkeypatch.setattr(PatchSampler, "batch", batch)
+
+
+def test_in_bfloat16_a_level_two_slices_deep_is_trained_in_float32(files, tmp_path: Path) -> None:
+    """Where it would be left to luck whether gradients are numbers."""
+    volume = make_model(tmp_path / "volume.keras", dimension=3)
+    deep = make_dataset(tmp_path / "deep.hdf5", (8, 24, 32))
+    for slices, said in ((4, True), (2, True), (8, False)):
+        listener = Listener()
+        run(
+            files, listener, folder=f"run{slices}", train=deep, model=volume, patch_size=(slices, 16, 16), epochs=1,
+            precision="bfloat16", devices="cpu", overwrite=True,
+        )  # fmt: skip
+        assert any("2 slices deep" in text for text in listener.warnings) == said, slices
+        assert dict(listener.events)["started"]["precision"] == ("float32" if said else "bfloat16")
 
 
 # ------------------------------------------------------------------------------------------------ watching, going on

@@ -159,6 +159,12 @@ def cpu_has_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
     return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
+def be_deterministic() -> None:
+    """Have TensorFlow use only operations that give the same result each time, from now on."""
+    keras().utils.set_random_seed(0)
+    tensorflow().config.experimental.enable_op_determinism()
+
+
 def allow_tensor_float_32(allowed: bool) -> None:
     """Whether GPUs may compute float32 with shortened factors, which is fast and differs in the fourth digit."""
     tensorflow().config.experimental.enable_tensor_float_32_execution(allowed)

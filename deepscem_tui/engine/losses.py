@@ -24,7 +24,7 @@ _SMALLEST = 1e-7  # a probability's distance from 0 and 1 in a logarithm
 _SMOOTH = 1.0  # voxels
 
 
-def make_loss(name: str, activation: str, n_labels: int, n_outputs: int) -> Loss:
+def make_loss(name: str, activation: str, n_labels: int, n_outputs: int, smoothing: float = 0.0) -> Loss:
     """A loss for a network.
 
     Args:
@@ -32,6 +32,8 @@ def make_loss(name: str, activation: str, n_labels: int, n_outputs: int) -> Loss
         activation: The network's last function.
         n_labels: Labels of the targets.
         n_outputs: Outputs of the network: as many, or with softmax one more, the last, for the background.
+        smoothing: Of the targets of a cross-entropy, 0 to 1: how much of each is shared out evenly (Szegedy et al.
+            2016).
 
     Raises:
         ParameterError: the loss does not suit the network.
@@ -41,7 +43,7 @@ def make_loss(name: str, activation: str, n_labels: int, n_outputs: int) -> Loss
     cross_entropy = _categorical_cross_entropy if activation == "softmax" else _binary_cross_entropy
     losses: dict[str, Loss] = {
         "dice": lambda targets, outputs: _dice(targets[..., :n_labels], outputs[..., :n_labels]),
-        "cross-entropy": cross_entropy,
+        "cross-entropy": lambda targets, outputs: cross_entropy(_smoothed(targets, smoothing, activation), outputs),
         "mean-squared-error": lambda targets, outputs: tf.reduce_mean(tf.math.squared_difference(outputs, targets)),
     }
     parts = [losses["dice"], losses["cross-entropy"]] if name == "dice-cross-entropy" else [losses[name]]
@@ -84,6 +86,14 @@ def _shared(targets: Any, background: bool) -> Any:
     labels = tf.reduce_sum(targets, axis=-1, keepdims=True)
     targets /= tf.maximum(labels, 1.0)
     return tf.concat([targets, 1.0 - tf.minimum(labels, 1.0)], axis=-1) if background else targets
+
+
+def _smoothed(targets: Any, smoothing: float, activation: str) -> Any:
+    """Targets that are less sure, by sharing out a part of each among its alternatives."""
+    if not smoothing:
+        return targets
+    alternatives = int(targets.shape[-1]) if activation == "softmax" else 2
+    return targets * (1.0 - smoothing) + smoothing / alternatives
 
 
 def _dice(targets: Any, outputs: Any) -> Any:

@@ -134,14 +134,19 @@ class PatchSampler:
         self._labels_present = [index for index, row in enumerate(counts) if row.sum() > 0]
         self._orders = [allowed_orders(patch, source.voxel_size) for source in sources]
 
-    def batch(self, step: int) -> Batch:
-        """The batch of a step; the same whenever it is asked for."""
-        drawn = [self._draw(step, position) for position in range(self.batch_size)]
+    def batch(self, step: int, positions: range | None = None) -> Batch:
+        """The batch of a step, or some of its patches; the same whenever it is asked for."""
+        drawn = [self._draw(step, position) for position in positions or range(self.batch_size)]
         return assemble(drawn, self._flat)
 
     def box(self, step: int, position: int) -> Box:
         """Where the patch at a position in a step's batch lies."""
         return self._box(np.random.default_rng((self._seed, step, position)))
+
+    def place(self, step: int, position: int) -> str:
+        """The same in words."""
+        box = self.box(step, position)
+        return f"of sample {self._sources[box.source].name!r} from voxel {','.join(map(str, box.start))} (Z,Y,X) on"
 
     def _draw(self, step: int, position: int) -> list[NDArray[np.generic]]:
         rng = np.random.default_rng((self._seed, step, position))

@@ -1,23 +1,21 @@
-"""A model that learns: its traced training and validation steps, and its checkpoint."""
+"""A model that learns: its traced training and validation steps, and all that a checkpoint of it holds."""
 
 from __future__ import annotations
 
-import json
 import math
-import zipfile
-import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from deepscem_tui.engine import devices
-from deepscem_tui.engine.errors import ResourceError, RunError
-from deepscem_tui.engine.files import published
+from deepscem_tui.engine.distribution import Distribution
+from deepscem_tui.engine.errors import ResourceError
 from deepscem_tui.engine.metrics import Confusion
+from deepscem_tui.engine.optimizers import make_optimizer
 from deepscem_tui.engine.patches import Batch
 
 
@@ -27,12 +25,16 @@ class State:
 
     epoch: int = 0  # finished
     step: int = 0  # finished in the epoch under way
-    loss_sum: float = 0.0
+    updates: int = 0  # steps that changed the weights, in all
+    loss_sum: float = 0.0  # of the finite losses of the epoch under way
+    losses: int = 0  # how many these are
     counts: list[list[int]] = field(default_factory=list)  # of the epoch under way: TP, FP, FN, TN by label
     best: tuple[float, float] | None = None  # rank of the best epoch's scores
     best_epoch: int = 0
     plateau_loss: float = math.inf
     plateau_epochs: int = 0
+    rate_factor: float = 1.0  # halvings of the learning rate so far
+    recoveries: int = 0  # how often the last good state was restored after losses that were no numbers
     ended_early: bool = False
     asked: int = 0  # epochs in all, when this was last decided
     continued: int = 0  # epoch from which on more were asked for
@@ -57,67 +59,217 @@ class Scores:
         return round(self.mean_f1, 6), -self.loss
 
 
-class Trainer:
-    """A model, its optimizer, and the traced functions that train and validate it.
+@dataclass(frozen=True)
+class Optimisation:
+    """How weights are changed.
 
     Args:
-        model: Keras model; its weights are changed in place.
-        loss: ``loss(labels, outputs)`` of tensors, a scalar tensor.
-        n_labels: Labels, the first outputs of the model.
-        learning_rate: Of Adam (Kingma & Ba 2015) to begin with.
+        optimizer: See :func:`~deepscem_tui.engine.optimizers.make_optimizer`; ``weight_decay`` too.
+        clip: Norm that all gradients together are shortened to (Pascanu et al. 2013); 0 for as they are.
+        parts: Parts of a batch, computed one after the other, whose gradients are averaged.
+        ema: Share that the averaged weights keep of themselves at a step (Polyak & Juditsky 1992); 0 for no averaging.
+        seed: Of dropout.
+        xla: Whether steps are compiled by XLA.
     """
 
-    def __init__(self, model: Any, loss: Callable[[Any, Any], Any], n_labels: int, learning_rate: float) -> None:
-        tf = devices.tensorflow()
-        self.model = model
+    optimizer: str = "adam"
+    weight_decay: float = 0.0
+    clip: float = 0.0
+    parts: int = 1
+    ema: float = 0.0
+    seed: int = 0
+    xla: bool = False
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What came of a step.
+
+    Args:
+        loss: Of the batch.
+        norm: Of all gradients together, before they are clipped.
+        counts: TP, FP, FN, TN by label, int64 (L, 4).
+    """
+
+    loss: float
+    norm: float
+    counts: npt.NDArray[np.int64]
+
+    @property
+    def finite(self) -> bool:
+        """Whether loss and gradients are numbers; if not, no weight was changed."""
+        return math.isfinite(self.loss) and math.isfinite(self.norm)
+
+
+class Trainer:
+    """A network that learns, and the network that results.
+
+    Args:
+        build: Makes the Keras model that learns; called in the scope of the devices' strategy.
+        result: The same network in float32, with the weights to begin with. It is what is validated and kept: its
+            weights are the learning network's, or their moving average.
+        loss: ``loss(labels, outputs)`` of tensors, a scalar tensor.
+        n_labels: Labels, the first outputs of the model.
+        optimisation: How weights are changed.
+        distribution: The devices.
+    """
+
+    def __init__(
+        self,
+        build: Callable[[], Any],
+        result: Any,
+        loss: Callable[[Any, Any], Any],
+        n_labels: int,
+        optimisation: Optimisation,
+        distribution: Distribution,
+    ) -> None:
         self.n_labels = n_labels
-        self._optimizer = devices.keras().optimizers.Adam(learning_rate)
-        self._optimizer.build(model.trainable_variables)
+        self.distribution = distribution
+        self._result, self._loss, self._optimisation = result, loss, optimisation
+        with distribution.strategy.scope():
+            self._model = build()
+            self._optimizer = make_optimizer(
+                optimisation.optimizer, 1e-3, optimisation.weight_decay, self._model.trainable_variables
+            )
+        self._pairs = _pairs(result, self._model)
+        for kept, learning in self._pairs:
+            learning.assign(kept)
+        self._dropouts = [
+            layer.seed_generator.state for layer in self._model.layers if hasattr(layer, "seed_generator")
+        ]
+        learned = {id(variable) for variable in self._model.trainable_variables}
+        self._statistics = [weight for weight in self._model.weights if id(weight) not in learned]
+        self._behind = False  # whether the result's weights are older than the network's
+        self._trace()
 
-        def outcome(labels: Any, outputs: Any) -> tuple[Any, Any]:
-            """Loss, and TP, FP, FN, TN by label as int64 (L, 4)."""
-            true = labels > 0
-            said = outputs[..., :n_labels] > 0.5
-            axes = list(range(labels.shape.rank - 1))
-            cases = (true & said, ~true & said, true & ~said, ~true & ~said)
-            counts = [tf.math.count_nonzero(case, axis=axes, dtype=tf.int64) for case in cases]
-            return loss(tf.cast(true, tf.float32), outputs), tf.stack(counts, axis=1)
+    # ---------------------------------------------------------------------------------------------- the traced steps
 
-        @tf.function(reduce_retracing=True)
-        def train_step(images: Any, labels: Any) -> tuple[Any, Any]:
+    def _trace(self) -> None:
+        tf, strategy, model = devices.tensorflow(), self.distribution.strategy, self._model
+        optimisation, n_replicas = self._optimisation, self.distribution.n_replicas
+        result, variables = self._result, model.trainable_variables
+        statistics = self._statistics
+
+        def part_gradients(images: Any, labels: Any) -> tuple[Any, Any, Any]:
             with tf.GradientTape() as tape:
-                value, counts = outcome(labels, model(images, training=True))
-            gradients = tape.gradient(value, model.trainable_variables)
-            self._optimizer.apply(gradients, model.trainable_variables)
-            return value, counts
+                value, counts = self._outcome(labels, model(images, training=True))
+            return value, counts, tape.gradient(value, variables)
+
+        def gradients(images: Any, labels: Any) -> tuple[Any, Any, Any, Any]:
+            """Of the batch's part of one device: its loss, counts and gradients, summed over the devices."""
+            parts = optimisation.parts
+            if parts == 1:
+                value, counts, total = part_gradients(images, labels)
+            else:
+                value, counts, total = _in_parts(part_gradients, images, labels, parts)
+            share = 1.0 / n_replicas
+            value, total = value * share, [gradient * share for gradient in total]
+            if n_replicas > 1:
+                context = tf.distribute.get_replica_context()
+                value, *total = context.all_reduce("SUM", [value, *total])  # one kind of number at a time
+                counts = context.all_reduce("SUM", counts)
+            norm = tf.linalg.global_norm(total)
+            if optimisation.clip:
+                total, _ = tf.clip_by_global_norm(total, optimisation.clip, use_norm=norm)
+            return value, norm, counts, total
+
+        @tf.function(reduce_retracing=True, jit_compile=optimisation.xla or None)
+        def compute(images: Any, labels: Any) -> tuple[Any, Any]:
+            """What the devices say, and the statistics of normalisations as they were: this changes them."""
+            before = [tf.identity(statistic) for statistic in statistics]
+            with tf.control_dependencies(before):
+                return strategy.run(gradients, args=(images, labels)), before
+
+        def apply(total: Any) -> None:
+            # Keras sums the devices' gradients itself, which are all the same already, clipped together.
+            self._optimizer.apply([gradient / n_replicas for gradient in total], variables)
+
+        @tf.function
+        def update(total: Any, kept: Any) -> None:
+            strategy.run(apply, args=(total,))
+            if optimisation.ema:
+                for average, weight in self._pairs:
+                    average.assign(average * kept + tf.convert_to_tensor(weight) * (1.0 - kept))
 
         @tf.function(reduce_retracing=True)
         def validation_step(images: Any, labels: Any) -> tuple[Any, Any]:
-            return outcome(labels, model(images, training=False))
+            return self._outcome(labels, result(images, training=False))
 
         @tf.function(reduce_retracing=True)
         def outputs(images: Any) -> Any:
-            return model(images, training=False)
+            return result(images, training=False)
 
-        self._train_step, self._validation_step, self._outputs = train_step, validation_step, outputs
+        self._compute, self._update = compute, update
+        self._validation_step, self._outputs = validation_step, outputs
 
-    @property
-    def learning_rate(self) -> float:
-        return float(self._optimizer.learning_rate.numpy())
+    def _outcome(self, labels: Any, outputs: Any) -> tuple[Any, Any]:
+        """Loss, and TP, FP, FN, TN by label as int64 (L, 4)."""
+        tf = devices.tensorflow()
+        true = labels > 0
+        said = outputs[..., : self.n_labels] > 0.5
+        axes = list(range(labels.shape.rank - 1))
+        both, marked, found = (
+            tf.math.count_nonzero(case, axis=axes, dtype=tf.int64) for case in (true & said, true, said)
+        )
+        voxels = tf.size(true, tf.int64) // self.n_labels
+        counts = tf.stack([both, found - both, marked - both, voxels - marked - found + both], axis=1)
+        return self._loss(tf.cast(true, tf.float32), outputs), counts
 
-    @learning_rate.setter
-    def learning_rate(self, value: float) -> None:
-        self._optimizer.learning_rate = value
+    # ---------------------------------------------------------------------------------------------- learning
 
-    def step(self, batch: Batch) -> tuple[float, np.ndarray[Any, np.dtype[np.int64]]]:
-        """Learn from a batch; gives its loss and its counts TP, FP, FN, TN (L, 4).
+    def step(self, batch: Batch, rate: float, state: State) -> StepResult:
+        """Learn from a batch; where its loss or a gradient is no number nothing is changed.
+
+        Args:
+            batch: This process's share of it.
+            rate: The learning rate.
+            state: Where the training stands.
 
         Raises:
             ResourceError: it does not fit the device's memory.
         """
+        tf = devices.tensorflow()
+        for number, seed in enumerate(self._dropouts):
+            seed.assign(np.array([(self._optimisation.seed + 7919 * number) % 2**32, state.updates], np.uint32))
         with self._memory_explained():
-            loss, counts = self._train_step(batch.images, batch.labels)
-            return float(loss), counts.numpy()
+            (loss, norm, counts, total), before = self._compute(
+                self.distribution.placed(batch.images), self.distribution.placed(batch.labels)
+            )
+            local = self.distribution.strategy.experimental_local_results
+            made = StepResult(float(local(loss)[0]), float(local(norm)[0]), local(counts)[0].numpy())
+            if made.finite:
+                self._optimizer.learning_rate = rate
+                state.updates += 1
+                ema = min(self._optimisation.ema, (1 + state.updates) / (10 + state.updates))
+                self._update(total, tf.constant(ema, tf.float32))
+                self._behind = not self._optimisation.ema
+            else:
+                for statistic, value in zip(self._statistics, before, strict=True):
+                    statistic.assign(value)
+        return made
+
+    def losses(self, batch: Batch) -> list[float]:
+        """The loss of each patch of a batch on its own."""
+        return [
+            float(self._outcome_of(Batch(batch.images[i : i + 1], batch.labels[i : i + 1]))[0])
+            for i in range(len(batch.images))
+        ]
+
+    def _outcome_of(self, batch: Batch) -> tuple[Any, Any]:
+        tf = devices.tensorflow()
+        outputs = self._model(tf.constant(batch.images), training=True)
+        return self._outcome(tf.constant(batch.labels), outputs)
+
+    # ---------------------------------------------------------------------------------------------- what results
+
+    @property
+    def model(self) -> Any:
+        """The network that results, in float32, with the weights of now."""
+        if self._behind:
+            for kept, learning in self._pairs:
+                kept.assign(learning)
+            self._behind = False
+        return self._result
 
     def validate(self, batches: Iterator[Batch], check: Callable[[], None]) -> Scores:
         """Loss and counts of the model as it is, over ``batches``; ``check`` may raise between two of them."""
@@ -146,26 +298,52 @@ class Trainer:
         result: np.ndarray[Any, np.dtype[np.float32]] = self._outputs(batch.images).numpy()
         return result
 
-    def save(self, path: Path, state: State) -> None:
-        """Write weights, optimizer and state as one file, whole or not at all."""
-        arrays = {f"model_{i}": value for i, value in enumerate(self.model.get_weights())}
-        arrays |= {f"optimizer_{i}": variable.numpy() for i, variable in enumerate(self._optimizer.variables)}
-        with published(path) as temporary, temporary.open("wb") as file:
-            np.savez(file, state=np.frombuffer(json.dumps(asdict(state)).encode(), np.uint8), **arrays)
+    # ---------------------------------------------------------------------------------------------- checkpoints
 
-    def restore(self, path: Path) -> State:
-        """Take weights, optimizer and state from a file that :meth:`save` wrote.
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """All numbers that a checkpoint needs: of the network, its optimizer and its average, by name."""
+        groups = {"model": self._model.weights, "optimizer": self._optimizer.variables}
+        if self._optimisation.ema:
+            groups["average"] = [average for average, _ in self._pairs]
+        return {
+            f"{name}_{number}": np.asarray(weight.numpy())
+            for name, weights in groups.items()
+            for number, weight in enumerate(weights)
+        }
+
+    def take(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Put back what :meth:`arrays` gave.
 
         Raises:
-            RunError: if it is damaged or of another network.
+            KeyError, ValueError: they are of another network, or of another optimizer.
         """
-        try:
-            with np.load(path, allow_pickle=False) as stored:
-                state = State(**json.loads(stored["state"].tobytes()))
-                self.model.set_weights([stored[f"model_{i}"] for i in range(len(self.model.weights))])
-                for i, variable in enumerate(self._optimizer.variables):
-                    variable.assign(stored[f"optimizer_{i}"])
-        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-            raise RunError(f"The checkpoint {path} cannot be used: {error}", "Start the training anew.") from None
-        state.best = (state.best[0], state.best[1]) if state.best else None
-        return state
+        for number, weight in enumerate(self._model.weights):
+            weight.assign(arrays[f"model_{number}"])
+        for number, variable in enumerate(self._optimizer.variables):
+            variable.assign(arrays[f"optimizer_{number}"])
+        for number, (average, weight) in enumerate(self._pairs):
+            average.assign(arrays[f"average_{number}"] if self._optimisation.ema else weight)
+        self._behind = False
+
+
+def _pairs(result: Any, model: Any) -> list[tuple[Any, Any]]:
+    """Each weight of the network that results, with the one of the network that learns."""
+    return [
+        pair for layer in result.layers for pair in zip(layer.weights, model.get_layer(layer.name).weights, strict=True)
+    ]
+
+
+def _in_parts(compute: Callable[[Any, Any], Any], images: Any, labels: Any, parts: int) -> tuple[Any, Any, Any]:
+    """Mean loss, summed counts and mean gradients of a batch's equal parts, one after the other in memory."""
+    tf = devices.tensorflow()
+    images, labels = (tf.stack(tf.split(array, parts)) for array in (images, labels))
+    value, counts, total = compute(images[0], labels[0])
+
+    def add(number: Any, value: Any, counts: Any, total: Any) -> tuple[Any, Any, Any, Any]:
+        more, some, gradients = compute(images[number], labels[number])
+        return number + 1, value + more, counts + some, [a + b for a, b in zip(total, gradients, strict=True)]
+
+    _, value, counts, total = tf.while_loop(
+        lambda number, *_: number < parts, add, (1, value, counts, total), parallel_iterations=1
+    )
+    return value / parts, counts, [gradient / parts for gradient in total]

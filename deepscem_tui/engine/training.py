@@ -15,14 +15,27 @@ import numpy as np
 
 from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine import run_preview, words
+from deepscem_tui.engine.checkpoints import Checkpoints, has_checkpoint
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.datasets import Dataset, open_dataset
-from deepscem_tui.engine.devices import available_cores, available_memory, device_summary
+from deepscem_tui.engine.devices import (
+    available_cores,
+    available_memory,
+    be_deterministic,
+    best_precision,
+    device_summary,
+    gpu_names,
+    memory_kept_for_reuse,
+)
+from deepscem_tui.engine.distribution import Distribution, distribution
+from deepscem_tui.engine.errors import ParameterError
 from deepscem_tui.engine.evaluation import evaluate
 from deepscem_tui.engine.files import check_writable, refuse_existing, write_text
+from deepscem_tui.engine.learning_rate import RateSchedule
 from deepscem_tui.engine.losses import make_loss
 from deepscem_tui.engine.model_files import ModelInfo, check_format, check_suffix, load_model, save_model
 from deepscem_tui.engine.model_info import read_network
+from deepscem_tui.engine.networks.geometry import sizes_along
 from deepscem_tui.engine.patches import (
     Batch,
     PatchSampler,
@@ -37,7 +50,7 @@ from deepscem_tui.engine.patches import (
 from deepscem_tui.engine.prediction import predict
 from deepscem_tui.engine.reporting import Reporter
 from deepscem_tui.engine.results import Result, Table
-from deepscem_tui.engine.trainer import Scores, State, Trainer
+from deepscem_tui.engine.trainer import Optimisation, Scores, State, Trainer
 from deepscem_tui.engine.training_loop import Schedule, TrainingLoop
 from deepscem_tui.engine.training_plan import Plan, check_labels, check_memory, plan_training
 
@@ -55,7 +68,7 @@ def train(parameters: p.Train, context: Context) -> Result:
         EngineError: when the loss is no longer a number.
         Stopped: on request; the run can be resumed.
     """
-    resuming = context.folder is not None and _checkpoint(context.folder).exists()
+    resuming = context.folder is not None and has_checkpoint(context.folder)
     ours = context.folder is not None and _is_own_result(parameters.out, context.folder)
     if not ours:  # a run may replace its own result
         refuse_existing(parameters.out, parameters.overwrite)
@@ -76,12 +89,22 @@ def train(parameters: p.Train, context: Context) -> Result:
         if parameters.dry_run:
             check_memory(plan)
             return Result(f"Would train {parameters.model} for {parameters.epochs} epochs: {plan}", plan.facts)
+        if parameters.deterministic:
+            be_deterministic()
+        shared = _devices(parameters, plan)
         check_memory(plan, device_summary().startswith("CPU"))
-        context.report.event("started", resumed=resuming, device=device_summary(), **plan.facts)
+        precision = _precision(parameters, plan, context)
+        context.report.event(
+            "started", resumed=resuming, device=device_summary(), precision=precision, devices=shared.n_replicas,
+            **plan.facts,
+        )  # fmt: skip
         assert context.folder is not None
         model, _ = load_model(parameters.model)
-        session = _Session(parameters, context, context.folder, plan, model, learn, valid)
-        state = session.run()
+        session = _Session(parameters, context, context.folder, plan, model, learn, valid, shared, precision)
+        with memory_kept_for_reuse():
+            state = session.run()
+    if not shared.chief:
+        return Result(f"Trained along, as process {shared.worker}; the first one, 0, keeps the model", {})
     chosen = context.folder / ("best.keras" if valid is not None and parameters.keep_best else "last.keras")
     save_model(*load_model(chosen), parameters.out, overwrite=parameters.overwrite or ours)
     _note_result(parameters.out, context.folder)
@@ -103,6 +126,8 @@ class _Session:
     model: Any
     learn: Dataset
     valid: Dataset | None
+    shared: Distribution
+    precision: str
 
     def run(self) -> State:
         parameters, plan, info = self.parameters, self.plan, self.plan.info
@@ -117,30 +142,61 @@ class _Session:
         most = parameters.validation_steps * plan.batch_size
         boxes = covering_boxes(held_out, plan.patch, most) if held_out else []
         self._preview = _choose_preview(held_out or sources, plan.patch, info.dimension == 2)
-        loss = make_loss(parameters.loss, info.activation, info.n_labels, info.n_outputs)
-        self._trainer = Trainer(self.model, loss, info.n_labels, parameters.learning_rate)
+        self._trainer = self._made_trainer()
         loop = TrainingLoop(
             trainer=self._trainer,
             sampler=PatchSampler(
                 sources,
                 plan.patch,
-                plan.batch_size,
+                plan.batch_size * parameters.accumulation,
                 focus=parameters.label_focus / 100,
                 turns=parameters.augmentation == "flips",
                 flat=flat,
                 seed=parameters.seed,
             ),
             validation=fixed_batches(held_out, boxes, plan.patch, plan.batch_size, flat),
-            schedule=Schedule(
-                parameters.steps_per_epoch, parameters.epochs, parameters.early_stopping, min(4, available_cores())
-            ),
-            checkpoint=_checkpoint(self.folder),
+            schedule=self._schedule(),
+            checkpoints=Checkpoints(self.folder, parameters.steps_per_epoch),
             label_names=self._names,
             context=self.context,
             on_epoch=self._keep,
             on_preview=self._write_preview,
         )
         return loop.run()
+
+    def _made_trainer(self) -> Trainer:
+        from deepscem_tui.engine.networks.learning import learning_network
+
+        parameters, info, graph = self.parameters, self.plan.info, self.plan.graph
+        return Trainer(
+            lambda: learning_network(graph, self.precision, frozen_encoder=parameters.freeze == "encoder"),
+            self.model,
+            make_loss(parameters.loss, info.activation, info.n_labels, info.n_outputs, parameters.label_smoothing),
+            info.n_labels,
+            Optimisation(
+                parameters.optimizer,
+                parameters.weight_decay,
+                parameters.gradient_clip,
+                parameters.accumulation,
+                parameters.ema,
+                parameters.seed,
+                parameters.xla,
+            ),
+            self.shared,
+        )
+
+    def _schedule(self) -> Schedule:
+        parameters = self.parameters
+        steps = parameters.steps_per_epoch * parameters.epochs
+        warm_up = min(parameters.warm_up, steps // 2)
+        return Schedule(
+            parameters.steps_per_epoch,
+            parameters.epochs,
+            parameters.early_stopping,
+            RateSchedule(parameters.schedule, parameters.learning_rate, warm_up, steps),
+            min(4, available_cores()),
+            60 * parameters.checkpoint_minutes,
+        )
 
     def _sources(self, dataset: Dataset, memory: int) -> list[Source]:
         return load_sources(list(dataset.samples.values()), memory, self.context.report, self.context.stop)
@@ -153,9 +209,10 @@ class _Session:
     def _keep(self, state: State, scores: Scores | None, best: bool) -> None:
         """Write the models of an epoch, and a slice of what the network says."""
         info = self._described(state, scores)
-        save_model(self.model, info, self.folder / "last.keras", overwrite=True)
-        if best and scores is not None:
-            save_model(self.model, info, self.folder / "best.keras", overwrite=True)
+        if self.shared.chief:
+            save_model(self._trainer.model, info, self.folder / "last.keras", overwrite=True)
+            if best and scores is not None:
+                save_model(self._trainer.model, info, self.folder / "best.keras", overwrite=True)
         self._write_preview(state.epoch)
 
     def _described(self, state: State, scores: Scores | None) -> ModelInfo:
@@ -233,8 +290,39 @@ def _preview_starts(source: Source, patch: Shape) -> Iterator[Shape]:
         yield z, y, x
 
 
-def _checkpoint(folder: Path) -> Path:
-    return folder / "checkpoint" / "training.npz"
+def _precision(parameters: p.Train, plan: Plan, context: Context) -> str:
+    """The precision to train in: the one asked for, or the fastest there is, unless that would go wrong.
+
+    In bfloat16 oneDNN 3.7 computes the gradient of a 3D convolution's kernel from memory that nobody wrote to, where
+    the image is two slices deep: it is right at 1, 3, 4 or more, and in 2D (measured with TensorFlow 2.21 on a CPU
+    with avx512_bf16: up to 11 of 30 such gradients were no numbers, others 98 times too large).
+    """
+    chosen = best_precision() if parameters.precision == "auto" else parameters.precision
+    on_cpu = not gpu_names() or parameters.devices == "cpu"
+    if chosen == "bfloat16" and on_cpu and plan.info.dimension == 3 and 2 in sizes_along(plan.graph, 0, plan.patch[0]):
+        context.report.warning(
+            "Training in float32: on CPUs bfloat16 gives wrong gradients where a level of a 3D network is 2 slices "
+            f"deep, as with patches of {plan.patch[0]} slices here"
+        )
+        return "float32"
+    return chosen
+
+
+def _devices(parameters: p.Train, plan: Plan) -> Distribution:
+    """The devices that are asked for.
+
+    Raises:
+        ParameterError: there are none such, or a batch cannot be shared out among them.
+    """
+    shared = distribution(parameters.devices)
+    n = shared.n_replicas
+    if plan.batch_size % n:
+        raise ParameterError(
+            f"A batch of {plan.batch_size} patches cannot be shared out evenly among {n} devices",
+            f"Use a --batch-size of {max(1, plan.batch_size // n) * n}.",
+            "batch_size",
+        )
+    return shared
 
 
 # ------------------------------------------------------------------------------------------------ the end

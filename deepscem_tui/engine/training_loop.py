@@ -5,23 +5,25 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from deepscem_tui.engine import words
+from deepscem_tui.engine.checkpoints import Checkpoints
 from deepscem_tui.engine.context import Context
-from deepscem_tui.engine.errors import EngineError, Stopped
+from deepscem_tui.engine.errors import EngineError, RunError, Stopped
+from deepscem_tui.engine.learning_rate import RateSchedule
 from deepscem_tui.engine.metrics import Confusion
 from deepscem_tui.engine.patches import Batch, PatchSampler, prefetched
-from deepscem_tui.engine.trainer import Scores, State, Trainer
+from deepscem_tui.engine.trainer import Scores, State, StepResult, Trainer
 
 PLATEAU_EPOCHS = 3
 _SMALLEST_RATE = 1e-6
-_CHECKPOINT_SECONDS = 600.0
+_BAD_STEPS = 3  # in a row, after which the last good state is restored
+_RECOVERIES = 1  # after which the training ends
 _STEP_SECONDS = 0.5  # between two facts about steps
 PREVIEW_SECONDS = 20.0
 _PREVIEW_SHARE = 0.02  # of the time, at most
@@ -29,12 +31,20 @@ _PREVIEW_SHARE = 0.02  # of the time, at most
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long to train, and what to do on the way."""
+    """How long to train, and what to do on the way.
+
+    Args:
+        rates: The learning rate of each step.
+        workers: Threads that make patches.
+        checkpoint_seconds: Time after which the state is saved within an epoch.
+    """
 
     steps_per_epoch: int
     epochs: int
     early_stopping: bool
+    rates: RateSchedule
     workers: int
+    checkpoint_seconds: float
 
     @property
     def patience(self) -> int:
@@ -73,7 +83,7 @@ class TrainingLoop:
 
     Args:
         validation: Batches to validate on after each epoch, always the same; may be none.
-        checkpoint: File that the training is resumed from if it exists, and saved to.
+        checkpoints: What the training is resumed from if there is one, and saved to.
         on_epoch: Called after each epoch with the state, its validation, and whether this is the best so far.
         on_preview: Called after the first step and every now and then within long epochs, for whoever watches.
     """
@@ -82,24 +92,28 @@ class TrainingLoop:
     sampler: PatchSampler
     validation: Sequence[Callable[[], Batch]]
     schedule: Schedule
-    checkpoint: Path
+    checkpoints: Checkpoints
     label_names: Sequence[str]
     context: Context
     on_epoch: Callable[[State, Scores | None, bool], None]
     on_preview: Callable[[], None] = lambda: None
     _next_preview: float = 0.0
+    _bad: list[int] = field(default_factory=list)  # steps in a row whose loss or gradients were no numbers
 
     def run(self) -> State:
         """Train, from the checkpoint if there is one.
 
         Raises:
             Stopped: on request, after the checkpoint is written.
-            EngineError: when the loss is no longer a number.
+            EngineError: when the loss is no longer a number, though the last good state was tried again.
         """
-        state = State()
-        if self.checkpoint.exists():
-            state = self.trainer.restore(self.checkpoint)
+        state = self.checkpoints.restore(self.trainer, self.context.report)
+        if state is None:
+            state = State()
+            self._save(state)  # what is gone back to before the first epoch is over
+        else:
             self.context.report.message(f"Going on after epoch {state.epoch}, step {state.step}")
+        self._check_workers_agree(state)
         if state.asked != self.schedule.epochs:  # early stopping begins anew where more epochs are asked for
             state.asked, state.continued, state.ended_early = self.schedule.epochs, state.epoch, False
         self.context.report.message("Compiling the network: the first step takes longer")
@@ -107,14 +121,20 @@ class TrainingLoop:
             try:
                 speed = self._steps(state)
                 scores = self._validate()
+            except _Bad as bad:
+                state = self._recovered(bad)
+                continue
             except Stopped:
-                self.trainer.save(self.checkpoint, state)
+                self._save(state)
                 where = f"after {words.counted(state.epoch, 'epoch')} and {words.counted(state.step, 'step')}"
                 raise Stopped(f"Training stopped {where} ({self.context.stop.reason})") from None
             self._end_epoch(state, scores, speed)
-            self.trainer.save(self.checkpoint, state)
+            self._save(state)
             self.context.report.event("checkpoint", epoch=state.epoch)
         return state
+
+    def _save(self, state: State) -> None:
+        self.checkpoints.save(self.trainer, state)
 
     def _steps(self, state: State) -> dict[str, float | None]:
         """The steps of an epoch that are still to do; gives their speed."""
@@ -123,34 +143,35 @@ class TrainingLoop:
         batches = prefetched(self._makers(state), self.schedule.workers)
         try:
             while state.step < self.schedule.steps_per_epoch:
-                self.context.stop.check()
+                self._check_stop()
                 asked = time.monotonic()
                 batch = next(batches)
                 waited = time.monotonic() - asked
-                loss = self._step(state, batch)
+                made = self._step(state, batch)
                 whole.add(waited)
                 lately.add(waited)
                 if lately.seconds >= _STEP_SECONDS or state.step == self.schedule.steps_per_epoch:
-                    self._report_step(state, loss, lately)
+                    self._report_step(state, made, lately)
                     lately = _Speed(self.sampler.batch_size)
                 self._preview_if_due()
-                if time.monotonic() - saved > _CHECKPOINT_SECONDS:
-                    self.trainer.save(self.checkpoint, state)
+                if time.monotonic() - saved > self.schedule.checkpoint_seconds and not self._bad:
+                    self._save(state)
                     saved = time.monotonic()
         finally:
             batches.close()
         return whole.facts()
 
-    def _report_step(self, state: State, loss: float, speed: _Speed) -> None:
+    def _report_step(self, state: State, made: StepResult, speed: _Speed) -> None:
         self.context.report.event(
             "step",
             epoch=state.epoch + 1,
             step=state.step,
             steps_per_epoch=self.schedule.steps_per_epoch,
             epochs=self.schedule.epochs,
-            loss=loss,
-            mean_loss=state.loss_sum / state.step,
-            learning_rate=self.trainer.learning_rate,
+            loss=_number(made.loss),
+            mean_loss=_number(_mean_loss(state)),
+            learning_rate=self._rate(state, state.step - 1),
+            gradient_norm=_number(made.norm),
             **speed.facts(),
         )
 
@@ -166,19 +187,94 @@ class TrainingLoop:
 
     def _makers(self, state: State) -> Iterator[Callable[[], Batch]]:
         first = state.epoch * self.schedule.steps_per_epoch
-        return (partial(self.sampler.batch, first + step) for step in range(state.step, self.schedule.steps_per_epoch))
+        share = self.trainer.distribution.share(self.sampler.batch_size)
+        steps = range(first + state.step, first + self.schedule.steps_per_epoch)
+        return (partial(self.sampler.batch, step, share) for step in steps)
 
-    def _step(self, state: State, batch: Batch) -> float:
-        loss, counts = self.trainer.step(batch)
-        _refuse_non_finite(loss, f"loss is {loss} in epoch {state.epoch + 1}, step {state.step + 1}")
+    def _step(self, state: State, batch: Batch) -> StepResult:
+        made = self.trainer.step(batch, self._rate(state, state.step), state)
+        done = state.epoch * self.schedule.steps_per_epoch + state.step + 1
+        if not made.finite:
+            self._skip(state, done - 1, made)
+        else:
+            self._bad.clear()
+            state.loss_sum += made.loss
+            state.losses += 1
+            state.counts = (made.counts + (np.array(state.counts) if state.counts else 0)).tolist()
         state.step += 1
-        state.loss_sum += loss
-        state.counts = (counts + (np.array(state.counts) if state.counts else 0)).tolist()
-        done = state.epoch * self.schedule.steps_per_epoch + state.step
         total = self.schedule.epochs * self.schedule.steps_per_epoch
-        note = f"epoch {state.epoch + 1}/{self.schedule.epochs}, loss {state.loss_sum / state.step:.4f}"
+        note = f"epoch {state.epoch + 1}/{self.schedule.epochs}, loss {_mean_loss(state):.4f}"
         self.context.report.progress("Training", done, total, "steps", note)
-        return loss
+        return made
+
+    def _rate(self, state: State, step: int) -> float:
+        """The learning rate of a step of the epoch under way."""
+        return self.schedule.rates.rate(state.epoch * self.schedule.steps_per_epoch + step) * state.rate_factor
+
+    # ---------------------------------------------------------------------------------------------- bad steps
+
+    def _skip(self, state: State, number: int, made: StepResult) -> None:
+        """Go on without a step that would make the weights no numbers; not for ever."""
+        self._bad.append(number)
+        what = "loss" if not math.isfinite(made.loss) else "gradient"
+        where = f"epoch {state.epoch + 1}, step {state.step + 1}"
+        self.context.report.warning(f"The {what} is not a number in {where}: the step is left out")
+        if len(self._bad) >= _BAD_STEPS:
+            raise _Bad(where)
+
+    def _recovered(self, bad: _Bad) -> State:
+        """The last good state, to go on from at half the rate.
+
+        Raises:
+            EngineError: that was tried already, with the sample and the box at fault.
+        """
+        fault = self._fault(self._bad[-1])
+        state = self.checkpoints.restore(self.trainer, self.context.report)
+        self._bad.clear()
+        assert state is not None
+        if state.recoveries >= _RECOVERIES:
+            raise EngineError(
+                f"The loss was not a number in {_BAD_STEPS} steps in a row, again, up to {bad.where}: {fault}",
+                "Look at that place (deepscem-tui run preview), or use a lower --learning-rate, or --gradient-clip 1.",
+            )
+        state.recoveries += 1
+        state.rate_factor /= 2
+        self.context.report.warning(
+            f"{_BAD_STEPS} steps in a row were no numbers: going back to epoch {state.epoch}, step {state.step}, "
+            f"with half the learning rate ({fault})"
+        )
+        self._save(state)
+        return state
+
+    def _fault(self, step: int) -> str:
+        """Which patch of a step is at fault, in words."""
+        batch = self.sampler.batch(step)
+        for position, loss in enumerate(self.trainer.losses(batch)):
+            if not math.isfinite(loss):
+                return f"patch {self.sampler.place(step, position)} alone gives {loss}"
+        return f"no patch of it alone, the first was {self.sampler.place(step, 0)}"
+
+    # ---------------------------------------------------------------------------------------------- several processes
+
+    def _check_stop(self) -> None:
+        """Raise :class:`Stopped` if anybody asks for it; of several processes all do, at the same step."""
+        if self.trainer.distribution.n_workers > 1 and any(
+            self.trainer.distribution.agreed(float(self.context.stop.requested))
+        ):
+            self.context.stop.request("asked of one of the processes")
+        self.context.stop.check()
+
+    def _check_workers_agree(self, state: State) -> None:
+        distribution = self.trainer.distribution
+        place = (float(state.epoch), float(state.step))
+        if distribution.agreed(*place) != tuple(value * distribution.n_workers for value in place):
+            raise RunError(
+                "The processes would not go on from the same step; "
+                f"this one is at epoch {state.epoch}, step {state.step}",
+                "Resume the runs of all of them that were stopped together, or start anew.",
+            )
+
+    # ---------------------------------------------------------------------------------------------- epochs
 
     def _validate(self) -> Scores | None:
         if not self.validation:
@@ -191,12 +287,13 @@ class TrainingLoop:
 
     def _end_epoch(self, state: State, scores: Scores | None, speed: dict[str, float | None]) -> None:
         """Choose the best, adapt the learning rate, and report."""
-        learned = Scores(state.loss_sum / state.step, [Confusion(*row) for row in state.counts])
+        learned = Scores(_mean_loss(state), [Confusion(*row) for row in state.counts])
         judged = scores or learned
         _refuse_non_finite(judged.loss, f"validation loss is {judged.loss} after epoch {state.epoch + 1}")
         improved = state.best is None or judged.rank > state.best
         state.epoch += 1
-        state.step, state.loss_sum, state.counts = 0, 0.0, []
+        rate = self._rate(state, -1)  # of the epoch's last step
+        state.step, state.loss_sum, state.losses, state.counts = 0, 0.0, 0, []
         if improved:
             state.best, state.best_epoch = judged.rank, state.epoch
         if (
@@ -205,10 +302,11 @@ class TrainingLoop:
         ):
             state.ended_early = True
             self.context.report.message(f"Nothing has improved since epoch {state.best_epoch}: ending early")
-        self._report(state, learned, scores, speed, improved)
+        self._report(state, learned, scores, rate, speed, improved)
         self.on_epoch(state, scores, improved)
         self._next_preview = max(self._next_preview, time.monotonic() + PREVIEW_SECONDS)
-        self._follow_plateau(state, judged.loss)
+        if self.schedule.rates.kind == "plateau":
+            self._follow_plateau(state, judged.loss)
 
     def _follow_plateau(self, state: State, loss: float) -> None:
         """Halve the rate when the loss has not fallen for a few epochs."""
@@ -218,13 +316,19 @@ class TrainingLoop:
         state.plateau_epochs += 1
         if state.plateau_epochs >= PLATEAU_EPOCHS:
             state.plateau_epochs = 0
-            if self.trainer.learning_rate / 2 >= _SMALLEST_RATE:
-                self.trainer.learning_rate /= 2
+            if self.schedule.rates.base * state.rate_factor / 2 >= _SMALLEST_RATE:
+                state.rate_factor /= 2
 
     def _report(
-        self, state: State, learned: Scores, scores: Scores | None, speed: dict[str, float | None], improved: bool
+        self,
+        state: State,
+        learned: Scores,
+        scores: Scores | None,
+        rate: float,
+        speed: dict[str, float | None],
+        improved: bool,
     ) -> None:
-        facts: dict[str, Any] = {"epoch": state.epoch, "learning_rate": self.trainer.learning_rate}
+        facts: dict[str, Any] = {"epoch": state.epoch, "learning_rate": rate}
         text = f"Epoch {state.epoch}/{self.schedule.epochs}: loss {learned.loss:.4f}, F1 {learned.mean_f1:.3f}"
         for prefix, some in (("", learned), ("validation_", scores)):
             if some is not None:
@@ -235,6 +339,24 @@ class TrainingLoop:
             text += f"; validation loss {scores.loss:.4f}, F1 {scores.mean_f1:.3f}{' (best)' if improved else ''}"
         self.context.report.event("epoch", **facts, **speed, best=improved)
         self.context.report.message(text)
+
+
+class _Bad(Exception):
+    """Several steps in a row whose loss or gradients were no numbers."""
+
+    def __init__(self, where: str) -> None:
+        super().__init__(where)
+        self.where = where
+
+
+def _mean_loss(state: State) -> float:
+    """Of the finite losses of the epoch under way."""
+    return state.loss_sum / state.losses if state.losses else math.nan
+
+
+def _number(value: float) -> float | None:
+    """A number that JSON has."""
+    return value if math.isfinite(value) else None
 
 
 def _refuse_non_finite(loss: float, what: str) -> None:

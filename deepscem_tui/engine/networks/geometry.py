@@ -23,7 +23,7 @@ _NEEDS_INPUT = (
 )  # fmt: skip
 _NEEDS_OUTPUT = ("Activation", "ReLU", "LeakyReLU", "ELU", "Softmax", "MaxPooling2D", "MaxPooling3D")
 _WHOLE: tuple[Fraction, ...] = ()  # spacing of a layer that gives one voxel for the whole image
-_UP = ("Conv2DTranspose", "Conv3DTranspose", "UpSampling2D", "UpSampling3D")
+UP_KINDS = ("Conv2DTranspose", "Conv3DTranspose", "UpSampling2D", "UpSampling3D")
 
 
 def graph_of(model: Any) -> Graph:
@@ -72,6 +72,12 @@ def receptive_radius(model: Any) -> tuple[int, int, int]:
 def _zyx(values: Sequence[int], of_slices: int) -> tuple[int, int, int]:
     z, y, x = values if len(values) == 3 else (of_slices, *values)
     return z, y, x
+
+
+def sizes_along(model: Any, axis: int, length: int) -> set[int]:
+    """How long the layers' results are along an axis for an image of this length, in their own voxels."""
+    spacings = _spacings(graph_of(model)).values()
+    return {ceil(length / spacing[axis]) for spacing in spacings if spacing != _WHOLE}
 
 
 def count_parameters(model: Any) -> int:
@@ -160,7 +166,7 @@ class _Sampling:
 
 def _sampling(layer: Layer, axis: int) -> _Sampling:
     settings = layer.settings
-    up = layer.kind in _UP
+    up = layer.kind in UP_KINDS
     if "size" in settings:
         stride = settings["size"][axis]
         if settings.get("interpolation") == "bilinear":  # between the centres of the two nearest voxels

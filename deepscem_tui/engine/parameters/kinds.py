@@ -90,6 +90,12 @@ def _check_shard(value: tuple[int, int]) -> tuple[int, int]:
     return value
 
 
+def _devices(value: str) -> str:
+    if value not in ("auto", "cpu") and not all(part.strip().isdecimal() for part in value.split(",")):
+        raise ValueError("must be auto, cpu, or numbers of GPUs, such as 0,1")
+    return value
+
+
 def odd(value: int) -> int:
     if value % 2 == 0:
         raise ValueError(f"must be odd (it is {value})")
@@ -107,6 +113,7 @@ PatchSize = Annotated[
     tuple[int, ...], BeforeValidator(_sizes), AfterValidator(_check_sizes), PlainSerializer(_as_sizes_text)
 ]
 
+Devices = Annotated[str, AfterValidator(_devices)]
 Shard = Annotated[
     tuple[int, int],
     BeforeValidator(_shard),

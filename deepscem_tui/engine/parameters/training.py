@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from deepscem_tui.engine.parameters.kinds import (
+    Devices,
     Loss,
     PatchSize,
     Writing,
@@ -58,8 +59,49 @@ class Train(Writing):
     augmentation: Literal["flips", "none"] = option(
         "flips", "Mirrors and quarter turns make more of little data; or nothing.", more=True
     )
-    learning_rate: float = option(
-        1e-3, "Of Adam; halved when nothing improves for 3 epochs. Smaller if the loss jumps.", more=True, gt=0, le=1
+    optimizer: Literal["adam", "adamw", "sgd"] = option(
+        "adam", "How weights follow the gradients; sgd has momentum and wants ten times the rate.", more=True
+    )
+    learning_rate: float = option(1e-3, "Step size of the optimizer; smaller if the loss jumps.", more=True, gt=0, le=1)
+    schedule: Literal["plateau", "cosine", "polynomial", "constant"] = option(
+        "plateau",
+        "Of the rate: halved when nothing improves for 3 epochs, or falling to 0 along a curve, or as it is.",
+        more=True,
+    )
+    warm_up: int = option(0, "Steps in which the rate rises to its full size.", "steps", more=True, ge=0)
+    weight_decay: float = option(
+        0.0, "Share of a weight, times the rate, that a step takes away.", more=True, ge=0, le=1
+    )
+    gradient_clip: float = option(
+        0.0, "Norm that gradients are shortened to: steadies a training that jumps; 0 leaves them.", more=True, ge=0
+    )
+    accumulation: int = option(
+        1, "Batches whose gradients make one step: larger batches in the same memory.", "batches", more=True, ge=1
+    )
+    ema: float = option(
+        0.0,
+        "Moving average of the weights that is validated and kept: its share of itself at a step; 0 for none.",
+        more=True,
+        ge=0,
+        lt=1,
+        title="Weight averaging",
+    )
+    label_smoothing: float = option(
+        0.0, "How unsure the targets of the cross-entropy are made.", more=True, ge=0, le=0.5
+    )
+    precision: Literal["auto", "float32", "bfloat16"] = option(
+        "auto", "Of the network; auto is bfloat16 where the processor or the GPU computes with it.", more=True
+    )
+    freeze: Literal["none", "encoder"] = option(
+        "none", "Part of the network that stays as it is, to fine-tune a trained model.", more=True
+    )
+    devices: Devices = option(
+        "auto", "What to compute on: auto (all GPUs, or the CPU), cpu, or numbers of GPUs, such as 0,1.", more=True
+    )
+    xla: bool = option(False, "Compile steps with XLA: slower on the CPUs tried, may be faster on a GPU.", more=True)
+    deterministic: bool = option(False, "Use only operations that give the same result each time; slower.", more=True)
+    checkpoint_minutes: float = option(
+        10.0, "Time after which the state is saved within an epoch.", "min", more=True, gt=0
     )
     keep_best: bool = option(True, "Write the best model of the validation, not the last.", more=True)
     early_stopping: bool = option(False, "End when nothing improves for max(5, epochs / 20) epochs.", more=True)
