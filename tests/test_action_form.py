@@ -495,6 +495,7 @@ FULL: dict[str, dict[str, Any]] = {
     "export-sample": {"file": "a", "sample": "s", "folder": "f"},
     "distance-transform": {"file": "a", "overwrite": True},
     "check-dataset": {"file": "a"},
+    "plan": {"dataset": "a"},
     "info": {"path": "a"},
     "preview": {"file": "a", "sample": "s", "z": "3", "overlay": "none", "width": "40"},
     "create-model": {"out": "m.h5", "labels": "2", "dimension": "3", "activation": "softmax", "kernel_size": "5"},

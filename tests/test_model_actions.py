@@ -39,6 +39,7 @@ def test_create(architecture: str, dimension: int, suffix: str, tmp_path: Path) 
     out = tmp_path / f"m{suffix}"
     facts = create(out, architecture=architecture, dimension=dimension, labels=2, activation="softmax")
     model, info = load_model(out)
+    radius = {"u-net": 9, "fcn": 8}[architecture]
     assert model.output_shape[-1] == 3
     assert facts == {
         "model": str(out),
@@ -47,8 +48,9 @@ def test_create(architecture: str, dimension: int, suffix: str, tmp_path: Path) 
         "background": True,
         "activation": "softmax",
         "parameters": model.count_params(),
-        "receptive_radius": {"u-net": 9, "fcn": 8}[architecture],
-        "divisor": 2,
+        "receptive_radius": [radius if dimension == 3 else 0, radius, radius],
+        "divisor": [2 if dimension == 3 else 1, 2, 2],
+        "sees_all": False,
         "bytes": out.stat().st_size,
     }
     assert info.settings is not None

@@ -20,6 +20,7 @@ from deepscem_tui.engine.networks import (
     divisor,
     draw_network,
     receptive_radius,
+    side_layers,
 )
 from deepscem_tui.engine.networks.geometry import graph_of, step_bytes
 from deepscem_tui.engine.networks.graph import KINDS
@@ -46,7 +47,7 @@ def test_result_has_the_size_of_the_image(
     model = build_network(settings(dimension=dimension, architecture=architecture, **changes), 2)
     by = 2 ** (changes.get("depth", 2) - 1)
     assert model.input_shape == (None,) * (dimension + 1) + (1,)
-    assert divisor(model) == by
+    assert divisor(model) == (by if dimension == 3 else 1, by, by)
     shape = (2, *(by, 2 * by, 3 * by)[:dimension])
     outputs = model(np.random.default_rng(0).random((*shape, 1), dtype=np.float32))
     assert outputs.shape == (*shape, n_outputs)
@@ -62,6 +63,8 @@ def test_result_has_the_size_of_the_image(
         {"depth": 1},
         {"dimension": 3, "block": "vgg"},
         {"depth": 4, "normalization": "none", "activation": "softmax"},
+        {"depth": 3, "normalization": "group", "dropout": 0.2, "squeeze_excitation": True},
+        {"depth": 3, "dimension": 3, "anisotropy": 1, "down": "strided", "up": "interpolated"},
     ],
 )
 def test_a_network_is_drawn_as_it_is_built(architecture: str, changes: dict[str, Any]) -> None:
@@ -69,6 +72,110 @@ def test_a_network_is_drawn_as_it_is_built(architecture: str, changes: dict[str,
     drawn, built = draw_network(asked, 2), graph_of(build_network(asked, 2))
     assert sorted(drawn.layers, key=lambda layer: layer.name) == sorted(built.layers, key=lambda layer: layer.name)
     assert (drawn.output, drawn.dimension, drawn.name) == (built.output, built.dimension, built.name)
+
+
+OPTIONS: list[dict[str, Any]] = [
+    {"attention": True},
+    {"attention": True, "dimension": 3, "anisotropy": 1, "normalization": "none"},
+    {"squeeze_excitation": True},
+    {"squeeze_excitation": True, "block": "vgg", "architecture": "fcn", "dimension": 3},
+    {"normalization": "instance"},
+    {"normalization": "group", "filters": 3},
+    {"normalization": "layer", "dimension": 3},
+    {"dropout": 0.3},
+    {"dropout": 0.3, "block": "vgg", "dimension": 3},
+    {"down": "strided"},
+    {"up": "interpolated"},
+    {"down": "strided", "up": "interpolated", "dimension": 3, "anisotropy": 2, "depth": 3},
+    {"architecture": "fcn", "dimension": 3, "anisotropy": 1, "depth": 3},
+    {"architecture": "fcn", "up": "interpolated", "depth": 3},
+]
+
+
+@pytest.mark.parametrize("changes", OPTIONS, ids=str)
+def test_every_option_computes_and_learns_and_is_drawn_as_it_is_built(changes: dict[str, Any]) -> None:
+    asked = settings(**changes)
+    model = build_network(asked, 2)
+    drawn, built = draw_network(asked, 2), graph_of(model)
+    assert sorted(drawn.layers, key=lambda layer: layer.name) == sorted(built.layers, key=lambda layer: layer.name)
+    assert {type(layer).__name__ for layer in model.layers} <= set(KINDS)
+    assert count_parameters(model) == model.count_params()
+    shape = (2, *(2 * side for side in divisor(model)[3 - asked.dimension :]))
+    images = tf.constant(np.random.default_rng(0).random((*shape, 1)), tf.float32)
+    assert model(images).shape == (*shape, 2)
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(model(images, training=True) ** 2)
+    assert all(gradient is not None for gradient in tape.gradient(loss, model.trainable_variables))
+
+
+@pytest.mark.parametrize(("normalization", "groups"), [("instance", [12, 24]), ("group", [4, 8]), ("layer", [1, 1])])
+def test_groups_of_channels_are_normalised_in_each_image(normalization: str, groups: list[int]) -> None:
+    model = build_network(settings(normalization=normalization, filters=12), 1)
+    found = [layer for layer in graph_of(model).layers if layer.kind == "GroupNormalization"]
+    assert {layer.settings["groups"] for layer in found} == set(groups)
+    normalise = model.get_layer("bottom_normalization_1")
+    values = np.random.default_rng(0).normal(3, 5, (2, 8, 8, 24)).astype(np.float32)
+    parts = np.asarray(normalise(values)).reshape(2, 64, groups[1], -1)
+    np.testing.assert_allclose(parts.mean(axis=(1, 3)), 0, atol=1e-4)
+    np.testing.assert_allclose(parts.std(axis=(1, 3)), 1, atol=1e-3)
+
+
+def test_a_gate_weighs_what_comes_down_between_0_and_1() -> None:
+    model = build_network(settings(attention=True, filters=4), 1)
+    outputs = [model.get_layer(name).output for name in ("down_0_relu", "up_0_gate_weight", "up_0_gate")]
+    images = np.random.default_rng(0).random((1, 16, 16, 1), dtype=np.float32)
+    skip, weight, gated = (np.asarray(values) for values in keras.Model(model.input, outputs)(images))
+    assert weight.shape == (1, 8, 8, 1)
+    assert 0 < weight.min() < weight.max() < 1
+    assert 0 < gated.sum() < skip.sum()
+    readers = {name: layer.name for layer in graph_of(model).layers for name in layer.inputs}
+    assert readers["up_0_gate"] == "up_0_join"
+
+
+def test_squeeze_excitation_weighs_channels_by_the_whole_image() -> None:
+    model = build_network(settings(squeeze_excitation=True), 1)
+    near = np.random.default_rng(0).random((1, 64, 64, 1), dtype=np.float32)
+    far = near.copy()
+    far[0, -8:, -8:] = 5  # farther than the convolutions see
+    assert receptive_radius(model)[1] < 40
+    assert not np.allclose(model(near)[0, :8, :8], model(far)[0, :8, :8], atol=1e-6)
+    assert graph_of(model).sees_all
+    assert not graph_of(build_network(settings(), 1)).sees_all
+
+
+def test_thick_slices_are_left_apart_in_the_uppermost_levels() -> None:
+    graph = draw_network(settings(dimension=3, depth=4, anisotropy=2), 1)
+    assert divisor(graph) == (2, 8, 8)
+    kernels = {layer.name: layer.settings["kernel_size"] for layer in graph.layers if "filters" in layer.settings}
+    assert kernels["down_0_convolution_1"] == kernels["up_1_convolution_2"] == (1, 3, 3)
+    assert kernels["down_2_convolution_1"] == kernels["bottom_convolution_1"] == (3, 3, 3)
+    assert (kernels["up_2_transposed"], kernels["up_1_transposed"]) == ((2, 2, 2), (1, 2, 2))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"anisotropy": 1}, "for volumes"),
+        ({"anisotropy": 2, "dimension": 3}, "below --depth"),
+        ({"attention": True, "architecture": "fcn"}, "u-net"),
+    ],
+)
+def test_options_that_do_not_go_together(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        settings(**changes)
+
+
+@pytest.mark.parametrize("block", ["residual", "vgg"])
+@pytest.mark.parametrize("changes", [{}, {"attention": True, "up": "interpolated"}, {"dropout": 0.1}], ids=str)
+def test_side_outputs_go_on_the_levels_of_the_way_up(block: str, changes: dict[str, Any]) -> None:
+    model = build_network(settings(depth=4, block=block, **changes), 1)
+    found = side_layers(graph_of(model))
+    outputs = [model.get_layer(name).output for name in found]
+    shapes = [part.shape for part in keras.Model(model.input, outputs)(np.zeros((1, 16, 16, 1), np.float32))]
+    assert shapes == [(1, 8, 8, 4), (1, 4, 4, 8)]
+    kind = "SpatialDropout2D" if "dropout" in changes else "Activation"
+    assert {type(model.get_layer(name)).__name__ for name in found} == {kind}
+    assert side_layers(draw_network(settings(architecture="fcn"), 1)) == []
 
 
 def test_softmax_adds_a_background() -> None:
@@ -136,22 +243,24 @@ def test_layers_are_of_kinds_that_a_file_may_hold() -> None:
 # ------------------------------------------------------------------------------------------------ receptive field
 
 
-def measured_radius(model: Any, side: int) -> int:
-    """The farthest voxel along the first axis whose change reaches a voxel of the result, by gradients."""
+def measured_radius(model: Any, side: int, axis: int = -1) -> int:
+    """The farthest voxel along an axis whose change reaches a voxel of the result, by gradients."""
     dimension = len(model.input_shape) - 2
+    sides = list(divisor(model)[3 - dimension :])
+    period, sides[axis] = sides[axis], side
+    others = tuple(index for index in range(dimension) if index != axis % dimension)
     rng = np.random.default_rng(0)
     for layer in model.layers:  # no rectifier at zero, no negative weight: nothing cancels
         layer.set_weights([np.abs(weight) + 0.1 for weight in layer.get_weights()])
         if isinstance(layer, layers.Activation):
             layer.activation = keras.activations.linear
-    period = divisor(model)
     radius = 0
     for position in range(side // 2, side // 2 + period):
-        image = tf.constant(rng.random((1, side, *(period,) * (dimension - 1), 1)), tf.float32)
+        image = tf.constant(rng.random((1, *sides, 1)), tf.float32)
         with tf.GradientTape() as tape:
             tape.watch(image)
-            result = tf.reduce_sum(model(image, training=False)[0, position])
-        reached = np.nonzero(tape.gradient(result, image).numpy().reshape(side, -1).any(axis=1))[0]
+            result = tf.reduce_sum(tf.gather(model(image, training=False)[0], position, axis=axis % dimension))
+        reached = np.nonzero(tape.gradient(result, image).numpy()[0, ..., 0].any(axis=others))[0]
         if not reached.size:  # between the voxels of a kernel smaller than its stride
             continue
         assert reached[0] > 0, "the image is too small to measure in"
@@ -161,11 +270,18 @@ def measured_radius(model: Any, side: int) -> int:
 
 
 def averaging(model: Any) -> Any:
-    """The same network with mean instead of max pooling, whose gradient reaches every voxel of a pool."""
+    """The same network with mean instead of max pooling, whose gradient reaches every voxel of a pool.
+
+    And without means over the whole image, whose gradient reaches all of it.
+    """
 
     def exchanged(layer: Any) -> Any:
-        if isinstance(layer, layers.MaxPooling2D):
-            return layers.AveragePooling2D(layer.pool_size, layer.strides, name=layer.name)
+        for kind in ("MaxPooling2D", "MaxPooling3D"):
+            if type(layer).__name__ == kind:
+                mean = getattr(layers, kind.replace("Max", "Average"))
+                return mean(layer.pool_size, layer.strides, name=layer.name)
+        if isinstance(layer, layers.GroupNormalization | layers.GlobalAveragePooling2D):
+            return layers.Activation("linear", name=layer.name)
         return type(layer).from_config(layer.get_config())
 
     return keras.models.clone_model(model, clone_function=exchanged)
@@ -180,17 +296,40 @@ def averaging(model: Any) -> Any:
         ({"depth": 2, "kernel_size": 5, "block": "vgg"}, 64),
         ({"depth": 2, "architecture": "fcn"}, 32),
         ({"depth": 4, "architecture": "fcn", "blocks_per_level": 1}, 96),
+        ({"depth": 3, "attention": True}, 80),
+        ({"depth": 3, "down": "strided", "up": "interpolated"}, 80),
+        ({"depth": 2, "down": "strided", "architecture": "fcn", "up": "interpolated", "block": "vgg"}, 64),
+        ({"depth": 2, "squeeze_excitation": True, "normalization": "instance"}, 64),
     ],
 )
 def test_receptive_radius_is_what_gradients_measure(changes: dict[str, Any], side: int) -> None:
-    model = averaging(build_network(settings(**changes), 1))
-    assert receptive_radius(model) == measured_radius(model, side)
+    built = build_network(settings(**changes), 1)
+    model = averaging(built)
+    measured = measured_radius(model, side)
+    assert receptive_radius(model) == receptive_radius(built) == (0, measured, measured)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"anisotropy": 1},
+        {"anisotropy": 1, "depth": 3, "filters": 1, "down": "strided", "up": "interpolated", "attention": True},
+        {"anisotropy": 1, "depth": 3, "filters": 1, "architecture": "fcn", "block": "vgg"},
+    ],
+    ids=str,
+)
+def test_receptive_radius_along_thick_slices_and_in_them(changes: dict[str, Any]) -> None:
+    model = averaging(build_network(settings(dimension=3, blocks_per_level=1, **changes), 1))
+    radius = receptive_radius(model)
+    assert (measured_radius(model, 32, 0), measured_radius(model, 64, 1)) == radius[:2]
+    assert 0 < radius[0] < radius[1] == radius[2]
 
 
 @pytest.mark.parametrize(("depth", "radius"), [(3, 23), (4, 51), (5, 107)])
 @pytest.mark.parametrize("dimension", [2, 3])
 def test_receptive_radius_of_the_default_u_net(dimension: int, depth: int, radius: int) -> None:
-    assert receptive_radius(build_network(settings(dimension=dimension, depth=depth, filters=1), 1)) == radius
+    reached = receptive_radius(build_network(settings(dimension=dimension, depth=depth, filters=1), 1))
+    assert reached == (radius if dimension == 3 else 0, radius, radius)
 
 
 @pytest.mark.parametrize(
@@ -209,7 +348,8 @@ def test_receptive_radius_of_the_default_u_net(dimension: int, depth: int, radiu
 def test_receptive_radius_of_networks_of_others(body: Any) -> None:
     inputs = keras.Input((None, None, 1))
     model = keras.Model(inputs, body(inputs))
-    assert receptive_radius(model) == measured_radius(model, 24)
+    measured = measured_radius(model, 24)
+    assert receptive_radius(model) == (0, measured, measured)
 
 
 @pytest.mark.parametrize(

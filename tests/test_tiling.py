@@ -17,6 +17,11 @@ from deepscem_tui.engine.tiling import cut, plan_tiles
 SIZES = st.integers(1, 70)
 
 
+def _along_axes(values: st.SearchStrategy[int], dimension: int, of_slices: int) -> st.SearchStrategy[object]:
+    """One number, or one for each axis."""
+    return values | st.tuples(values if dimension == 3 else st.just(of_slices), values, values)
+
+
 @st.composite
 def plans(draw: st.DrawFn) -> tiling.TilePlan:
     dimension = draw(st.sampled_from([2, 3]))
@@ -24,8 +29,8 @@ def plans(draw: st.DrawFn) -> tiling.TilePlan:
     return plan_tiles(
         draw(st.tuples(SIZES, SIZES, SIZES)),
         dimension,
-        draw(st.sampled_from([1, 2, 4, 8, 16])),
-        draw(st.integers(0, 40)),
+        draw(_along_axes(st.sampled_from([1, 2, 4, 8, 16]), dimension, 1)),
+        draw(_along_axes(st.integers(0, 40), dimension, 0)),
         patch,
         draw(st.sampled_from(["crop", "blend", "none"])),
     )
@@ -59,9 +64,7 @@ def test_each_voxel_lies_deepest_in_its_owner(plan: tiling.TilePlan) -> None:
 
 @given(plans())
 def test_tiles_lie_on_the_grid_and_inside_the_padded_image(plan: tiling.TilePlan) -> None:
-    for axis, step in zip(
-        plan.axes, (plan.divisor if plan.dimension == 3 else 1, plan.divisor, plan.divisor), strict=True
-    ):
+    for axis, step in zip(plan.axes, plan.divisor, strict=True):
         assert axis.padded - axis.size < step
         assert axis.padded % step == axis.tile % step == 0
         assert all(start % step == 0 for start in axis.starts)
@@ -72,18 +75,19 @@ def test_tiles_lie_on_the_grid_and_inside_the_padded_image(plan: tiling.TilePlan
 
 @given(plans())
 def test_no_tile_has_its_centre_outside_the_image(plan: tiling.TilePlan) -> None:
-    for axis in plan.axes:
+    for axis, step in zip(plan.axes, plan.divisor, strict=True):
         # An image up to half a divisor is the exception: the network takes nothing smaller.
-        if len(axis.starts) > 1 or axis.tile > plan.divisor:
+        if len(axis.starts) > 1 or axis.tile > step:
             assert all(start + axis.tile / 2 <= axis.size for start in axis.starts)
 
 
 @given(plans())
 @example(tiling.plan_tiles((1, 4, 1), dimension=2, divisor=1, radius=1, patch_size=(2, 2)))
 def test_no_fewer_tiles_of_that_length_keep_the_margin(plan: tiling.TilePlan) -> None:
-    for axis in plan.axes[3 - plan.dimension :]:
+    along = list(zip(plan.axes, plan.divisor, plan.radius, strict=True))
+    for axis, step, radius in along[3 - plan.dimension :]:
         if len(axis.starts) > 1 and plan.join != "none":
-            overlap = min(ceil(2 * plan.radius / plan.divisor) * plan.divisor, 2 * axis.margin)
+            overlap = min(ceil(2 * radius / step) * step, 2 * axis.margin)
             fewer = len(axis.starts) - 1
             assert fewer * (axis.tile - overlap) + overlap < axis.padded
         elif len(axis.starts) > 1:
@@ -149,6 +153,30 @@ def test_the_margin_is_the_radius_where_the_tile_affords_it() -> None:
     assert min(tight.margin[1:]) == 64
     assert not tight.exact
     assert "margin of 64, less than the network's reach of 100" in tight.shortfall
+
+
+def test_means_over_a_tile_are_told_of_and_the_margin_stays_that_of_the_convolutions() -> None:
+    plain, means = (plan_tiles((1, 512, 512), 2, 8, 23, (256, 256), sees_all=sees_all) for sees_all in (False, True))
+    assert means.axes == plain.axes
+    assert not means.exact
+    assert "takes means over all that it is given" in means.shortfall
+    assert plan_tiles((1, 512, 512), 2, 8, 23, sees_all=True).exact  # in one piece
+    assert tiling.TilePlan.from_json(means.as_json()) == means
+
+
+def test_a_plan_of_an_earlier_version_is_read() -> None:
+    plan = plan_tiles((8, 40, 40), 3, 8, 5, (8, 16, 16))
+    earlier = plan.as_json() | {"divisor": 8, "radius": 5}
+    del earlier["sees_all"]
+    assert tiling.TilePlan.from_json(earlier) == plan
+
+
+def test_thick_slices_need_less_margin() -> None:
+    plan = plan_tiles((60, 300, 300), 3, (2, 8, 8), (3, 20, 20), (20, 128, 128))
+    assert plan.exact
+    assert 3 <= plan.margin[0] < 20 <= plan.margin[1]
+    assert plan.tile[0] % 2 == 0
+    assert plan.tile[0] % 8 != 0
 
 
 def test_a_requested_size_is_fitted_and_said() -> None:

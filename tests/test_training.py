@@ -26,6 +26,7 @@ from deepscem_tui.engine.model_files import load_model, read_info
 from deepscem_tui.engine.patches import Batch, PatchSampler, Source
 from deepscem_tui.engine.reporting import Reporter
 from deepscem_tui.engine.stop import Stop
+from deepscem_tui.engine.tiling import along_axes
 from deepscem_tui.engine.trainer import State
 from deepscem_tui.engine.training import _choose_preview, train
 from deepscem_tui.engine.training_loop import Schedule, TrainingLoop, smoothed
@@ -116,7 +117,7 @@ def run(files: dict, report: Reporter | None = None, stop: Stop | None = None, f
 )
 def test_the_patch_fits_the_smallest_sample(asked, dimension, divisor, shapes, expected) -> None:
     named = {str(index): shape for index, shape in enumerate(shapes)}
-    assert fitting_patch(asked, dimension, divisor, named) == expected
+    assert fitting_patch(asked, dimension, along_axes(divisor, 1, dimension), named) == expected
 
 
 @pytest.mark.parametrize(
@@ -131,7 +132,7 @@ def test_the_patch_fits_the_smallest_sample(asked, dimension, divisor, shapes, e
 )
 def test_a_patch_that_does_not_fit_is_explained(asked, dimension, shape, error, words: str) -> None:
     with pytest.raises(error) as caught:
-        fitting_patch(asked, dimension, 8, {"small": shape, "large": (999, 999, 999)})
+        fitting_patch(asked, dimension, along_axes(8, 1, dimension), {"small": shape, "large": (999, 999, 999)})
     assert words in str(caught.value)
 
 

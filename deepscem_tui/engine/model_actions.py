@@ -12,8 +12,8 @@ from deepscem_tui.engine.datasets import open_dataset
 from deepscem_tui.engine.devices import available_memory
 from deepscem_tui.engine.errors import ParameterError, ResourceError
 from deepscem_tui.engine.files import refuse_existing
-from deepscem_tui.engine.model_files import ModelInfo, check_suffix, load_model, read_info, save_model
-from deepscem_tui.engine.model_info import describe
+from deepscem_tui.engine.model_files import ModelInfo, check_format, check_suffix, load_model, save_model
+from deepscem_tui.engine.model_info import describe, read_network
 from deepscem_tui.engine.networks import build_network, draw_network
 from deepscem_tui.engine.networks.geometry import step_bytes
 from deepscem_tui.engine.networks.graph import Graph
@@ -22,7 +22,7 @@ from deepscem_tui.engine.training_plan import usual_patch
 
 _SETTINGS = (
     "dimension", "architecture", "block", "kernel_size", "filters", "blocks_per_level", "normalization", "depth",
-    "activation", "seed",
+    "down", "up", "attention", "squeeze_excitation", "dropout", "anisotropy", "activation", "seed",
 )  # fmt: skip
 
 
@@ -40,6 +40,7 @@ def create_model(parameters: p.CreateModel, context: Context) -> Result:
     _check_size(parameters)
     settings = parameters.model_dump(mode="json", include=set(_SETTINGS))
     graph = draw_network(parameters, n_labels)
+    check_format(parameters.out, graph)
     info = describe(graph, names, parameters.activation == "softmax", settings)
     if parameters.dry_run:
         what = f"Would make {parameters.out}: {_words(info)}"
@@ -61,8 +62,10 @@ def convert_model(parameters: p.ConvertModel, context: Context) -> Result:
     if parameters.out.exists() and parameters.model.exists() and parameters.out.samefile(parameters.model):
         raise ParameterError(f"{parameters.out} is the model itself", "Give the result another name.", "out")
     if parameters.dry_run:
+        info, graph = read_network(parameters.model)
+        check_format(parameters.out, graph)
         what = f"Would write {parameters.model} as {parameters.out}"
-        return Result(what, _facts(parameters.out, read_info(parameters.model), written=False))
+        return Result(what, _facts(parameters.out, info, written=False))
     model, info = load_model(parameters.model)
     context.stop.check()
     save_model(model, info, parameters.out, parameters.overwrite)
@@ -90,7 +93,7 @@ def _needs(info: ModelInfo, graph: Graph) -> str:
     patch, batch = usual_patch(info.dimension)
     needed = step_bytes(graph, patch[3 - info.dimension :], batch, training=True)
     step = f"{batch} patches of {words.sizes(patch)}"
-    return f"sees {info.receptive_radius} voxels around each, about {needed / 2**30:.1f} GiB to train on {step}"
+    return f"sees {info.reach}, about {needed / 2**30:.1f} GiB to train on {step}"
 
 
 def _check_size(parameters: p.CreateModel) -> None:
@@ -118,7 +121,8 @@ def _facts(path: Path, info: ModelInfo, written: bool = True) -> dict[str, Any]:
         "background": info.background,
         "activation": info.activation,
         "parameters": info.n_parameters,
-        "receptive_radius": info.receptive_radius,
-        "divisor": info.divisor,
+        "receptive_radius": list(info.receptive_radius),
+        "divisor": list(info.divisor),
+        "sees_all": info.sees_all,
         "bytes": path.stat().st_size if written else None,
     }

@@ -28,8 +28,9 @@ from deepscem_tui.engine.model_containers import (
 from deepscem_tui.engine.model_info import ModelInfo, info_of, read_info
 from deepscem_tui.engine.networks import keras2
 from deepscem_tui.engine.networks.geometry import graph_of
+from deepscem_tui.engine.networks.graph import Graph
 
-__all__ = ["ModelInfo", "check_suffix", "load_model", "read_info", "save_model"]
+__all__ = ["ModelInfo", "check_format", "check_suffix", "load_model", "read_info", "save_model"]
 
 
 def check_suffix(path: Path) -> None:
@@ -38,6 +39,12 @@ def check_suffix(path: Path) -> None:
         raise ParameterError(
             f"{path} does not end in .keras or .h5", "Name the model .keras, or .h5 if DeepSCEM is to read it."
         )
+
+
+def check_format(path: Path, graph: Graph) -> None:
+    """Raise :class:`ModelError` if a file of this name cannot hold the network."""
+    if path.suffix == ".h5":
+        keras2.check_known(graph)
 
 
 def load_model(path: Path) -> tuple[Any, ModelInfo]:
@@ -77,7 +84,7 @@ def save_model(model: Any, info: ModelInfo, path: Path, overwrite: bool) -> None
 
     Raises:
         ParameterError: for a name that a model cannot have, or that exists and may not be replaced.
-        ModelError: the file cannot be written.
+        ModelError: the file cannot be written, or not hold the network.
     """
     check_suffix(path)
     refuse_existing(path, overwrite)
@@ -129,6 +136,7 @@ def _set_weights(layer: Any, name: str, stored: h5py.Group) -> None:
 def _write_h5(model: Any, metadata: str, path: Path) -> None:
     """Write what Keras 2.10 writes, and the metadata as one more attribute of the root."""
     graph = graph_of(model)
+    keras2.check_known(graph)
     versions = {"backend": "tensorflow", "keras_version": keras2.VERSION}
     with h5py.File(path, "w") as file:
         file.attrs.update(versions)

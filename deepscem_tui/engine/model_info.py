@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from deepscem_tui import __version__
+from deepscem_tui.engine import words
 from deepscem_tui.engine.errors import ModelError
 from deepscem_tui.engine.model_containers import Contents, explained, read_contents
 from deepscem_tui.engine.networks import geometry
@@ -29,8 +30,9 @@ class ModelInfo:
         dimension: 2 for a network of slices, 3 for one of volumes.
         activation: Function that the outputs come from.
         n_parameters: Numbers in all weights.
-        divisor: Sides of an image must be multiples of it.
-        receptive_radius: How far a voxel's result reaches into the image, in voxels.
+        divisor: Sides of an image, Z, Y, X, must be multiples of these; 1 along Z for a network of slices.
+        receptive_radius: How far a voxel's result reaches into the image, Z, Y, X in voxels.
+        sees_all: Whether it also depends on means over the whole image, or over a tile where it is computed in tiles.
         settings: What the network was built by; None for networks of others.
         normalization: Of the images that it takes: ``"min-max"``, each to 0-1.
         voxel_size: Z, Y, X of what it was trained on, in ``voxel_unit``, if known.
@@ -45,8 +47,9 @@ class ModelInfo:
     dimension: Literal[2, 3]
     activation: str
     n_parameters: int
-    divisor: int
-    receptive_radius: int
+    divisor: tuple[int, int, int]
+    receptive_radius: tuple[int, int, int]
+    sees_all: bool = False
     settings: Mapping[str, Any] | None = None
     normalization: str = "min-max"
     voxel_size: tuple[float, float, float] | None = None
@@ -54,6 +57,19 @@ class ModelInfo:
     patch_size: tuple[int, int, int] | None = None
     training: Mapping[str, Any] | None = None
     thresholds: tuple[float, ...] | None = None
+
+    @property
+    def context(self) -> int:
+        """Slices that a network of slices takes on each side of the one that its result is for."""
+        return self.receptive_radius[0] if self.dimension == 2 else 0
+
+    @property
+    def reach(self) -> str:
+        """How far a voxel's result reaches into the image, in words, such as ``23 voxels to each side``."""
+        text = f"{words.alike(self.receptive_radius[3 - self.dimension :])} voxels to each side"
+        if self.context:
+            text += f", {words.counted(self.context, 'slice')} before and behind"
+        return text + (", and means over the whole image" if self.sees_all else "")
 
     @property
     def n_labels(self) -> int:
@@ -104,8 +120,11 @@ def describe(
         label_names: None for labels without names.
 
     Raises:
-        ModelError: the network has not the outputs for these labels, or does not give a result of the image's size.
+        ModelError: the network has not the outputs for these labels, does not give a result of the image's size, or
+            takes channels that are no neighbouring slices.
     """
+    if graph.n_inputs != 1 + 2 * int((settings or {}).get("context_slices", 0)):
+        raise ModelError(f"The network takes images of {graph.n_inputs} channels", "Only grey images can be.")
     n_labels = graph.n_outputs - background
     if n_labels < 1:
         raise ModelError("The network has no output but the background")
@@ -120,6 +139,7 @@ def describe(
         n_parameters=graph.n_parameters,
         divisor=geometry.divisor(graph),
         receptive_radius=geometry.receptive_radius(graph),
+        sees_all=graph.sees_all,
         settings=settings,
     )
 

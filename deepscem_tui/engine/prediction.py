@@ -314,8 +314,8 @@ def _estimated_seconds(parameters: p.Predict, plan: PredictionPlan, info: ModelI
     precision = _precision(parameters)
     network = load_network(parameters.model, precision)
     largest = max((sample.tiles.tile for sample in plan.samples), key=prod)
-    sizes = zip(largest, _MEASURED[info.dimension], strict=True)
-    sides = (max(1, min(both) // info.divisor * info.divisor) for both in sizes)
+    sizes = zip(largest, _MEASURED[info.dimension], info.divisor, strict=True)
+    sides = (max(step, min(side, most) // step * step) for side, most, step in sizes)
     tile = np.zeros((1, *sides), np.float32)
     network(tile)  # traced
     began = time.monotonic()

@@ -151,19 +151,19 @@ def _tiles(
     network = (info.dimension, info.divisor, info.receptive_radius)
     match parameters.join:
         case "deepscem" | "deepscem-no-overlap" as join:
-            return plan_as_deepscem(shape, *network, parameters.patch_size, join == "deepscem")
+            return plan_as_deepscem(shape, *network, parameters.patch_size, join == "deepscem", info.sees_all)
         case join:
             most = _most_voxels(info, graph, limit)
             if most_voxels is not None:
                 most = min(most, most_voxels)
-            return plan_tiles(shape, *network, parameters.patch_size, join, most)
+            return plan_tiles(shape, *network, parameters.patch_size, join, most, info.sees_all)
 
 
 def _most_voxels(info: ModelInfo, graph: Graph, limit: Limit | None) -> int:
     """Voxels of the largest tile: what fits the memory; of volumes no more than is computed in reasonable time."""
     if limit is None:
         return DEFAULT_VOXELS[info.dimension]
-    least = (info.divisor,) * info.dimension
+    least = info.divisor[3 - info.dimension :]
     each = activation_bytes(graph, least, 1, training=False) / prod(least)
     fitting = int((limit.size * _MEMORY_SHARE - step_bytes(graph, least, 0, training=False)) / each)
     return max(prod(least), fitting if info.dimension == 2 else min(fitting, _MOST_VOXELS))

@@ -3,17 +3,18 @@
 A network with pooling sees an image on a grid: a tile gives what the whole image would only if it starts on a multiple
 of the network's divisor, and only further from its inner edges than the network's receptive radius. So along each axis
 
-- the image is extended at its far end, by reflection, to a multiple of the divisor, and no further;
+- the image is extended at its far end, by reflection, to a multiple of the divisor there, and no further;
 - all tiles have one length, a multiple of the divisor, and start on multiples of it, the first at 0, the last flush
   with the extended end;
 - neighbours overlap by twice the margin or more, and each voxel belongs to the tile it lies deepest in.
 
-With a margin of the receptive radius the joined tiles equal the prediction of the extended image in one piece.
+With a margin of the receptive radius the joined tiles equal the prediction of the extended image in one piece, but for
+networks that take means over all that they are given: to these, tiles are images of their own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise, product
@@ -26,7 +27,7 @@ import numpy.typing as npt
 from deepscem_tui.engine import words
 from deepscem_tui.engine.errors import ParameterError
 
-__all__ = ["DEFAULT_VOXELS", "AxisPlan", "Layer", "Tile", "TilePlan", "cut", "plan_tiles", "sides_for"]
+__all__ = ["DEFAULT_VOXELS", "AxisPlan", "Layer", "Tile", "TilePlan", "along_axes", "cut", "plan_tiles", "sides_for"]
 
 Join = Literal["crop", "blend", "none"]
 Shape = tuple[int, int, int]
@@ -88,19 +89,21 @@ class TilePlan:
 
     Args:
         dimension: 2 for a network of slices (tiles are one voxel thick), 3 for one of volumes.
-        divisor: Sizes that the network takes are multiples of it.
-        radius: How far a voxel's result reaches into the image, in voxels.
+        divisor: Sizes that the network takes, Z, Y, X, are multiples of these.
+        radius: How far a voxel's result reaches into the image, Z, Y, X in voxels.
         join: ``"crop"`` for tiles that overlap, ``"blend"`` for their mean, ``"none"`` for tiles side by side, or as
             :mod:`~deepscem_tui.engine.tiling_deepscem` has it.
         axes: The plan along Z, Y and X.
+        sees_all: Whether the network takes means over all that it is given.
         notes: What was changed in the request, one sentence each.
     """
 
     dimension: int
-    divisor: int
-    radius: int
+    divisor: Shape
+    radius: Shape
     join: str
     axes: tuple[AxisPlan, AxisPlan, AxisPlan]
+    sees_all: bool = False
     notes: tuple[str, ...] = field(default=(), compare=False)
 
     @property
@@ -136,24 +139,35 @@ class TilePlan:
     def exact(self) -> bool:
         """Whether the result equals that of the extended image in one piece."""
         return all(
-            axis.starts[0] == 0 and (len(axis.starts) == 1 or (axis.margin >= self.radius and self.join != "blend"))
-            for axis in self._tiled_axes
+            axis.starts[0] == 0
+            and (len(axis.starts) == 1 or (axis.margin >= radius and self.join != "blend" and not self.sees_all))
+            for axis, radius in self._tiled_axes
         )
 
     @property
     def shortfall(self) -> str:
-        """A sentence about the margin where it is less than ``"crop"`` wants, the receptive radius; else empty."""
+        """A sentence about what makes joined tiles of ``"crop"`` differ from a prediction in one piece; else empty.
+
+        A margin less than the receptive radius, or means over the whole image.
+        """
         if self.exact or self.join != "crop":
             return ""
-        margin = min(axis.margin for axis in self._tiled_axes if len(axis.starts) > 1)
+        margins = [(axis.margin, radius) for axis, radius in self._tiled_axes if len(axis.starts) > 1]
+        margin, radius = max(margins, key=lambda pair: pair[1] - pair[0])
+        if margin < radius:
+            return (
+                f"Tiles of {words.sizes(self.tile)} voxels afford a margin of {margin}, less than the network's reach "
+                f"of {radius}: voxels where tiles meet may differ slightly from a prediction in one piece"
+            )
         return (
-            f"Tiles of {words.sizes(self.tile)} voxels afford a margin of {margin}, less than the network's reach of "
-            f"{self.radius}: voxels where tiles meet may differ slightly from a prediction in one piece"
+            "The network takes means over all that it is given, and each tile has its own: where tiles of "
+            f"{words.sizes(self.tile)} voxels meet, results may differ slightly from a prediction in one piece"
         )
 
     @property
-    def _tiled_axes(self) -> tuple[AxisPlan, ...]:
-        return self.axes[3 - self.dimension :]
+    def _tiled_axes(self) -> tuple[tuple[AxisPlan, int], ...]:
+        """The axes that tiles are laid along, with the network's receptive radius."""
+        return tuple(zip(self.axes, self.radius, strict=True))[3 - self.dimension :]
 
     def layers(self, max_voxels: int = 0) -> Iterator[Layer]:
         """The tiles, layer by layer along Z.
@@ -182,8 +196,9 @@ class TilePlan:
             "shape": list(self.shape),
             "padded": list(self.padded),
             "dimension": self.dimension,
-            "divisor": self.divisor,
-            "radius": self.radius,
+            "divisor": list(self.divisor),
+            "radius": list(self.radius),
+            "sees_all": self.sees_all,
             "join": self.join,
             "tile": list(self.tile),
             "margin": list(self.margin),
@@ -201,29 +216,32 @@ class TilePlan:
             AxisPlan(int(size), int(padded), int(tile), int(margin), tuple(map(int, starts)))
             for size, padded, tile, margin, starts in zip(*columns, strict=True)
         )
-        dimension, divisor, radius = (int(facts[name]) for name in ("dimension", "divisor", "radius"))
-        return cls(dimension, divisor, radius, str(facts["join"]), (z, y, x))
+        dimension = int(facts["dimension"])
+        divisor, radius = along_axes(facts["divisor"], 1, dimension), along_axes(facts["radius"], 0, dimension)
+        return cls(dimension, divisor, radius, str(facts["join"]), (z, y, x), bool(facts.get("sees_all")))
 
 
 def plan_tiles(
     shape: Shape,
     dimension: int,
-    divisor: int,
-    radius: int,
+    divisor: int | Shape,
+    radius: int | Shape,
     patch_size: tuple[int, ...] | None = None,
     join: Join = "crop",
     most_voxels: int | None = None,
+    sees_all: bool = False,
 ) -> TilePlan:
     """Lay tiles over an image.
 
     Args:
         shape: Z, Y, X of the image, each at least 1.
         dimension: 2 for a network of slices, 3 for one of volumes.
-        divisor: Sizes that the network takes are multiples of it.
-        radius: The network's receptive radius in voxels.
+        divisor: Sizes that the network takes, Z, Y, X, are multiples of these; or one number, see :func:`along_axes`.
+        radius: The network's receptive radius, Z, Y, X in voxels; or one number.
         patch_size: Largest tile, Y, X or Z, Y, X; chosen by ``most_voxels`` where it is not given.
         join: ``"crop"`` and ``"blend"`` for overlapping tiles, ``"none"`` for tiles side by side.
         most_voxels: Of a tile that is chosen; :data:`DEFAULT_VOXELS` if not given.
+        sees_all: Whether the network takes means over all that it is given.
 
     Returns:
         A plan with the fewest tiles that cover the image with that margin, none of them longer than this number needs.
@@ -231,30 +249,42 @@ def plan_tiles(
     Raises:
         ParameterError: ``patch_size`` does not suit the network's dimension.
     """
-    steps = (divisor if dimension == 3 else 1, divisor, divisor)
-    padded = _triple(_round_up(size, step) for size, step in zip(shape, steps, strict=True))
-    reach = 0 if join == "none" else radius
+    divisor, radius = along_axes(divisor, 1, dimension), along_axes(radius, 0, dimension)
+    padded = _triple(_round_up(size, step) for size, step in zip(shape, divisor, strict=True))
+    first = 3 - dimension  # of the axes that tiles are laid along
+    steps, reach = divisor[first:], (0,) * dimension if join == "none" else radius[first:]
     notes: tuple[str, ...] = ()
     if patch_size is None:
-        axes = _chosen_axes(shape[3 - dimension :], divisor, reach, most_voxels or DEFAULT_VOXELS[dimension])
+        axes = _chosen_axes(shape[first:], steps, reach, most_voxels or DEFAULT_VOXELS[dimension])
     else:
-        largest, notes = _requested_tile(patch_size, shape, padded, dimension, divisor)
-        sides = zip(shape[3 - dimension :], largest[3 - dimension :], strict=True)
-        axes = [_plan_axis(size, side, divisor, reach) for size, side in sides]
+        largest, notes = _requested_tile(patch_size, shape[first:], padded[first:], steps)
+        axes = list(map(_plan_axis, shape[first:], largest, steps, reach))
     if dimension == 2:
         axes.insert(0, AxisPlan(shape[0], shape[0], 1, 0, tuple(range(shape[0]))))
-    return TilePlan(dimension, divisor, radius, join, (axes[0], axes[1], axes[2]), notes)
+    return TilePlan(dimension, divisor, radius, join, (axes[0], axes[1], axes[2]), sees_all, notes)
 
 
-def _chosen_axes(sizes: tuple[int, ...], divisor: int, radius: int, most_voxels: int) -> list[AxisPlan]:
+def along_axes(value: int | Sequence[int], of_slices: int, dimension: int) -> Shape:
+    """One number along each axis; ``of_slices`` along Z for a network of slices. A triple stays as it is."""
+    if isinstance(value, int):
+        return (value if dimension == 3 else of_slices, value, value)
+    return _triple(map(int, value))
+
+
+def _chosen_axes(
+    sizes: tuple[int, ...], divisor: tuple[int, ...], radius: tuple[int, ...], most_voxels: int
+) -> list[AxisPlan]:
     """The tiles that fit and waste least: with the margin in full if any has it, then the fewest voxels to compute."""
-    choices = [_axis_choices(size, divisor, radius, _MOST_A_SIDE[len(sizes)]) for size in sizes]
+    most = _MOST_A_SIDE[len(sizes)]
+    choices = [_axis_choices(size, step, reach, most) for size, step, reach in zip(sizes, divisor, radius, strict=True)]
     best: tuple[tuple[int, int, int], tuple[AxisPlan, ...]] | None = None
     for axes in product(*choices):
         voxels = prod(axis.tile for axis in axes)
         if voxels <= most_voxels:
             n_tiles = prod(len(axis.starts) for axis in axes)
-            missing = max(radius - axis.margin if len(axis.starts) > 1 else 0 for axis in axes)
+            missing = max(
+                reach - axis.margin if len(axis.starts) > 1 else 0 for axis, reach in zip(axes, radius, strict=True)
+            )
             rank = (max(0, missing), n_tiles * voxels, n_tiles)
             if best is None or rank < best[0]:
                 best = rank, axes
@@ -321,20 +351,22 @@ def _reflected(start: int, stop: int, size: int) -> npt.NDArray[np.intp]:
 
 
 def _requested_tile(
-    patch_size: tuple[int, ...], shape: Shape, padded: Shape, dimension: int, divisor: int
-) -> tuple[Shape, tuple[str, ...]]:
-    """The tile that ``--patch-size`` asks for, as the network can take it, and what was changed."""
-    given = sides_for(dimension, patch_size)
-    rounded = tuple(_round_up(side, divisor) for side in given)
+    patch_size: tuple[int, ...], shape: tuple[int, ...], padded: tuple[int, ...], divisor: tuple[int, ...]
+) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    """The tile that ``--patch-size`` asks for, as the network can take it, and what was changed.
+
+    All sizes are along the axes that tiles are laid along.
+    """
+    given = sides_for(len(shape), patch_size)
     taken = tuple(
-        _least_side(min(side, limit), size, limit, divisor)
-        for side, size, limit in zip(rounded, shape[3 - dimension :], padded[3 - dimension :], strict=True)
+        _least_side(min(_round_up(side, step), limit), size, limit, step)
+        for side, size, limit, step in zip(given, shape, padded, divisor, strict=True)
     )
     notes: tuple[str, ...] = ()
     if taken != given:
-        reason = f"sides are multiples of {divisor} and no larger than the image needs"
+        reason = f"sides are multiples of {words.alike(divisor)} and no larger than the image needs"
         notes = (f"--patch-size {','.join(map(str, given))} became {','.join(map(str, taken))}: {reason}",)
-    return _triple((1,) * (3 - dimension) + taken), notes
+    return taken, notes
 
 
 def _plan_axis(size: int, largest: int, divisor: int, radius: int) -> AxisPlan:

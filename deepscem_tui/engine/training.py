@@ -36,7 +36,7 @@ from deepscem_tui.engine.files import check_writable, refuse_existing, write_tex
 from deepscem_tui.engine.learning_rate import RateSchedule
 from deepscem_tui.engine.losses import Loss, make_loss
 from deepscem_tui.engine.memory import memory_limit
-from deepscem_tui.engine.model_files import ModelInfo, check_suffix, load_model, save_model
+from deepscem_tui.engine.model_files import ModelInfo, check_format, check_suffix, load_model, save_model
 from deepscem_tui.engine.model_info import read_network
 from deepscem_tui.engine.networks.geometry import sizes_along
 from deepscem_tui.engine.patches import (
@@ -83,6 +83,7 @@ def train(parameters: p.Train, context: Context) -> Result:
     check_suffix(parameters.out)
     check_writable(parameters.out.parent)
     info, graph = read_network(parameters.model)
+    check_format(parameters.out, graph)
     with ExitStack() as files:
         learn = files.enter_context(open_dataset(parameters.train))
         valid = files.enter_context(open_dataset(parameters.valid)) if parameters.valid else None

@@ -102,14 +102,14 @@ def usual_patch(dimension: int) -> tuple[Shape, int]:
 
 
 def fitting_patch(
-    asked: tuple[int, ...] | None, dimension: int, divisor: int, shapes: Mapping[str, Sequence[int]]
+    asked: tuple[int, ...] | None, dimension: int, divisor: Shape, shapes: Mapping[str, Sequence[int]]
 ) -> Shape:
     """The patch to train with: the one asked for, or the default, shrunk to the smallest sample.
 
     Args:
         asked: Y, X or Z, Y, X, or None.
         dimension: Of the network. With 2 a patch is one slice thick, and a Z that was asked for does not count.
-        divisor: What the sides must be multiples of.
+        divisor: What the sides, Z, Y, X, must be multiples of.
         shapes: (Z, Y, X) of each sample by its name.
 
     Returns:
@@ -125,23 +125,24 @@ def fitting_patch(
     first = 0 if dimension == 3 else 1
     sizes[:first] = [1] * first
     for axis in range(first, 3):
+        step = divisor[axis]
         name, smallest = min(((name, shape[axis]) for name, shape in shapes.items()), key=lambda item: item[1])
         about = f"sample {name!r} has {smallest} voxels along {'ZYX'[axis]}"
-        if smallest < divisor:
+        if smallest < step:
             hint = "Use larger samples, or a model with fewer levels (create-model --depth)."
             raise DatasetError(
-                f"The network needs patches of at least {divisor} voxels a side, and {about}", hint, "model"
+                f"The network needs patches of at least {step} voxels along {'ZYX'[axis]}, and {about}", hint, "model"
             )
         if asked is None:
-            sizes[axis] = min(sizes[axis], smallest) // divisor * divisor
+            sizes[axis] = min(sizes[axis], smallest) // step * step
         elif sizes[axis] > smallest:
-            hint = f"{smallest // divisor * divisor} is the most that fits."
+            hint = f"{smallest // step * step} is the most that fits."
             raise ParameterError(f"--patch-size is {sizes[axis]} along {'ZYX'[axis]}, but {about}", hint, "patch_size")
-        elif sizes[axis] % divisor:
-            lower = sizes[axis] // divisor * divisor
-            near = " or ".join(str(size) for size in (lower, lower + divisor) if 0 < size <= smallest)
+        elif sizes[axis] % step:
+            lower = sizes[axis] // step * step
+            near = " or ".join(str(size) for size in (lower, lower + step) if 0 < size <= smallest)
             raise ParameterError(
-                f"--patch-size along {'ZYX'[axis]} must be a multiple of {divisor} (it is {sizes[axis]})",
+                f"--patch-size along {'ZYX'[axis]} must be a multiple of {step} (it is {sizes[axis]})",
                 f"Use {near}.",
                 "patch_size",
             )

@@ -16,6 +16,12 @@ def sizes(values: Iterable[Any]) -> str:
     return " x ".join(f"{value:g}" if isinstance(value, float) else str(value) for value in values)
 
 
+def alike(values: Iterable[Any]) -> str:
+    """The same along axes, but one number where all are equal, such as ``64``."""
+    given = list(values)
+    return sizes(given[:1] if len(set(given)) == 1 else given)
+
+
 def counted(count: int, noun: str) -> str:
     """Such as ``1 label`` or ``2 labels``."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -27,7 +27,14 @@ _SHOWN_LABELS = 20
 _PATCHES = {2: ((256, 256), 8), 3: ((32, 128, 128), 2)}  # patch and batch that training proposes
 _SETTINGS = {
     "block": "{} blocks", "kernel_size": "kernels of {} voxels", "filters": "{} filters", "depth": "{} levels",
-    "blocks_per_level": "{} convolutions a block", "normalization": "normalisation {}", "seed": "seed {}",
+    "blocks_per_level": "{} convolutions a block", "normalization": "normalisation {}", "down": "down {}",
+    "up": "up {}", "dropout": "dropout {}", "attention": "attention gates", "seed": "seed {}",
+    "squeeze_excitation": "squeeze-excitation", "anisotropy": "slices apart in {} levels",
+}  # fmt: skip
+# Not said: what networks have where nothing else was asked for.
+_USUAL = {
+    "down": "max-pool", "up": "transposed", "dropout": 0, "attention": False, "squeeze_excitation": False,
+    "anisotropy": 0,
 }  # fmt: skip
 _TRAINING = {"steps": "Steps", "batch_size": "Patches a step", "loss": "Loss", "learning_rate": "Learning rate"}
 
@@ -81,14 +88,15 @@ def _lines(entry: ModelEntry, info: ModelInfo) -> list[tuple[str, str]]:
     names = info.label_names[:_SHOWN_LABELS]
     more = f" and {info.n_labels - len(names)} more" if info.n_labels > len(names) else ""
     settings = info.settings or {}
-    about = [text.format(settings[key]) for key, text in _SETTINGS.items() if key in settings]
-    reach = info.receptive_radius
+    said = {key: value for key, value in settings.items() if value != _USUAL.get(key)}
+    about = [text.format(said[key]) for key, text in _SETTINGS.items() if key in said]
+    reach, divisor = (sizes[3 - info.dimension :] for sizes in (info.receptive_radius, info.divisor))
     return [
         ("Model", f"{entry.path.name}, {words.amount(entry.bytes, 'B')}"),
         ("Labels", f"{', '.join(names)}{more}" + (", and the background" if info.background else "")),
         ("Parameters", f"{info.n_parameters:,}"),
-        ("Sees", f"{2 * reach + 1} voxels across (receptive field: {reach} to each side)"),
-        ("Divisor", f"{info.divisor}: sides of a patch are multiples of it"),
+        ("Sees", f"{words.alike(2 * far + 1 for far in reach)} voxels across: {info.reach}"),
+        ("Divisor", f"{words.alike(divisor)}: sides of a patch are multiples of it"),
         ("Network", ", ".join([f"{info.dimension}D {settings.get('architecture', 'network')}", *about])),
         ("Output", f"{info.activation}; images are taken {info.normalization} normalised"),
         *_training_lines(info),
@@ -208,8 +216,8 @@ def memory_words(graph: Graph, info: ModelInfo, sides: Sequence[int], batch: int
     shape = sides[3 - info.dimension :] if len(sides) == 3 else sides
     if min(*shape, batch) < 1 or max(shape) > 1 << 20:
         raise ValueError("Sides and batch are at least 1")
-    if wrong := [side for side in shape if side % info.divisor]:
-        near = max(info.divisor, wrong[0] // info.divisor * info.divisor)
-        raise ValueError(f"{wrong[0]} is no multiple of {info.divisor}: {near} is")
+    for side, step in zip(shape, info.divisor[3 - info.dimension :], strict=True):
+        if side % step:
+            raise ValueError(f"{side} is no multiple of {step}: {max(step, side // step * step)} is")
     learn, look = (step_bytes(graph, shape, batch, training) for training in (True, False))
     return f"About {words.amount(learn, 'B')} in training, {words.amount(look, 'B')} in prediction"

@@ -8,10 +8,11 @@ from deepscem_tui.engine.networks import fcn, unet
 from deepscem_tui.engine.networks.geometry import activation_bytes, count_parameters, divisor, receptive_radius
 from deepscem_tui.engine.networks.graph import Graph
 from deepscem_tui.engine.networks.settings import NetworkSettings
+from deepscem_tui.engine.networks.unet import side_layers
 
 __all__ = [
     "NetworkSettings", "activation_bytes", "build_network", "count_parameters", "divisor", "draw_network", "n_outputs",
-    "receptive_radius",
+    "receptive_radius", "side_layers",
 ]  # fmt: skip
 
 
@@ -24,7 +25,7 @@ def build_network(settings: NetworkSettings, n_labels: int) -> Any:
 
     Returns:
         A Keras model from float32 (B, Y, X, 1) or (B, Z, Y, X, 1), 0 to 1, to float32 (B, [Z,] Y, X, outputs).
-        Sides of any length that is a multiple of 2 ** (depth - 1).
+        Sides of any length that is a multiple of :func:`divisor`.
     """
     from deepscem_tui.engine.networks.assemble import assemble
 

@@ -26,7 +26,8 @@ def assemble(graph: Graph, seed: int | None = None, policy: str | None = None) -
     for layer in graph.layers:
         name = keras_name(layer.name)
         if layer.kind == "InputLayer":
-            tensors[layer.name] = keras.Input((None,) * graph.dimension + (1,), dtype="float32", name=name)
+            shape = (None,) * graph.dimension + (graph.n_inputs,)
+            tensors[layer.name] = keras.Input(shape, dtype="float32", name=name)
             continue
         taken = [tensors[given] for given in layer.inputs]
         outer = layer.name == graph.output or (policy is not None and graph.layers[0].name in layer.inputs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ def draw(settings: NetworkSettings, n_outputs: int) -> Graph:
     x, scores = net.image, []
     for level in range(settings.depth):
         if level > 0:
-            x = net.down(x, f"level_{level - 1}_pool")
+            x = net.down(x, level - 1, f"level_{level - 1}")
         x = net.block(x, level, f"level_{level}")
         if level >= settings.depth - _FUSED:
             scores.append(net.score(x, n_outputs, f"level_{level}_score"))
@@ -32,25 +33,32 @@ def draw(settings: NetworkSettings, n_outputs: int) -> Graph:
     level = settings.depth - 1
     while scores:
         level -= 1
-        fused = net.up(fused, n_outputs, f"level_{level}_up", 2, 4)
+        fused = _enlarged(net, fused, n_outputs, f"level_{level}_up", net.pool(level))
         fused = net.sum(fused, scores.pop(), f"level_{level}_fuse")
     if level > 0:
-        fused = net.up(fused, n_outputs, "full_up", 2**level, 2 * 2**level)
+        factors = tuple(prod(sides) for sides in zip(*map(net.pool, range(level)), strict=True))
+        fused = _enlarged(net, fused, n_outputs, "full_up", factors)
     return net.finished(fused)
+
+
+def _enlarged(net: Drawing, x: str, n_outputs: int, name: str, factors: tuple[int, ...]) -> str:
+    if net.settings.up == "interpolated":
+        return net.interpolated(x, name, factors)
+    kernel = tuple(2 * factor if factor > 1 else 1 for factor in factors)
+    return net.transposed(x, n_outputs, name, factors, kernel)
 
 
 def interpolate(model: Any) -> None:
     """Make the upward layers of a Keras model interpolate linearly."""
     for layer in model.layers:
-        if layer.name.endswith("_up"):
+        if layer.name.endswith("_up") and layer.weights:
             layer.kernel.assign(_interpolation(layer.kernel.shape))
 
 
 def _interpolation(shape: tuple[int, ...]) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """Kernel (k, …, k, C, C) of a transposed convolution of stride k / 2 that interpolates linearly."""
-    side = shape[0]
-    ramp = 1 - np.abs(2 * np.arange(side) + 1 - side) / side
-    kernel = ramp
-    for _ in shape[3:]:
+    """Kernel (k, …, k, C, C) of a transposed convolution that interpolates linearly, of stride k / 2 (1 if k is 1)."""
+    kernel = np.ones(())
+    for side in shape[:-2]:
+        ramp = 1 - np.abs(2 * np.arange(side) + 1 - side) / side
         kernel = np.multiply.outer(kernel, ramp)
     return (kernel[..., None, None] * np.eye(shape[-1])).astype(np.float32)

@@ -19,9 +19,10 @@ _LARGEST_DIVISOR = 1024
 # Kinds of layer whose gradient is computed from what they took, and from what they gave.
 _NEEDS_INPUT = (
     "Conv2D", "Conv3D", "Conv2DTranspose", "Conv3DTranspose", "BatchNormalization", "LayerNormalization",
-    "MaxPooling2D", "MaxPooling3D", "Maximum", "Multiply",
+    "GroupNormalization", "MaxPooling2D", "MaxPooling3D", "Maximum", "Multiply",
 )  # fmt: skip
 _NEEDS_OUTPUT = ("Activation", "ReLU", "LeakyReLU", "ELU", "Softmax", "MaxPooling2D", "MaxPooling3D")
+_WHOLE: tuple[Fraction, ...] = ()  # spacing of a layer that gives one voxel for the whole image
 UP_KINDS = ("Conv2DTranspose", "Conv3DTranspose", "UpSampling2D", "UpSampling3D")
 
 
@@ -36,39 +37,47 @@ def graph_of(model: Any) -> Graph:
     return read_graph({"class_name": "Functional", "config": model.get_config()})
 
 
-def divisor(model: Any) -> int:
-    """Sides of an image must be multiples of it: the product of the strides down to the deepest level.
+def divisor(model: Any) -> tuple[int, int, int]:
+    """Sides of an image, Z, Y, X, must be multiples of these: the products of the strides down to the deepest level.
+
+    1 along Z for a network of slices.
 
     Raises:
         ModelError: the result would not have the size of the image.
     """
     graph = graph_of(model)
-    spacings = [spacing for scale in _spacings(graph).values() for spacing in scale]
-    return max(ceil(spacing) for spacing in spacings)
+    scales = [scale for scale in _spacings(graph).values() if scale != _WHOLE]
+    return _zyx([max(map(ceil, along)) for along in zip(*scales, strict=True)], 1)
 
 
-def receptive_radius(model: Any) -> int:
-    """How far, in voxels along any axis, a voxel of the result reaches into the image.
+def receptive_radius(model: Any) -> tuple[int, int, int]:
+    """How far, in voxels along Z, Y, X, a voxel of the result reaches into the image.
 
     Exact: for each position of a voxel on the grid of the deepest level, the interval of voxels that it depends on is
-    followed back through every path of the network.
+    followed back through every path of the network, but for those through means over the whole image (see
+    :attr:`~deepscem_tui.engine.networks.graph.Graph.sees_all`). Along Z, for a network of slices, as many slices as it
+    takes on each side of the one that it is for.
 
     Raises:
         ModelError: the result would not have the size of the image.
     """
     graph = graph_of(model)
-    period = divisor(graph)
-    radius = 0
-    for axis in range(graph.dimension):
-        for position in range(period):
-            first, last = _seen(graph, axis, position)
-            radius = max(radius, position - first, last - position)
-    return radius
+    radii = []
+    for axis, period in enumerate(divisor(graph)[3 - graph.dimension :]):
+        ends = [(position, *_seen(graph, axis, position)) for position in range(period)]
+        radii.append(max(max(position - first, last - position) for position, first, last in ends))
+    return _zyx(radii, graph.n_inputs // 2)
+
+
+def _zyx(values: Sequence[int], of_slices: int) -> tuple[int, int, int]:
+    z, y, x = values if len(values) == 3 else (of_slices, *values)
+    return z, y, x
 
 
 def sizes_along(model: Any, axis: int, length: int) -> set[int]:
     """How long the layers' results are along an axis for an image of this length, in their own voxels."""
-    return {ceil(length / spacing[axis]) for spacing in _spacings(graph_of(model)).values()}
+    spacings = _spacings(graph_of(model)).values()
+    return {ceil(length / spacing[axis]) for spacing in spacings if spacing != _WHOLE}
 
 
 def count_parameters(model: Any) -> int:
@@ -124,6 +133,8 @@ def weight_bytes(model: Any, training: bool) -> int:
 
 
 def _voxels(shape: Sequence[int], spacing: Sequence[Fraction]) -> int:
+    if spacing == _WHOLE:
+        return 1
     return prod(ceil(side / step) for side, step in zip(shape, spacing, strict=True))
 
 
@@ -176,13 +187,22 @@ def _sampling(layer: Layer, axis: int) -> _Sampling:
 
 
 def _spacings(graph: Graph) -> dict[str, tuple[Fraction, ...]]:
-    """Image voxels a voxel of each layer's result, along each axis."""
+    """Image voxels a voxel of each layer's result, along each axis; :data:`_WHOLE` if it is one voxel for all."""
     result: dict[str, tuple[Fraction, ...]] = {}
     for layer in graph.layers:
         given = {result[name] for name in layer.inputs} or {(Fraction(1),) * graph.dimension}
+        if layer.kind.startswith("GlobalAveragePooling"):
+            given = {_WHOLE}
+        elif layer.kind == "Multiply" and len(given) > 1:  # by one number a channel
+            given.discard(_WHOLE)
         if len(given) > 1:
             raise ModelError(f"Layer {layer.name!r} joins inputs of different resolutions")
         samplings = [_sampling(layer, axis) for axis in range(graph.dimension)]
+        if given == {_WHOLE}:
+            if any(sampling.stride > 1 for sampling in samplings):
+                raise ModelError(f"Layer {layer.name!r} changes the resolution of what is one voxel")
+            result[layer.name] = _WHOLE
+            continue
         result[layer.name] = tuple(
             spacing / sampling.stride if sampling.up else spacing * sampling.stride
             for spacing, sampling in zip(given.pop(), samplings, strict=True)
@@ -198,7 +218,7 @@ def _seen(graph: Graph, axis: int, position: int) -> tuple[int, int]:
     """First and last voxel of the image that the result at ``position`` depends on."""
     needed = {graph.output: (position, position)}
     for layer in reversed(graph.layers[1:]):
-        if layer.name not in needed:
+        if layer.name not in needed or layer.kind.startswith("GlobalAveragePooling"):
             continue
         first, last = _sampling(layer, axis).sources(*needed.pop(layer.name))
         if first > last:  # between the voxels of an upward convolution with a kernel smaller than its stride

@@ -41,6 +41,11 @@ class Layer:
     settings: Mapping[str, Any]
     inputs: tuple[str, ...]
 
+    @property
+    def sees_all(self) -> bool:
+        """Whether each number of its result follows from the whole image."""
+        return self.kind == "GroupNormalization" or self.kind.startswith("GlobalAveragePooling")
+
 
 @dataclass(frozen=True)
 class Graph:
@@ -64,7 +69,7 @@ class Graph:
         for layer in self.layers:
             given = [result[name] for name in layer.inputs]
             if layer.kind == "InputLayer":
-                result[layer.name] = 1
+                result[layer.name] = layer.settings["channels"]
             elif layer.kind == "Concatenate":
                 result[layer.name] = sum(given)
             elif layer.kind in SEVERAL_INPUTS:
@@ -74,6 +79,11 @@ class Graph:
             else:
                 result[layer.name] = layer.settings.get("filters", given[0])
         return result
+
+    @property
+    def n_inputs(self) -> int:
+        """Channels of the image: 1, or as many neighbouring slices as a network of slices takes."""
+        return self.channels[self.layers[0].name]
 
     @property
     def n_outputs(self) -> int:
@@ -90,6 +100,11 @@ class Graph:
         """Numbers in all weights, moving averages of normalisations included."""
         return sum(self._parameters(layer) for layer in self.layers)
 
+    @property
+    def sees_all(self) -> bool:
+        """Whether the result follows from means over the whole image, or over a tile where it is computed in tiles."""
+        return any(layer.sees_all for layer in self.layers)
+
     def _parameters(self, layer: Layer) -> int:
         settings, channels = layer.settings, self.channels
         if "filters" in settings:
@@ -97,7 +112,7 @@ class Graph:
             return int(settings["filters"] * (kernel + settings["use_bias"]))
         if layer.kind == "BatchNormalization":
             return int(channels[layer.name] * (2 + settings["center"] + settings["scale"]))
-        if layer.kind == "LayerNormalization":
+        if layer.kind in ("LayerNormalization", "GroupNormalization"):
             return int(channels[layer.name] * (settings["center"] + settings["scale"]))
         return 0
 
@@ -148,6 +163,10 @@ def _count(value: Any, _: int) -> int:
     if type(value) is not int or not 1 <= value <= _MOST_FILTERS:
         raise ValueError
     return value
+
+
+def _groups(value: Any, _: int) -> int:
+    return -1 if value == -1 else _count(value, _)  # -1: as many as there are channels
 
 
 def _sizes(value: Any, dimension: int) -> tuple[int, ...]:
@@ -218,6 +237,11 @@ _POOLING: dict[str, tuple[_Check, Any]] = {
     "padding": (_padding, "valid"),
     "data_format": (_channels_last, "channels_last"),
 }
+# One voxel for the whole image, which further layers take as an image.
+_WHOLE: dict[str, tuple[_Check, Any]] = {
+    "data_format": (_channels_last, "channels_last"),
+    "keepdims": (_one_of(True), False),
+}
 _UPSAMPLING: dict[str, tuple[_Check, Any]] = {
     "size": (_sizes, 2),
     "data_format": (_channels_last, "channels_last"),
@@ -226,7 +250,7 @@ _TRANSPOSED = _CONVOLUTION | {"dilation_rate": (_ones, 1), "groups": (_one_of(1)
 _DROPOUT: dict[str, tuple[_Check, Any]] = {"rate": (_number, None)}
 
 KINDS: dict[str, dict[str, tuple[_Check, Any]]] = {
-    "InputLayer": {},
+    "InputLayer": {"channels": (_count, 1)},
     "Conv2D": _CONVOLUTION | {"groups": (_count, 1)},
     "Conv3D": _CONVOLUTION | {"groups": (_count, 1)},
     "Conv2DTranspose": _TRANSPOSED,
@@ -244,6 +268,13 @@ KINDS: dict[str, dict[str, tuple[_Check, Any]]] = {
         "center": (_flag, True),
         "scale": (_flag, True),
     },
+    "GroupNormalization": {
+        "axis": (_last_axis, -1),
+        "groups": (_groups, 32),
+        "epsilon": (_number, 1e-3),
+        "center": (_flag, True),
+        "scale": (_flag, True),
+    },
     "Activation": {"activation": (_activation, None)},
     "ReLU": {"max_value": (_amount_or_none, None), "negative_slope": (_amount, 0.0), "threshold": (_amount, 0.0)},
     "LeakyReLU": {"negative_slope": (_amount, 0.3)},
@@ -253,6 +284,8 @@ KINDS: dict[str, dict[str, tuple[_Check, Any]]] = {
     "MaxPooling3D": _POOLING,
     "AveragePooling2D": _POOLING,
     "AveragePooling3D": _POOLING,
+    "GlobalAveragePooling2D": _WHOLE,
+    "GlobalAveragePooling3D": _WHOLE,
     "UpSampling2D": _UPSAMPLING | {"interpolation": (_one_of("nearest", "bilinear"), "nearest")},
     "UpSampling3D": _UPSAMPLING,
     "Concatenate": {"axis": (_last_axis, -1)},
@@ -318,8 +351,6 @@ def _input_dimension(entry: Any) -> int:
     shape = config.get("batch_shape", config.get("batch_input_shape"))
     if not isinstance(shape, list | tuple) or len(shape) not in (4, 5):
         raise ModelError(f"The network takes arrays of the shape {shape}, neither images (2D) nor volumes (3D)")
-    if shape[-1] != 1:
-        raise ModelError(f"The network takes images of {shape[-1]} channels", "Only grey images of one channel can be.")
     return len(shape) - 2
 
 
@@ -330,6 +361,8 @@ def _layer(entry: Any, kind: str, dimension: int) -> Layer:
         raise ModelError(f"A layer of the kind {kind!r} has no proper name")
     if (other := re.search("[23](?=D)", kind)) and int(other[0]) != dimension:
         raise ModelError(f"Layer {name!r} is of the kind {kind!r} in a network of {dimension}D images")
+    if kind == "InputLayer":
+        config = {"channels": config.get("batch_shape", config.get("batch_input_shape"))[-1]}
     settings = {}
     for key, (check, default) in KINDS[kind].items():
         value = config.get(key, config.get(EARLIER_NAMES.get((kind, key), key)))

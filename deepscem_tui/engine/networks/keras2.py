@@ -9,6 +9,8 @@ from deepscem_tui.engine.networks.graph import EARLIER_NAMES, Graph, Layer
 
 VERSION = "2.10.0"
 
+_LATER = ("GroupNormalization",)  # since Keras 2.11
+
 _NONE = dict.fromkeys(
     ["kernel_regularizer", "bias_regularizer", "activity_regularizer", "kernel_constraint", "bias_constraint"]
 )
@@ -47,6 +49,25 @@ def check_origin(graph: Graph, version: str, backend: str) -> None:
             raise ModelError(f"Layer {layer.name!r} interpolates as Keras {version} did and later versions do not")
 
 
+def check_known(graph: Graph) -> None:
+    """Refuse a network that DeepSCEM, or its Keras, cannot use.
+
+    Raises:
+        ModelError: with the layer that is not known there.
+    """
+    for layer in graph.layers:
+        if layer.kind in _LATER:
+            raise ModelError(
+                f"Layer {layer.name!r} is a {layer.kind}, which Keras {VERSION} and so DeepSCEM does not know",
+                "Name the model .keras, or make one with --normalization batchnorm or none.",
+            )
+    if graph.n_inputs > 1:
+        raise ModelError(
+            f"The network takes {graph.n_inputs} slices at a time, and DeepSCEM gives a network one",
+            "Name the model .keras, or make one with --context-slices 0.",
+        )
+
+
 def describe(graph: Graph) -> dict[str, Any]:
     """What Keras 2.10 would write of the network in an HDF5 file's ``model_config``."""
     return {
@@ -67,7 +88,7 @@ def _entry(layer: Layer, graph: Graph) -> dict[str, Any]:
 
 def _config(layer: Layer, graph: Graph) -> dict[str, Any]:
     if layer.kind == "InputLayer":
-        shape = [None] * (graph.dimension + 1) + [1]
+        shape = [None] * (graph.dimension + 1) + [graph.n_inputs]
         return {"batch_input_shape": shape, "dtype": "float32", "sparse": False, "ragged": False, "name": layer.name}
     settings = {key: list(value) if isinstance(value, tuple) else value for key, value in layer.settings.items()}
     config: dict[str, Any] = {"name": layer.name, "trainable": True, "dtype": "float32", **settings}

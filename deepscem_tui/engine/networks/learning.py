@@ -32,6 +32,7 @@ def encoder(graph: Graph) -> list[str]:
     """The layers that nothing enlarged comes before: the way down, and the deepest level."""
     above: set[str] = set()
     for layer in graph.layers:
-        if layer.kind in UP_KINDS or above.intersection(layer.inputs):
+        gate = layer.name.startswith("up_")  # of ours: looks at the way down, and is none of it
+        if gate or layer.kind in UP_KINDS or above.intersection(layer.inputs):
             above.add(layer.name)
     return [layer.name for layer in graph.layers if layer.name not in above]

@@ -34,6 +34,7 @@ from deepscem_tui.engine.parameters.kinds import (
     option,
 )
 from deepscem_tui.engine.parameters.models import ConvertModel, CreateModel
+from deepscem_tui.engine.parameters.planning import Plan
 from deepscem_tui.engine.parameters.prediction import Evaluate, Merge, Predict
 from deepscem_tui.engine.parameters.training import Train
 
@@ -55,6 +56,7 @@ __all__ = [
     "Name",
     "Parameters",
     "PatchSize",
+    "Plan",
     "Predict",
     "Preview",
     "RemoveSample",
