@@ -57,7 +57,7 @@ class Result3:
         self.array = np.full((2, *shape), 99, values.dtype)
         self._image, self._left = image, last
 
-    def sink(self, _: InputImage) -> Any:
+    def sinks(self, _: InputImage) -> Any:
         def take(first: int, labels: Array, voxels: Array) -> None:
             if self._left is not None:
                 self._left -= 1
@@ -67,7 +67,7 @@ class Result3:
             assert np.array_equal(voxels, self._image[first : first + labels.shape[1]])
             self.array[:, first : first + labels.shape[1]] = labels
 
-        return take
+        return take, lambda *_: None
 
 
 class Crash(Exception):
@@ -212,8 +212,8 @@ def test_memory_does_not_grow_with_the_volume(monkeypatch: pytest.MonkeyPatch) -
                 return np.ones((z.stop - z.start, *self.shape[1:]), np.uint8)
 
         class Nothing:
-            def sink(self, _: InputImage) -> Any:
-                return lambda *_: None
+            def sinks(self, _: InputImage) -> Any:
+                return lambda *_: None, lambda *_: None
 
         with tempfile.TemporaryDirectory() as folder:
             image: Any = Made(shape)

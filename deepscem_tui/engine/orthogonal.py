@@ -149,4 +149,6 @@ class Mean:
                 where[1 + axes[0]] = slice(*layer.own)
                 total[tuple(where)] += read(index, rows).transpose(back)
         total /= 1 + len(self._planes)
-        return self._values.of(np.moveaxis(total, 0, -1))
+        result = np.empty(total.shape, self._values.dtype)
+        self._values.store(np.moveaxis(total, 0, -1), result)
+        return result

@@ -20,7 +20,7 @@ from deepscem_tui.engine.files import refuse_existing
 from deepscem_tui.engine.model_files import ModelInfo
 from deepscem_tui.engine.prediction_values import BYTE_SCALE, Values
 from deepscem_tui.engine.sources import InputImage
-from deepscem_tui.engine.tiled import Sink
+from deepscem_tui.engine.tiled import ImageSink, Sink
 from deepscem_tui.engine.volumes import create_volume
 
 __all__ = [
@@ -40,8 +40,11 @@ _DATASETS, _IMAGES = (".hdf5",), (".tif", ".tiff")
 class Output(Protocol):
     """A result that is being made."""
 
-    def sink(self, image: InputImage) -> Sink:
-        """Begin a sample: what takes its slabs. The samples come one after the other."""
+    def sinks(self, image: InputImage) -> tuple[Sink, ImageSink]:
+        """Begin a sample: what takes its slabs, and what takes their image, which may be in another thread.
+
+        The samples come one after the other.
+        """
 
 
 def check_output(parameters: p.Predict, samples: Sequence[str], label_names: Sequence[str]) -> None:
@@ -140,7 +143,7 @@ class _DatasetOutput:
         self._dataset = dataset
         self._names = [f"prediction_{index:04d}" for index in range(info.n_labels)]
 
-    def sink(self, image: InputImage) -> Sink:
+    def sinks(self, image: InputImage) -> tuple[Sink, ImageSink]:
         source = image.source
         kind = self._parameters.probability_type if self._parameters.probabilities else np.uint8
         members: dict[str, Any] = dict.fromkeys(self._names, kind)
@@ -152,13 +155,14 @@ class _DatasetOutput:
                 sample[name].set_attributes({SCALE: 1 / BYTE_SCALE})
 
         def take(first: int, labels: npt.NDArray[Any], voxels: npt.NDArray[Any]) -> None:
-            last = first + len(voxels)
             for name, label in zip(self._names, labels, strict=True):
-                sample[name][first:last] = label
-            if self._parameters.image:
-                sample["image"][first:last] = source.normalised(voxels).astype(image.stored)
+                sample[name][first : first + len(voxels)] = label
 
-        return take
+        def take_image(first: int, voxels: npt.NDArray[Any]) -> None:
+            if self._parameters.image:
+                sample["image"][first : first + len(voxels)] = source.normalised(voxels).astype(image.stored)
+
+        return take, take_image
 
     def _provenance(self, image: InputImage) -> dict[str, Any]:
         parameters = self._parameters
@@ -185,9 +189,9 @@ class _TiffOutput:
         self._writers = writers
         self._kind = kind
 
-    def sink(self, _: InputImage) -> Sink:
+    def sinks(self, _: InputImage) -> tuple[Sink, ImageSink]:
         def take(__: int, labels: npt.NDArray[Any], ___: npt.NDArray[Any]) -> None:
             for writer, label in zip(self._writers, labels, strict=True):
                 writer.write(label.astype(self._kind, copy=False))
 
-        return take
+        return take, lambda _, __: None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import groupby
@@ -25,7 +25,7 @@ from deepscem_tui.engine.prediction_values import Values
 from deepscem_tui.engine.prediction_watch import Preview, Progress
 from deepscem_tui.engine.slabs import SlabStore
 from deepscem_tui.engine.sources import InputImage
-from deepscem_tui.engine.tiled import Network, Sink, Source, predict_sample
+from deepscem_tui.engine.tiled import ImageSink, Network, Source, predict_sample
 from deepscem_tui.engine.tiling import Layer
 
 __all__ = ["Predicting", "Work", "by_sample", "diagnostics", "slab_store"]
@@ -139,19 +139,21 @@ class Predicting:
             mean: Makes the result of them where planes are averaged.
         """
         with self._opened(work, index, store) as (source, wanted):
+            take, take_image = self._sinks(work, kept, mean)
             preview = Preview(self.context, index, source, self.info.label_names, self.values.kind, work.plan.plane)
             finished = sum(len(layer.tiles) for layer in work.layers[: wanted.start - work.slabs.start])
             predict_sample(
                 self.network,
                 source,
                 work.plan,
-                self._sink(work, kept, mean, preview.take),
+                lambda first, labels, voxels: preview.take(first, take(first, labels, voxels), voxels),
                 values=kept,
                 before_batch=lambda done: progress(finished + done),
                 after_batch=preview.fill_in,
                 store=store,
                 waits=work.waits,
                 only=wanted,
+                image_sink=take_image,
             )
             preview.end()
 
@@ -175,24 +177,32 @@ class Predicting:
         with across(source, plan.plane, span, path, self.context) as turned:
             yield turned, wanted
 
-    def _sink(self, work: Work, kept: Values, mean: Mean | None, preview: Sink) -> Sink:
-        """Where slabs go: into the result, where this is one's last plane; foreground and seams are looked at."""
+    def _sinks(self, work: Work, kept: Values, mean: Mean | None) -> tuple[_Taking, ImageSink]:
+        """Where slabs go, and their image: into the result, where this is one's last plane.
+
+        Foreground and seams are looked at on the way. The first gives what it made of a slab.
+        """
         if work.plan.plane != "xy":
-            return preview
-        sink, values = (_nowhere, kept) if self.output is None else (self.output.sink(work.image), self.values)
+            return lambda _, labels, __: labels, lambda _, __: None
+        sink, image_sink = (_nowhere, lambda _, __: None) if self.output is None else self.output.sinks(work.image)
+        values = kept if self.output is None else self.values
         seams = Seams(work.plan.tiles)
         work.foreground = np.zeros(values.n_labels, np.int64)
 
-        def take(first: int, labels: npt.NDArray[Any], voxels: npt.NDArray[Any]) -> None:
+        def take(first: int, labels: npt.NDArray[Any], voxels: npt.NDArray[Any]) -> npt.NDArray[Any]:
             if mean is not None and self.output is not None:
                 labels = mean.of(first, labels)
             work.foreground += values.foreground(labels)
             seams.take(labels)
             work.seam_score = seams.score
             sink(first, labels, voxels)
-            preview(first, labels, voxels)
+            return labels
 
-        return take
+        return take, image_sink
+
+
+# First slice; labels (labels, Z, Y, X) of a slab as it is kept; the image's voxels -> labels as they are in the result.
+_Taking = Callable[[int, npt.NDArray[Any], npt.NDArray[Any]], npt.NDArray[Any]]
 
 
 def _nowhere(_: int, __: npt.NDArray[Any], ___: npt.NDArray[Any]) -> None:

@@ -111,15 +111,13 @@ def merge(parameters: p.Merge, context: Context) -> Result:
                     continue
                 image = by_name[sample.sample]
                 mean = Mean(across, values_of(wanted, info)) if across else None
-                sink = output.sink(image)
+                sink, image_sink = output.sinks(image)
                 for index, layer in enumerate(sample.layers):
                     context.stop.check()
                     context.report.progress("Merging", done, n_slabs, "slabs", image.source.name)
-                    labels = read(index)
-                    sink(
-                        layer.own[0], labels if mean is None else mean.of(layer.own[0], labels),
-                        image.source.read(*layer.own),
-                    )  # fmt: skip
+                    first, labels, voxels = layer.own[0], read(index), image.source.read(*layer.own)
+                    image_sink(first, voxels)
+                    sink(first, labels if mean is None else mean.of(first, labels), voxels)
                     done += 1
                 across = []
         context.report.progress("Merging", done, n_slabs, "slabs")
