@@ -92,3 +92,16 @@ def test_what_a_processor_says_of_bfloat16(tmp_path: Path) -> None:
         (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nflags\t\t: {flags}\nbugs\t:\n")
         assert cpu_has_bfloat16(tmp_path / "cpuinfo") is has
     assert cpu_has_bfloat16(tmp_path / "nothing") is False
+
+
+@pytest.mark.parametrize("architecture", ["u-net", "fcn"])
+def test_early_layers_and_the_last_stay_exact(tmp_path: Path, architecture: str) -> None:
+    """What reads the image or the first pooling; the way up, at the same resolutions, does not."""
+    create_model(
+        p.CreateModel(out=tmp_path / "m.keras", labels=2, filters=2, depth=3, architecture=architecture), Context()
+    )
+    (model,) = load_network(tmp_path / "m.keras", "bfloat16")._models
+    exact = {layer.name for layer in model.layers if layer.compute_dtype == "float32"}
+    first, second = ("down_0", "down_1") if architecture == "u-net" else ("level_0", "level_1")
+    early = {f"{level}_{part}" for level in (first, second) for part in ("convolution_1", "shortcut")}
+    assert exact == early | {"image", "output"}

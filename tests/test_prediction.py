@@ -200,7 +200,8 @@ def test_a_network_is_traced_once_for_every_shape(models: dict[str, Path]) -> No
 
 @needs_deepscem
 def test_deepscems_way_of_joining_gives_its_stored_prediction(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("deepscem_tui.engine.prediction.best_precision", lambda: "bfloat16")  # would differ by 1e-2
+    best = "deepscem_tui.engine.prediction_outlook.best_precision"
+    monkeypatch.setattr(best, lambda: "bfloat16")  # would differ by 1e-2
     report = Listener()
     options = {"sample": ("a",), "join": "deepscem", "patch_size": (32, 32), "probabilities": True, "precision": "auto"}
     out = tmp_path / "out.hdf5"

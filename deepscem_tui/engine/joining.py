@@ -48,7 +48,7 @@ class Joining:
         core = ((first, max(first, last)), y, x)
         inside = tuple(slice(a - start, b - start) for (a, b), start in zip(core, tile.start, strict=True))
         z = slice(core[0][0] - layer.own[0], core[0][1] - layer.own[0])
-        labels[:, z, slice(*y), slice(*x)] = self._values.of(said[inside])
+        self._values.store(said[inside], labels[:, z, slice(*y), slice(*x)])
 
     def complete(self, labels: npt.NDArray[Any], layer: Layer) -> None:
         """Called when all tiles of a slab are placed."""
@@ -110,7 +110,7 @@ class Blending(Joining):
         sums = self._sums
         assert sums is not None
         own = layer.own[1] - layer.own[0]
-        labels[...] = self._values.of(sums.values[:own] / sums.weights[:own, ..., None])
+        self._values.store(sums.values[:own] / sums.weights[:own, ..., None], labels)
         self._carried = (
             _Sums(layer.own[1], sums.values[own:].copy(), sums.weights[own:].copy()) if self.carries else None
         )

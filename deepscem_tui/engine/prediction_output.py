@@ -18,12 +18,21 @@ from deepscem_tui.engine.datasets import NewDataset, new_dataset
 from deepscem_tui.engine.errors import ParameterError
 from deepscem_tui.engine.files import refuse_existing
 from deepscem_tui.engine.model_files import ModelInfo
-from deepscem_tui.engine.prediction_values import BYTE_SCALE
+from deepscem_tui.engine.prediction_values import BYTE_SCALE, Values
 from deepscem_tui.engine.sources import InputImage
-from deepscem_tui.engine.tiled import Sink
+from deepscem_tui.engine.tiled import ImageSink, Sink
 from deepscem_tui.engine.volumes import create_volume
 
-__all__ = ["Output", "check_output", "open_output", "output_bytes", "output_files", "thresholds", "tiff_files"]
+__all__ = [
+    "Output",
+    "check_output",
+    "kind_in_words",
+    "open_output",
+    "output_bytes",
+    "output_files",
+    "tiff_files",
+    "values_of",
+]
 
 _DATASETS, _IMAGES = (".hdf5",), (".tif", ".tiff")
 
@@ -31,8 +40,11 @@ _DATASETS, _IMAGES = (".hdf5",), (".tif", ".tiff")
 class Output(Protocol):
     """A result that is being made."""
 
-    def sink(self, image: InputImage) -> Sink:
-        """Begin a sample: what takes its slabs. The samples come one after the other."""
+    def sinks(self, image: InputImage) -> tuple[Sink, ImageSink]:
+        """Begin a sample: what takes its slabs, and what takes their image, which may be in another thread.
+
+        The samples come one after the other.
+        """
 
 
 def check_output(parameters: p.Predict, samples: Sequence[str], label_names: Sequence[str]) -> None:
@@ -83,7 +95,18 @@ def open_output(parameters: p.Predict, info: ModelInfo, images: Sequence[InputIm
         yield _TiffOutput(writers, kind)
 
 
-def thresholds(parameters: p.Predict, info: ModelInfo) -> tuple[float, ...]:
+def values_of(parameters: p.Predict, info: ModelInfo) -> Values:
+    """What the result holds."""
+    kind = parameters.probability_type if parameters.probabilities else "mask"
+    return Values(_thresholds(parameters, info), kind)
+
+
+def kind_in_words(parameters: p.Predict) -> str:
+    """The same in a word."""
+    return "probabilities" if parameters.probabilities else "masks"
+
+
+def _thresholds(parameters: p.Predict, info: ModelInfo) -> tuple[float, ...]:
     """Of each label: the one that was asked for, else the model's own, else 0.5."""
     if parameters.threshold is None and info.thresholds is not None:
         return info.thresholds
@@ -91,10 +114,10 @@ def thresholds(parameters: p.Predict, info: ModelInfo) -> tuple[float, ...]:
 
 
 def output_bytes(parameters: p.Predict, info: ModelInfo, image: InputImage) -> int:
-    """Bytes that a sample takes on the disk: the result, not compressed, and the slabs kept until it is made."""
-    kind = np.dtype(parameters.probability_type if parameters.probabilities else np.uint8)
+    """Bytes of a sample's result, not compressed."""
     copy = parameters.image and parameters.out.suffix.lower() in _DATASETS
-    return prod(image.source.shape) * (2 * info.n_labels * kind.itemsize + (image.stored.itemsize if copy else 0))
+    each = info.n_labels * values_of(parameters, info).dtype.itemsize + (image.stored.itemsize if copy else 0)
+    return prod(image.source.shape) * each
 
 
 def output_files(out: Path, label_names: Sequence[str]) -> list[Path]:
@@ -120,7 +143,7 @@ class _DatasetOutput:
         self._dataset = dataset
         self._names = [f"prediction_{index:04d}" for index in range(info.n_labels)]
 
-    def sink(self, image: InputImage) -> Sink:
+    def sinks(self, image: InputImage) -> tuple[Sink, ImageSink]:
         source = image.source
         kind = self._parameters.probability_type if self._parameters.probabilities else np.uint8
         members: dict[str, Any] = dict.fromkeys(self._names, kind)
@@ -132,13 +155,14 @@ class _DatasetOutput:
                 sample[name].set_attributes({SCALE: 1 / BYTE_SCALE})
 
         def take(first: int, labels: npt.NDArray[Any], voxels: npt.NDArray[Any]) -> None:
-            last = first + len(voxels)
             for name, label in zip(self._names, labels, strict=True):
-                sample[name][first:last] = label
-            if self._parameters.image:
-                sample["image"][first:last] = source.normalised(voxels).astype(image.stored)
+                sample[name][first : first + len(voxels)] = label
 
-        return take
+        def take_image(first: int, voxels: npt.NDArray[Any]) -> None:
+            if self._parameters.image:
+                sample["image"][first : first + len(voxels)] = source.normalised(voxels).astype(image.stored)
+
+        return take, take_image
 
     def _provenance(self, image: InputImage) -> dict[str, Any]:
         parameters = self._parameters
@@ -147,7 +171,7 @@ class _DatasetOutput:
             "predicted_by": str(parameters.model),
         }
         if not parameters.probabilities:
-            facts["threshold"] = _one_or_all(thresholds(parameters, self._info))
+            facts["threshold"] = _one_or_all(_thresholds(parameters, self._info))
         if image.voxel_size is not None:
             facts["voxel_size"] = image.voxel_size
             facts["voxel_unit"] = image.voxel_unit
@@ -165,9 +189,9 @@ class _TiffOutput:
         self._writers = writers
         self._kind = kind
 
-    def sink(self, _: InputImage) -> Sink:
+    def sinks(self, _: InputImage) -> tuple[Sink, ImageSink]:
         def take(__: int, labels: npt.NDArray[Any], ___: npt.NDArray[Any]) -> None:
             for writer, label in zip(self._writers, labels, strict=True):
                 writer.write(label.astype(self._kind, copy=False))
 
-        return take
+        return take, lambda _, __: None

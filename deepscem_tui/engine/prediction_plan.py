@@ -9,6 +9,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 from math import ceil, prod
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,11 @@ from deepscem_tui.engine.memory import Limit
 from deepscem_tui.engine.model_info import ModelInfo
 from deepscem_tui.engine.networks.geometry import activation_bytes, step_bytes
 from deepscem_tui.engine.networks.graph import Graph
+from deepscem_tui.engine.slice_sources import AXES, Plane
 from deepscem_tui.engine.tiling import DEFAULT_VOXELS, Layer, Shape, TilePlan, plan_tiles
 from deepscem_tui.engine.tiling_deepscem import plan_as_deepscem
 
-__all__ = ["PredictionPlan", "SamplePlan", "make_plan", "plan_file", "read_plan", "write_plan"]
+__all__ = ["PredictionPlan", "SamplePlan", "make_plan", "plan_file", "read_plan", "turned", "write_plan"]
 
 SLAB_VOXELS = 2**22  # of a slab of slices; with networks for volumes a slab is as thick as its tiles
 _BATCH_VOXELS = 2**20  # in a call of the network; larger tiles come one at a time
@@ -34,19 +36,32 @@ _MOST_VOXELS = 2**22  # of a tile of a volume: a larger one takes too long to be
 
 @dataclass(frozen=True)
 class SamplePlan:
-    """How a sample is predicted.
+    """How a sample is predicted, or one plane of it.
 
     Args:
         sample: Its name.
         tiles: Where its tiles lie.
         batch: Tiles in every call of the network.
         slab_voxels: See :meth:`TilePlan.layers`.
+        plane: What a slice shows. The axes of ``tiles`` are then those of :data:`AXES`, the first across the slices.
     """
 
     sample: str
     tiles: TilePlan
     batch: int
     slab_voxels: int = SLAB_VOXELS
+    plane: Plane = "xy"
+
+    @property
+    def shape(self) -> Shape:
+        """Of the sample, Z, Y, X."""
+        z, y, x = (self.tiles.shape[AXES[self.plane].index(axis)] for axis in range(3))
+        return z, y, x
+
+    @property
+    def title(self) -> str:
+        """What to call it: the sample, and the plane if it is not the usual one."""
+        return self.sample if self.plane == "xy" else f"{self.sample}, {self.plane}"
 
     @cached_property
     def layers(self) -> tuple[Layer, ...]:
@@ -65,13 +80,17 @@ class SamplePlan:
         return 1 - prod(self.tiles.shape) / self.computed_voxels
 
     def as_json(self) -> dict[str, Any]:
-        facts = {"sample": self.sample, **self.tiles.as_json(), "batch": self.batch, "slab_voxels": self.slab_voxels}
-        return facts | {"slabs": len(self.layers), "wasted": round(self.wasted, 4)}
+        facts = {"sample": self.sample, "plane": self.plane, **self.tiles.as_json(), "batch": self.batch}
+        facts |= {"slab_voxels": self.slab_voxels, "slabs": len(self.layers), "wasted": round(self.wasted, 4)}
+        return facts
 
     @classmethod
     def from_json(cls, facts: Mapping[str, Any]) -> SamplePlan:
         tiles = TilePlan.from_json(facts)
-        return cls(str(facts["sample"]), tiles, int(facts["batch"]), int(facts["slab_voxels"]))
+        plane = facts.get("plane", "xy")  # plans of older runs say nothing of it
+        if plane not in AXES:
+            raise ValueError(f"there is no plane {plane!r}")
+        return cls(str(facts["sample"]), tiles, int(facts["batch"]), int(facts["slab_voxels"]), plane)
 
 
 @dataclass(frozen=True)
@@ -79,6 +98,7 @@ class PredictionPlan:
     """How samples are predicted.
 
     Args:
+        samples: In order; where planes are averaged, each sample's come one after the other, those across first.
         precision: That the network is computed with; ``"auto"`` while that is not known.
         version: 1, and one more whenever the memory did not suffice and tiles became smaller.
     """
@@ -87,9 +107,20 @@ class PredictionPlan:
     precision: str
     version: int = 1
 
+    @property
+    def shapes(self) -> dict[str, Shape]:
+        """Of each sample, by name."""
+        return {entry.sample: entry.shape for entry in self.samples}
+
     def as_json(self) -> dict[str, Any]:
         samples = [sample.as_json() for sample in self.samples]
         return {"version": self.version, "precision": self.precision, "samples": samples}
+
+
+def turned(shape: Shape, plane: Plane) -> Shape:
+    """A shape Z, Y, X as slices of a plane have it: their number, rows, columns."""
+    z, y, x = (shape[axis] for axis in AXES[plane])
+    return z, y, x
 
 
 def plan_file(folder: Path) -> Path:
@@ -138,10 +169,11 @@ def make_plan(
         ParameterError: ``--patch-size`` does not suit the network or the join.
     """
     plans = []
-    for name, shape in samples.items():
-        tiles = _tiles(parameters, shape, info, graph, limit, most_voxels)
+    planes: tuple[Plane, ...] = ("yz", "xz", "xy") if parameters.ortho else ("xy",)
+    for (name, shape), plane in product(samples.items(), planes):
+        tiles = _tiles(parameters, turned(shape, plane), info, graph, limit, most_voxels)
         batch = parameters.batch_size or _batch(tiles, graph, limit, devices, most_voxels)
-        plans.append(SamplePlan(name, tiles, batch))
+        plans.append(SamplePlan(name, tiles, batch, plane=plane))
     return PredictionPlan(tuple(plans), parameters.precision, version)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,24 +34,29 @@ class Values:
     def dtype(self) -> np.dtype[Any]:
         return np.dtype("uint8" if self.kind == "mask" else self.kind)
 
-    def of(self, said: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
-        """Values of the network (Z, Y, X, outputs), of which the labels come first, as stored (labels, Z, Y, X)."""
-        labels = np.moveaxis(said[..., : self.n_labels], -1, 0)
-        result: npt.NDArray[Any]
-        if self.kind == "mask":
-            result = (labels > _by_label(self.thresholds)).astype(np.uint8)
-        elif self.kind == "uint8":
-            result = np.rint(np.clip(labels, 0, 1) * np.float32(BYTE_SCALE)).astype(np.uint8)
-        else:
-            result = labels.astype(self.kind)
-        return result
+    def store(self, said: npt.NDArray[np.float32], out: npt.NDArray[Any]) -> None:
+        """Write values of the network (Z, Y, X, outputs), of which the labels come first, as they are stored.
+
+        Args:
+            out: Of :attr:`dtype`, (labels, Z, Y, X).
+        """
+        for index, threshold in enumerate(self.thresholds):
+            label = said[..., index]
+            if self.kind == "mask":
+                np.greater(label, np.float32(threshold), out=out[index].view(np.bool_))
+            elif self.kind == "uint8":
+                out[index] = np.rint(np.clip(label, 0, 1) * np.float32(BYTE_SCALE))
+            else:
+                out[index] = label
 
     def foreground(self, stored: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
         """Voxels of each label's foreground in what is stored (labels, Z, Y, X)."""
-        scale = {"mask": 0.0, "uint8": float(BYTE_SCALE)}.get(self.kind, 1.0)
-        levels = (threshold * scale for threshold in self.thresholds)
-        return np.array([np.count_nonzero(label > level) for label, level in zip(stored, levels, strict=True)])
-
-
-def _by_label(numbers: Sequence[float]) -> npt.NDArray[np.float32]:
-    return np.array(numbers, np.float32)[:, None, None, None]
+        if self.kind == "mask":
+            return np.array([np.count_nonzero(label) for label in stored])
+        scale = BYTE_SCALE if self.kind == "uint8" else 1
+        return np.array(
+            [
+                np.count_nonzero(label > threshold * scale)
+                for label, threshold in zip(stored, self.thresholds, strict=True)
+            ]
+        )

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from deepscem_tui.engine import run_preview, words
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.prediction_values import BYTE_SCALE
+from deepscem_tui.engine.slice_sources import AXES, Plane
 from deepscem_tui.engine.tiled import InHand, Source
 
 __all__ = ["Preview", "Progress"]
@@ -46,14 +47,17 @@ class Progress:
 class Preview:
     """Shows a sample in the run folder, for whoever watches: the slice in hand as it fills in, at last the middle one.
 
-    There is one file a sample, ``preview/NNN-SAMPLE.npz``, replaced each time.
+    There is one file a sample and plane, ``preview/NNN-SAMPLE.npz``, replaced each time.
     """
 
-    def __init__(self, context: Context, index: int, source: Source, names: Sequence[str], kind: str) -> None:
+    def __init__(
+        self, context: Context, index: int, source: Source, names: Sequence[str], kind: str, plane: Plane = "xy"
+    ) -> None:
         self._context = context
         self._file = f"preview/{index:03d}-{words.file_name(source.name)}.npz"
         self._source, self._names = source, names
-        self._scale = BYTE_SCALE if kind == "uint8" else 1
+        self._scaled = kind == "uint8"
+        self._axis = "zyx"[AXES[plane][0]]
         self._middle_z = source.shape[0] // 2
         self._middle: tuple[npt.NDArray[Any], npt.NDArray[Any]] | None = None
         self._next = time.monotonic() + _PREVIEW_SECONDS
@@ -90,9 +94,10 @@ class Preview:
     ) -> None:
         assert self._context.folder is not None
         image, name = self._source.normalised(voxels), self._source.name
-        if self._scale != 1:
-            prediction = prediction.astype(np.float32) / self._scale
-        run_preview.write(self._context.folder / self._file, image, prediction, self._names, name, z, known=known)
+        if self._scaled and prediction.dtype == np.uint8:  # planes that are to be averaged are not scaled yet
+            prediction = prediction.astype(np.float32) / BYTE_SCALE
+        file = self._context.folder / self._file
+        run_preview.write(file, image, prediction, self._names, name, z, known=known, axis=self._axis)
         self._context.report.event("preview", sample=name, z=z, file=self._file)
 
 

@@ -2,7 +2,7 @@
 
 A NumPy archive without pickles: ``image`` uint8 (Y, X); ``prediction`` uint8 (L, Y, X) from 0 to 255; ``labels`` uint8
 (L, Y, X), 0 or 1, if they are known; ``known`` uint8 (Y, X), 0 or 1, where not all of it is computed yet; ``about``,
-JSON with ``sample``, ``z`` and the labels' ``names``. No side is longer than 512 pixels.
+JSON with ``sample``, ``z``, ``axis`` and the labels' ``names``. No side is longer than 512 pixels.
 """
 
 from __future__ import annotations
@@ -41,9 +41,10 @@ class RunPreview:
         prediction: uint8 (L, Y, X), 0 to 255.
         names: Of the labels.
         sample: Where the slice is from.
-        z: Its number in the sample.
+        z: Its number in the sample, along ``axis``.
         labels: uint8 (L, Y, X), 0 or 1; None if not known.
         known: uint8 (Y, X), 1 where the prediction is computed; None if all of it is.
+        axis: ``"z"``, or ``"y"`` or ``"x"`` of a slice across.
     """
 
     image: Bytes
@@ -53,6 +54,7 @@ class RunPreview:
     z: int
     labels: Bytes | None = None
     known: Bytes | None = None
+    axis: str = "z"
 
 
 def grey(values: npt.NDArray[Any]) -> Bytes:
@@ -71,6 +73,7 @@ def write(
     z: int,
     labels: npt.NDArray[Any] | None = None,
     known: npt.NDArray[Any] | None = None,
+    axis: str = "z",
 ) -> None:
     """Write a preview, reduced to at most 512 x 512; a file of that name is replaced at once.
 
@@ -79,6 +82,7 @@ def write(
         prediction: (L, Y, X), 0 to 1.
         labels: (L, Y, X), above 0 is set.
         known: bool (Y, X), where the prediction is computed.
+        axis: Along which ``z`` counts.
     """
     step = ceil(max(image.shape) / MOST_PIXELS)
     arrays = {"image": grey(_reduced(image, step)), "prediction": grey(_reduced(prediction, step))}
@@ -86,7 +90,7 @@ def write(
         arrays["labels"] = (_reduced(labels > 0, step) >= 0.5).astype(np.uint8)
     if known is not None:
         arrays["known"] = (_reduced(known, step) >= 0.5).astype(np.uint8)
-    about = json.dumps({"sample": sample, "z": z, "names": list(names)}).encode()
+    about = json.dumps({"sample": sample, "z": z, "axis": axis, "names": list(names)}).encode()
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f".{secrets.token_hex(8)}.tmp"
     try:  # not synced to the disk: nothing depends on it
@@ -127,9 +131,12 @@ def _checked(arrays: dict[str, Any], about: Any) -> RunPreview:
             raise ValueError(f"{name} is {array.dtype} {array.shape}")
     if not 0 < height <= MOST_PIXELS or not 0 < width <= MOST_PIXELS or not 0 < len(names) <= _MOST_LABELS:
         raise ValueError(f"it has {len(names)} labels of {height} x {width} pixels")
+    axis = about.get("axis", "z")
+    if axis not in ("z", "y", "x"):
+        raise ValueError(f"there is no axis {axis!r}")
     return RunPreview(
         arrays["image"], arrays["prediction"], names, str(about["sample"]), int(about["z"]),
-        arrays.get("labels"), arrays.get("known"),
+        arrays.get("labels"), arrays.get("known"), axis,
     )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,9 @@ from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.errors import RunError
 from deepscem_tui.engine.files import write_text
 from deepscem_tui.engine.model_info import read_info
-from deepscem_tui.engine.prediction_output import check_output, open_output, output_files
-from deepscem_tui.engine.prediction_plan import PredictionPlan, plan_file, read_plan
+from deepscem_tui.engine.orthogonal import Mean, ReadSlab
+from deepscem_tui.engine.prediction_output import check_output, open_output, output_files, values_of
+from deepscem_tui.engine.prediction_plan import PredictionPlan, SamplePlan, plan_file, read_plan
 from deepscem_tui.engine.results import Result
 from deepscem_tui.engine.slabs import SlabStore
 from deepscem_tui.engine.sources import open_images
@@ -86,9 +88,7 @@ def merge(parameters: p.Merge, context: Context) -> Result:
     info = read_info(wanted.model)
     with open_images(wanted.input, wanted.sample, context) as images:
         check_output(wanted, [image.source.name for image in images], info.label_names)
-        if {image.source.name: image.source.shape for image in images} != {
-            sample.sample: sample.tiles.shape for sample in plan.samples
-        }:
+        if {image.source.name: image.source.shape for image in images} != plan.shapes:
             raise RunError(f"{wanted.input} is not what {folders[0]} was predicted from", "Predict it anew.")
         _refuse_gaps(folders, plan)
         n_slabs = sum(len(sample.layers) for sample in plan.samples)
@@ -99,15 +99,27 @@ def merge(parameters: p.Merge, context: Context) -> Result:
             return Result(f"Would merge {what}", facts)
         if wanted.image:  # its copy needs its range
             images = [image.measured(context) for image in images]
+        by_name = {image.source.name: image for image in images}
         done = 0
         with open_output(wanted, info, images) as output:
-            for number, (image, sample) in enumerate(zip(images, plan.samples, strict=True)):
-                sink = output.sink(image)
+            across: list[tuple[SamplePlan, ReadSlab]] = []
+            for number, sample in enumerate(plan.samples):
+                read = partial(_read_slab, folders, number)
+                if sample.plane != "xy":
+                    across.append((sample, read))
+                    done += len(sample.layers)
+                    continue
+                image = by_name[sample.sample]
+                mean = Mean(across, values_of(wanted, info)) if across else None
+                sink, image_sink = output.sinks(image)
                 for index, layer in enumerate(sample.layers):
                     context.stop.check()
                     context.report.progress("Merging", done, n_slabs, "slabs", image.source.name)
-                    sink(layer.own[0], _store_of(folders, number, index).read(index), image.source.read(*layer.own))
+                    first, labels, voxels = layer.own[0], read(index), image.source.read(*layer.own)
+                    image_sink(first, voxels)
+                    sink(first, labels if mean is None else mean.of(first, labels), voxels)
                     done += 1
+                across = []
         context.report.progress("Merging", done, n_slabs, "slabs")
     return Result(f"Merged {what}; {', '.join(map(str, folders))} can be removed now", facts)
 
@@ -118,9 +130,14 @@ def _store_of(folders: Sequence[Path], sample: int, index: int) -> SlabStore:
     return next((store for store in stores if store.has(index)), stores[0])
 
 
+def _read_slab(folders: Sequence[Path], sample: int, index: int, rows: slice | None = None) -> Any:
+    """A slab, or rows of it, from the folder that has it."""
+    return _store_of(folders, sample, index).read(index, rows)
+
+
 def _refuse_gaps(folders: Sequence[Path], plan: PredictionPlan) -> None:
     gaps = [
-        f"slices {layer.own[0]}:{layer.own[1]} of {sample.sample!r}"
+        f"slices {layer.own[0]}:{layer.own[1]} of {sample.title!r}"
         for number, sample in enumerate(plan.samples)
         for index, layer in enumerate(sample.layers)
         if not _store_of(folders, number, index).has(index)

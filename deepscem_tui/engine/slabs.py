@@ -49,13 +49,15 @@ class SlabStore:
             np.save(file, labels, allow_pickle=False)
         self._part_file(index).unlink(missing_ok=True)
 
-    def read(self, index: int) -> npt.NDArray[Any]:
-        """A finished slab.
+    def read(self, index: int, rows: slice | None = None) -> npt.NDArray[Any]:
+        """A finished slab, (labels, Z, Y, X), or some rows along its Y, of which no more is read.
 
         Raises:
             RunError: its file is damaged.
         """
         try:
+            if rows is not None:
+                return np.array(np.load(self._file(index), mmap_mode="r", allow_pickle=False)[:, :, rows])
             labels: npt.NDArray[Any] = np.load(self._file(index), allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
             raise RunError(f"The finished slab {self._file(index)} cannot be read: {error}", "Remove it.") from None

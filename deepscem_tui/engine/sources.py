@@ -47,6 +47,11 @@ class InputImage:
     voxel_unit: str
     file: Volume | None = None
 
+    @property
+    def in_file(self) -> np.dtype[Any]:
+        """Type of the voxels as they are read."""
+        return self.stored if self.file is None else self.file.dtype
+
     def measured(self, context: Context) -> InputImage:
         """The same with its range known: an image file is read through, a data set's image is normalised already.
 

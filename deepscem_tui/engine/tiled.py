@@ -20,13 +20,16 @@ from deepscem_tui.engine.prediction_values import Values
 from deepscem_tui.engine.slabs import SlabStore
 from deepscem_tui.engine.tiling import Layer, Shape, Tile, cut
 
-__all__ = ["InHand", "Network", "Sink", "Source", "predict_sample"]
+__all__ = ["ImageSink", "InHand", "Network", "Sink", "Source", "predict_sample"]
 
 # float32 (B, Z, Y, X), 0 to 1 -> float32 (B, Z, Y, X, labels)
 Network = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]
 
 # First slice; labels (labels, Z, Y, X); the image's voxels there (Z, Y, X) as they are stored.
 Sink = Callable[[int, npt.NDArray[Any], npt.NDArray[Any]], None]
+
+# First slice; the image's voxels from there on (Z, Y, X), as they are stored.
+ImageSink = Callable[[int, npt.NDArray[Any]], None]
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,7 @@ def predict_sample(
     store: SlabStore | None = None,
     waits: pipeline.Waits | None = None,
     only: range | None = None,
+    image_sink: ImageSink = lambda _, __: None,
 ) -> None:
     """Predict an image, slab by slab along Z.
 
@@ -102,6 +106,7 @@ def predict_sample(
         store: Where finished slabs are kept, and are taken from instead of being computed.
         waits: Counted on while it runs.
         only: Numbers of the slabs to make; all if not given.
+        image_sink: Takes the image of each slab while it is computed, in the same order, in the thread that reads.
     """
     slabs = _Slabs(plan, values, sink, store)
     done = 0
@@ -118,9 +123,8 @@ def predict_sample(
 
     try:
         wanted = range(len(plan.layers)) if only is None else only
-        pipeline.run(
-            _batches(source, plan, store, slabs.joining, wanted), compute, slabs.take, waits or pipeline.Waits()
-        )
+        batches = _batches(source, plan, store, slabs.joining, wanted, image_sink)
+        pipeline.run(batches, compute, slabs.take, waits or pipeline.Waits())
     except BaseException:
         slabs.keep_part()
         raise
@@ -156,7 +160,12 @@ class _Computed:
 
 
 def _batches(
-    source: Source, plan: SamplePlan, store: SlabStore | None, joining: Joining, wanted: range
+    source: Source,
+    plan: SamplePlan,
+    store: SlabStore | None,
+    joining: Joining,
+    wanted: range,
+    image_sink: ImageSink,
 ) -> Iterator[_Batch]:
     """What is to be computed, in order, and what need not be."""
     missing = {index for index in wanted if store is None or not store.has(index)}
@@ -165,7 +174,9 @@ def _batches(
         reached = any(later > index and plan.layers[later].own[0] < end for later in missing)
         again = joining.carries and index not in missing and reached
         if index in wanted and index not in missing:
-            yield _Batch(index, 0, layer.tiles, None, source.read(*layer.own))
+            own = source.read(*layer.own)
+            yield _Batch(index, 0, layer.tiles, None, own)
+            image_sink(layer.own[0], own)
         if index not in missing and not again:
             continue
         slab = source.read(*layer.read)
@@ -180,6 +191,8 @@ def _batches(
             for image, tile in zip(images, tiles, strict=False):
                 image[...] = source.normalised(cut(slab, layer.read[0], tile, plan.tiles))
             yield _Batch(index, begin, tiles, images, own, again)
+        if not again:
+            image_sink(layer.own[0], own)
 
 
 class _Slabs:

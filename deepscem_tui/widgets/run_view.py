@@ -227,7 +227,7 @@ class RunView(Widget):
         image = preview.image
         if preview.known is not None:  # darker where nothing is computed yet
             image = np.where(preview.known > 0, image, image // 2).astype(np.uint8)
-        title = f"{shown(preview.sample)} z {preview.z}"
+        title = f"{shown(preview.sample)} {preview.axis} {preview.z}"
         self._slice.show_arrays(
             image,
             list(preview.prediction),

@@ -62,6 +62,12 @@ class Predict(Writing):
         title="Average over turns",
         more=True,
     )
+    ortho: bool = option(
+        False,
+        "Average over slices along Z, Y and X too: 2D networks on volumes with voxels of equal sides, 3 times as long.",
+        title="Average over planes",
+        more=True,
+    )
     resume: bool = option(False, "Go on with the run that began to make OUT, if there is one.", more=True)
     shard: Shard | None = option(
         None,

@@ -1,0 +1,138 @@
+"""What a prediction will take, said before it begins: precision, memory, disk, time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from deepscem_tui.engine import parameters as p
+from deepscem_tui.engine import words
+from deepscem_tui.engine.averaging import symmetries
+from deepscem_tui.engine.context import Context
+from deepscem_tui.engine.devices import best_precision
+from deepscem_tui.engine.errors import ResourceError
+from deepscem_tui.engine.memory import Limit, memory_limit
+from deepscem_tui.engine.model_files import ModelInfo
+from deepscem_tui.engine.networks.geometry import step_bytes
+from deepscem_tui.engine.networks.graph import Graph
+from deepscem_tui.engine.orthogonal import kept_type
+from deepscem_tui.engine.prediction_output import kind_in_words, output_bytes, values_of
+from deepscem_tui.engine.prediction_plan import PredictionPlan, make_plan
+from deepscem_tui.engine.results import Result, Table
+from deepscem_tui.engine.slice_sources import Plane
+from deepscem_tui.engine.sources import InputImage
+
+__all__ = ["as_deepscem", "check_memory", "chosen_precision", "disk_bytes", "dry_run", "say_plan"]
+
+_MEASURED = {2: (1, 256, 256), 3: (64, 64, 64)}  # tile that the speed is measured with
+
+
+def chosen_precision(parameters: p.Predict) -> str:
+    """The precision that is asked for, or the best there is; what repeats DeepSCEM's predictions is exact."""
+    if parameters.precision != "auto":
+        return parameters.precision
+    return "float32" if as_deepscem(parameters) else best_precision()
+
+
+def as_deepscem(parameters: p.Predict) -> bool:
+    return parameters.join in ("deepscem", "deepscem-no-overlap")
+
+
+def check_memory(plan: PredictionPlan, graph: Graph, limit: Limit | None, devices: int = 1) -> None:
+    """Raise :class:`ResourceError` where a call of the network cannot fit, rather than be killed in the middle."""
+    if limit is None or limit.gpu:  # a GPU says so itself, and tiles become smaller
+        return
+    for sample in plan.samples:
+        tile, batch = sample.tiles.tile, -(-sample.batch // devices)
+        needed = step_bytes(graph, tile[3 - sample.tiles.dimension :], batch, training=False)
+        if needed > limit.size:
+            raise ResourceError(
+                f"{batch} tiles of {words.sizes(tile)} voxels need about {needed / 2**30:.1f} GiB of memory, "
+                f"and {limit.words}",
+                "Use a smaller --patch-size, or --batch-size 1.",
+                "batch_size" if batch > 1 else "patch_size",
+            )
+
+
+def say_plan(plan: PredictionPlan, info: ModelInfo, context: Context) -> None:
+    """What is unusual about the plans, each thing once."""
+    for note in dict.fromkeys(note for sample in plan.samples for note in sample.tiles.notes):
+        context.report.message(note)
+    for shortfall in dict.fromkeys(sample.tiles.shortfall for sample in plan.samples):
+        if shortfall:
+            context.report.warning(shortfall)
+    flat = [sample.sample for sample in plan.samples if sample.tiles.shape[0] == 1]
+    if info.dimension == 3 and flat:
+        context.report.warning(f"A 3D network was made for volumes, but {', '.join(map(repr, flat))} is a single slice")
+
+
+def disk_bytes(parameters: p.Predict, info: ModelInfo, image: InputImage, plane: Plane) -> int:
+    """Bytes that a sample, or a plane of it, takes on the disk until all is done: the most that it may come to.
+
+    Slabs are kept until the result is made. With `--ortho` those of all three planes are, as what the network says, and
+    for a while a copy of the image.
+    """
+    result, voxels = values_of(parameters, info).dtype, prod(image.source.shape)
+    kept = np.dtype(kept_type(parameters.precision.replace("auto", "float32"))) if parameters.ortho else result
+    bytes_ = voxels * info.n_labels * kept.itemsize
+    if plane == "xy":
+        bytes_ += output_bytes(parameters, info, image)
+    elif plane == "yz":  # the copy for the other plane comes when this one is gone
+        bytes_ += voxels * image.in_file.itemsize
+    return bytes_
+
+
+def dry_run(
+    parameters: p.Predict, context: Context, info: ModelInfo, graph: Graph, images: Sequence[InputImage]
+) -> Result:
+    """What `--dry-run` says."""
+    limit = memory_limit()
+    plan = make_plan(parameters, {image.source.name: image.source.shape for image in images}, info, graph, limit)
+    say_plan(plan, info, context)
+    check_memory(plan, graph, limit)
+    memory = [
+        step_bytes(graph, sample.tiles.tile[3 - sample.tiles.dimension :], sample.batch, training=False)
+        for sample in plan.samples
+    ]
+    by_name = {image.source.name: image for image in images}
+    disk = [disk_bytes(parameters, info, by_name[sample.sample], sample.plane) for sample in plan.samples]
+    columns = ("sample", "shape", "tile", "margin", "batch", "tiles", "wasted", "memory_gib", "disk_gib")
+    rows = [
+        (
+            sample.title, words.sizes(sample.tiles.shape), words.sizes(sample.tiles.tile),
+            words.sizes(sample.tiles.margin), sample.batch, sample.tiles.n_tiles, round(sample.wasted, 4),
+            round(needed / 2**30, 2), round(taken / 2**30, 2),
+        )
+        for sample, needed, taken in zip(plan.samples, memory, disk, strict=True)
+    ]  # fmt: skip
+    facts: dict[str, Any] = {"plans": plan.as_json()["samples"], "memory_bytes": max(memory), "disk_bytes": sum(disk)}
+    n_tiles = sum(sample.tiles.n_tiles for sample in plan.samples)
+    summary = f"Would predict {words.counted(len(images), 'sample')}, {n_tiles} tiles, into {parameters.out}"
+    summary += f" ({kind_in_words(parameters)})"
+    if context.measuring:
+        facts["seconds"] = round(_estimated_seconds(parameters, plan, info), 1)
+        summary += f", in about {words.duration(facts['seconds'])}"
+    return Result(summary, facts, (Table("samples", columns, rows),))
+
+
+def _estimated_seconds(parameters: p.Predict, plan: PredictionPlan, info: ModelInfo) -> float:
+    """Time that the network takes for a plan, by the speed that it has on a small tile."""
+    from deepscem_tui.engine.prediction_network import load_network
+
+    precision = chosen_precision(parameters)
+    network = load_network(parameters.model, precision)
+    largest = max((sample.tiles.tile for sample in plan.samples), key=prod)
+    sizes = zip(largest, _MEASURED[info.dimension], info.divisor, strict=True)
+    sides = (max(step, min(side, most) // step * step) for side, most, step in sizes)
+    tile = np.zeros((1, *sides), np.float32)
+    network(tile)  # traced
+    began = time.monotonic()
+    network(tile)
+    seconds = time.monotonic() - began
+    turns = [len(symmetries(sample.tiles.tile, info.dimension)) if parameters.tta else 1 for sample in plan.samples]
+    voxels = sum(sample.computed_voxels * n for sample, n in zip(plan.samples, turns, strict=True))
+    return seconds / tile.size * voxels
