@@ -250,11 +250,14 @@ def test_stopping_in_mid_epoch_and_resuming_gives_the_same_weights(files) -> Non
 def test_the_best_is_kept_when_the_end_is_worse(files) -> None:
     listener = Listener()
     result = run(files, listener, valid=files["train"], epochs=5, learning_rate=1.0)
-    scores = [
-        facts["validation_f1_disc"] + facts["validation_f1_half"] for kind, facts in listener.events if kind == "epoch"
-    ]
-    assert scores[result.facts["best_epoch"] - 1] == max(scores)
-    assert result.facts["validation_f1"] == pytest.approx(max(scores) / 2, abs=1e-6)
+    epochs = [facts for kind, facts in listener.events if kind == "epoch"]
+    judged = [round(facts["validation_smoothed_f1"], 6) for facts in epochs]
+    best = result.facts["best_epoch"] - 1
+    assert judged[best] == max(judged)
+    assert [facts["best"] for facts in epochs][best:] == [True] + [False] * (len(epochs) - 1 - best)
+    scores = [(facts["validation_f1_disc"] + facts["validation_f1_half"]) / 2 for facts in epochs]
+    assert result.facts["validation_f1"] == pytest.approx(scores[best])
+    assert read_info(files["out"]).training["validation_f1"] == pytest.approx(scores[best])
     last = run(files, listener, valid=files["train"], epochs=2, keep_best=False, overwrite=True, folder="other")
     assert "best_epoch" not in last.facts
 
@@ -472,7 +475,7 @@ def test_a_result_that_is_not_the_runs_own_is_not_replaced(files) -> None:
 
 def test_early_stopping_begins_anew_with_more_epochs(files, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("deepscem_tui.engine.training_loop.Schedule.patience", 1)
-    monkeypatch.setattr("deepscem_tui.engine.trainer.Scores.rank", (0.5, -1.0))  # nothing ever improves
+    monkeypatch.setattr("deepscem_tui.engine.training_loop._rank", lambda *_: (0.5, -1.0))  # nothing ever improves
     ended = Listener()
     run(files, ended, epochs=10, early_stopping=True)
     assert [facts["epoch"] for kind, facts in ended.events if kind == "epoch"] == [1, 2]

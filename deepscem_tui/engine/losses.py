@@ -2,7 +2,7 @@
 
 Every loss is a function of targets (B, [Z,] Y, X, L), 0 or 1, of any number type, and of a network's outputs
 (B, [Z,] Y, X, C), float32, to a scalar, the smaller the better. It may be traced by ``tf.function`` and compiled by
-XLA.
+XLA. It is made of sums over voxels, so that the loss over data that come piece by piece can be told, too.
 
 A softmax network shares 1 between its outputs, so its targets do too: a voxel of several labels has an equal share of
 each. Where it has one output more than there are labels, that is the background, the target wherever no label is.
@@ -10,7 +10,8 @@ each. Where it has one output more than there are labels, that is the background
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from deepscem_tui.engine.devices import tensorflow
@@ -18,10 +19,24 @@ from deepscem_tui.engine.errors import ParameterError
 
 __all__ = ["Loss", "check_loss", "make_loss"]
 
-Loss = Callable[[Any, Any], Any]
-
 _SMALLEST = 1e-7  # a probability's distance from 0 and 1 in a logarithm
 _SMOOTH = 1.0  # voxels
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A loss; called with targets and outputs it gives their loss.
+
+    Args:
+        sums: Of targets and outputs: what is added up over voxels, a few tensors of shapes that do not depend on them.
+        value: Of such sums, or of sums of them over several pieces: the loss over all of these at once, a scalar.
+    """
+
+    sums: Callable[[Any, Any], list[Any]]
+    value: Callable[[Sequence[Any]], Any]
+
+    def __call__(self, targets: Any, outputs: Any) -> Any:
+        return self.value(self.sums(targets, outputs))
 
 
 def make_loss(name: str, activation: str, n_labels: int, n_outputs: int, smoothing: float = 0.0) -> Loss:
@@ -40,22 +55,28 @@ def make_loss(name: str, activation: str, n_labels: int, n_outputs: int, smoothi
     """
     check_loss(name, activation, n_labels, n_outputs)
     tf = tensorflow()
-    cross_entropy = _categorical_cross_entropy if activation == "softmax" else _binary_cross_entropy
-    losses: dict[str, Loss] = {
-        "dice": lambda targets, outputs: _dice(targets[..., :n_labels], outputs[..., :n_labels]),
-        "cross-entropy": lambda targets, outputs: cross_entropy(_smoothed(targets, smoothing, activation), outputs),
-        "mean-squared-error": lambda targets, outputs: tf.reduce_mean(tf.math.squared_difference(outputs, targets)),
-    }
-    parts = [losses["dice"], losses["cross-entropy"]] if name == "dice-cross-entropy" else [losses[name]]
+    softmax = activation == "softmax"
+    entropy, mean = (_categorical_sums, _mean_over_voxels) if softmax else (_binary_sums, _mean)
+    dice = _Part(lambda targets, outputs: _dice_sums(targets[..., :n_labels], outputs[..., :n_labels]), _dice)
+    cross_entropy = _Part(lambda targets, outputs: entropy(_smoothed(targets, smoothing, activation), outputs), mean)
+    parts = {
+        "dice": [dice],
+        "cross-entropy": [cross_entropy],
+        "dice-cross-entropy": [dice, cross_entropy],
+        "mean-squared-error": [_Part(_square_sums, _mean)],
+    }[name]
 
-    def loss(targets: Any, outputs: Any) -> Any:
+    def sums(targets: Any, outputs: Any) -> list[Any]:
         outputs = tf.cast(outputs, tf.float32)
         targets = tf.cast(targets, tf.float32)
-        if activation == "softmax":
+        if softmax:
             targets = _shared(targets, background=n_outputs > n_labels)
-        return tf.add_n([part(targets, outputs) for part in parts])
+        return [part.sums(targets, outputs) for part in parts]
 
-    return loss
+    def value(sums: Sequence[Any]) -> Any:
+        return tf.add_n([part.value(some) for part, some in zip(parts, sums, strict=True)])
+
+    return Loss(sums, value)
 
 
 def check_loss(name: str, activation: str, n_labels: int, n_outputs: int) -> None:
@@ -96,28 +117,61 @@ def _smoothed(targets: Any, smoothing: float, activation: str) -> Any:
     return targets * (1.0 - smoothing) + smoothing / alternatives
 
 
-def _dice(targets: Any, outputs: Any) -> Any:
+@dataclass(frozen=True)
+class _Part:
+    """One of the losses that are added: its sums, one tensor, and its value from them."""
+
+    sums: Callable[[Any, Any], Any]
+    value: Callable[[Any], Any]
+
+
+def _dice_sums(targets: Any, outputs: Any) -> Any:
+    """Of each label what both have, and what either has: (2, L)."""
+    tf = tensorflow()
+    axes = list(range(targets.shape.rank - 1))
+    both = tf.reduce_sum(targets * outputs, axis=axes)
+    return tf.stack([both, tf.reduce_sum(targets, axis=axes) + tf.reduce_sum(outputs, axis=axes)])
+
+
+def _dice(sums: Any) -> Any:
     """1 minus the soft Dice coefficient (Milletari et al. 2016) of each label over the whole batch, mean over labels.
 
     One voxel is added above and below, so that a label that no patch of the batch has gives 0 if nothing is predicted,
     and no gradient above 1 anywhere.
     """
-    tf = tensorflow()
-    axes = list(range(targets.shape.rank - 1))
-    both = tf.reduce_sum(targets * outputs, axis=axes)
-    either = tf.reduce_sum(targets, axis=axes) + tf.reduce_sum(outputs, axis=axes)
-    return tf.reduce_mean(1.0 - (2.0 * both + _SMOOTH) / (either + _SMOOTH))
+    return tensorflow().reduce_mean(1.0 - (2.0 * sums[0] + _SMOOTH) / (sums[1] + _SMOOTH))
 
 
-def _binary_cross_entropy(targets: Any, outputs: Any) -> Any:
-    """Mean over voxels and labels, each label a decision of its own."""
+def _binary_sums(targets: Any, outputs: Any) -> Any:
+    """Cross-entropy of each label, each a decision of its own, and voxels: (2, L)."""
     tf = tensorflow()
     p = tf.clip_by_value(outputs, _SMALLEST, 1.0 - _SMALLEST)
-    return -tf.reduce_mean(targets * tf.math.log(p) + (1.0 - targets) * tf.math.log(1.0 - p))
+    return _with_voxels(-(targets * tf.math.log(p) + (1.0 - targets) * tf.math.log(1.0 - p)))
 
 
-def _categorical_cross_entropy(targets: Any, outputs: Any) -> Any:
-    """Mean over voxels, the labels being alternatives; a voxel without a target counts nothing."""
+def _categorical_sums(targets: Any, outputs: Any) -> Any:
+    """Cross-entropy of each output, these being alternatives, and voxels: (2, C); no target counts nothing."""
     tf = tensorflow()
-    p = tf.clip_by_value(outputs, _SMALLEST, 1.0)
-    return -tf.reduce_mean(tf.reduce_sum(targets * tf.math.log(p), axis=-1))
+    return _with_voxels(-(targets * tf.math.log(tf.clip_by_value(outputs, _SMALLEST, 1.0))))
+
+
+def _square_sums(targets: Any, outputs: Any) -> Any:
+    """Squared differences of each output, and voxels: (2, C)."""
+    return _with_voxels(tensorflow().math.squared_difference(outputs, targets))
+
+
+def _with_voxels(values: Any) -> Any:
+    """The sums of values (..., C) over voxels, and how many these are: (2, C)."""
+    tf = tensorflow()
+    totals = tf.reduce_sum(values, axis=list(range(values.shape.rank - 1)))
+    return tf.stack([totals, tf.ones_like(totals) * tf.cast(tf.reduce_prod(tf.shape(values)[:-1]), values.dtype)])
+
+
+def _mean(sums: Any) -> Any:
+    """Over voxels and outputs."""
+    return tensorflow().reduce_mean(sums[0] / sums[1])
+
+
+def _mean_over_voxels(sums: Any) -> Any:
+    """Of what all outputs together cost."""
+    return tensorflow().reduce_sum(sums[0] / sums[1])

@@ -110,6 +110,15 @@ class ThresholdCurve:
         """Whether the reference has no voxel of the label: there is no score then."""
         return not self.inside.any()
 
+    def at(self, threshold: float) -> Confusion:
+        """The counts at one of the thresholds; ValueError if it is none of them."""
+        index = threshold * _BINS
+        if index not in range(_BINS):
+            raise ValueError(f"{threshold} is not one of the thresholds k / {_BINS}")
+        below = slice(0, int(index) + 1)
+        fn, tn = int(self.inside[below].sum()), int(self.outside[below].sum())
+        return Confusion(int(self.inside.sum()) - fn, int(self.outside.sum()) - tn, fn, tn)
+
     @property
     def f1(self) -> npt.NDArray[np.float64]:
         """float64 (256,)"""

@@ -29,7 +29,9 @@ class State:
     loss_sum: float = 0.0  # of the finite losses of the epoch under way
     losses: int = 0  # how many these are
     counts: list[list[int]] = field(default_factory=list)  # of the epoch under way: TP, FP, FN, TN by label
-    best: tuple[float, float] | None = None  # rank of the best epoch's scores
+    smoothed_f1: float = 0.0  # mean F1 over the last epochs
+    best: tuple[float, float] | None = None  # rank of the best epoch: its smoothed F1, the loss with a minus
+    best_f1: float = 0.0  # of that epoch itself
     best_epoch: int = 0
     plateau_loss: float = math.inf
     plateau_epochs: int = 0
@@ -38,6 +40,7 @@ class State:
     ended_early: bool = False
     asked: int = 0  # epochs in all, when this was last decided
     continued: int = 0  # epoch from which on more were asked for
+    warned: list[str] = field(default_factory=list)  # what was warned of, not to be said again
 
 
 @dataclass(frozen=True)
@@ -52,11 +55,6 @@ class Scores:
         """Mean over the labels that are present; 0 if none is."""
         present = [score for label in self.labels if (score := label.f1) is not None]
         return sum(present) / len(present) if present else 0.0
-
-    @property
-    def rank(self) -> tuple[float, float]:
-        """The greater the better: by mean F1, then by loss."""
-        return round(self.mean_f1, 6), -self.loss
 
 
 @dataclass(frozen=True)

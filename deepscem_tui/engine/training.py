@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from deepscem_tui.engine.evaluation import evaluate
 from deepscem_tui.engine.files import check_writable, refuse_existing, write_text
 from deepscem_tui.engine.learning_rate import RateSchedule
 from deepscem_tui.engine.losses import make_loss
+from deepscem_tui.engine.memory import memory_limit
 from deepscem_tui.engine.model_files import ModelInfo, check_suffix, load_model, save_model
 from deepscem_tui.engine.model_info import read_network
 from deepscem_tui.engine.networks.geometry import sizes_along
@@ -42,17 +44,18 @@ from deepscem_tui.engine.patches import (
     Shape,
     Source,
     assemble,
-    covering_boxes,
     cut,
-    fixed_batches,
     load_sources,
 )
 from deepscem_tui.engine.prediction import predict
+from deepscem_tui.engine.prediction_plan import make_plan
 from deepscem_tui.engine.reporting import Reporter
 from deepscem_tui.engine.results import Result, Table
-from deepscem_tui.engine.trainer import Optimisation, Scores, State, Trainer
+from deepscem_tui.engine.trainer import Optimisation, State, Trainer
+from deepscem_tui.engine.training_checks import label_problems
 from deepscem_tui.engine.training_loop import Schedule, TrainingLoop
 from deepscem_tui.engine.training_plan import Plan, check_labels, check_memory, plan_training
+from deepscem_tui.engine.validation import Validated, Validator
 
 _PREVIEW_SOURCES = 4  # samples, and labels of each, among which the slice to show is chosen
 _PREVIEW_LABELS = 8
@@ -137,9 +140,7 @@ class _Session:
         memory -= sum(source.held_bytes for source in sources)
         held_out = self._sources(self.valid, memory) if self.valid else []
         self._names = list(self.learn.names_for(info.n_labels))
-        self._warn_of_blank_labels(sources)
-        most = parameters.validation_steps * plan.batch_size
-        boxes = covering_boxes(held_out, plan.patch, most) if held_out else []
+        self._warn(sources, held_out)
         self._preview = _choose_preview(held_out or sources, plan.patch, info.dimension == 2)
         self._trainer = self._made_trainer()
         loop = TrainingLoop(
@@ -153,7 +154,7 @@ class _Session:
                 flat=flat,
                 seed=parameters.seed,
             ),
-            validation=fixed_batches(held_out, boxes, plan.patch, plan.batch_size, flat),
+            validation=self._validator(self.valid) if self.valid else None,
             schedule=self._schedule(),
             checkpoints=Checkpoints(self.folder, parameters.steps_per_epoch),
             label_names=self._names,
@@ -200,21 +201,43 @@ class _Session:
     def _sources(self, dataset: Dataset, memory: int) -> list[Source]:
         return load_sources(list(dataset.samples.values()), memory, self.context.report, self.context.stop)
 
-    def _warn_of_blank_labels(self, sources: Sequence[Source]) -> None:
-        for index, name in enumerate(self._names):
-            if not any(source.foreground[index].any() for source in sources):
-                self.context.report.warning(f"Label {name!r} is blank in every sample of {self.learn.path}")
+    def _validator(self, valid: Dataset) -> Validator:
+        """What validates: with the tiles that `predict` has by itself."""
+        parameters, plan, info = self.parameters, self.plan, self.plan.info
+        predicting = p.Predict(model=parameters.model, input=valid.path, out=parameters.out)
+        limit = memory_limit(device_summary().startswith("CPU"))
+        samples = dict(valid.samples)
+        shapes = {name: sample.shape for name, sample in samples.items()}
+        validator = Validator(
+            samples,
+            info,
+            make_loss(parameters.loss, info.activation, info.n_labels, info.n_outputs),
+            lambda most: make_plan(predicting, shapes, info, plan.graph, limit, most_voxels=most),
+            parameters.validation_steps * plan.batch_size * prod(plan.patch),
+            tune=parameters.tune_thresholds,
+            stop=self.context.stop,
+        )
+        judged = "best thresholds" if parameters.tune_thresholds else "a threshold of 0.5"
+        self.context.report.message(f"Validation on {validator} of {valid.path}; F1 is at {judged}")
+        return validator
 
-    def _keep(self, state: State, scores: Scores | None, best: bool) -> None:
+    def _warn(self, sources: Sequence[Source], held_out: Sequence[Source]) -> None:
+        """Say what is wrong with the data, before hours are spent on them."""
+        learned = _voxels_by_label(sources)
+        validated = _voxels_by_label(held_out) if held_out else None
+        for problem in label_problems(self._names, learned, validated):
+            self.context.report.warning(problem.text)
+
+    def _keep(self, state: State, validated: Validated | None, best: bool) -> None:
         """Write the models of an epoch, and a slice of what the network says."""
-        info = self._described(state, scores)
+        info = self._described(state, validated)
         if self.shared.chief:
             save_model(self._trainer.model, info, self.folder / "last.keras", overwrite=True)
-            if best and scores is not None:
+            if best and validated is not None:
                 save_model(self._trainer.model, info, self.folder / "best.keras", overwrite=True)
         self._write_preview(state.epoch)
 
-    def _described(self, state: State, scores: Scores | None) -> ModelInfo:
+    def _described(self, state: State, validated: Validated | None) -> ModelInfo:
         parameters = self.parameters
         training: dict[str, Any] = {
             "when": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
@@ -225,9 +248,11 @@ class _Session:
             "data_set": self.learn.name,
             "run": self.folder.name,
         }
-        if scores is not None:
-            training |= {"validation_loss": scores.loss, "validation_f1": scores.mean_f1}
-        info = replace(self.plan.info, patch_size=self.plan.patch, training=training)
+        thresholds = None
+        if validated is not None:
+            training |= {"validation_loss": validated.loss, "validation_f1": validated.scores.mean_f1}
+            thresholds = validated.thresholds if parameters.tune_thresholds else None
+        info = replace(self.plan.info, patch_size=self.plan.patch, training=training, thresholds=thresholds)
         voxels = {(sample.voxel_size, sample.voxel_unit) for sample in self.learn.samples.values()}
         if len(voxels) == 1:
             voxel_size, voxel_unit = voxels.pop()
@@ -248,6 +273,10 @@ class _Session:
         prediction, true = np.moveaxis(outputs, -1, 0), np.moveaxis(labels, -1, 0)
         run_preview.write(self.folder / file, image, prediction, self._names, box.sample, box.z, labels=true)
         self.context.report.event("preview", epoch=epoch, file=file, sample=box.sample, z=box.z)
+
+
+def _voxels_by_label(sources: Sequence[Source]) -> list[int]:
+    return [sum(int(source.foreground[index].sum()) for source in sources) for index in range(len(sources[0].labels))]
 
 
 @dataclass(frozen=True)
@@ -380,5 +409,5 @@ def _test(parameters: p.Train, model: Path, context: Context) -> Sequence[Table]
 def _result(parameters: p.Train, state: State, chosen: str, tables: Sequence[Table]) -> Result:
     facts: dict[str, Any] = {"model": str(parameters.out), "epochs": state.epoch}
     if chosen == "best" and state.best is not None:
-        facts |= {"best_epoch": state.best_epoch, "validation_f1": state.best[0], "validation_loss": -state.best[1]}
+        facts |= {"best_epoch": state.best_epoch, "validation_f1": state.best_f1, "validation_loss": -state.best[1]}
     return Result(f"Trained {parameters.out} ({chosen} of {words.counted(state.epoch, 'epoch')})", facts, tables)

@@ -18,7 +18,10 @@ from deepscem_tui.engine.errors import EngineError, RunError, Stopped
 from deepscem_tui.engine.learning_rate import RateSchedule
 from deepscem_tui.engine.metrics import Confusion
 from deepscem_tui.engine.patches import Batch, PatchSampler, prefetched
+from deepscem_tui.engine.thresholds import UNTUNED
 from deepscem_tui.engine.trainer import Scores, State, StepResult, Trainer
+from deepscem_tui.engine.training_checks import epoch_problems
+from deepscem_tui.engine.validation import Validated
 
 PLATEAU_EPOCHS = 3
 _SMALLEST_RATE = 1e-6
@@ -82,7 +85,7 @@ class TrainingLoop:
     """Trains until the epochs are over, or nothing improves any more.
 
     Args:
-        validation: Batches to validate on after each epoch, always the same; may be none.
+        validation: Validates a model after each epoch; None if there is nothing to validate on.
         checkpoints: What the training is resumed from if there is one, and saved to.
         on_epoch: Called after each epoch with the state, its validation, and whether this is the best so far.
         on_preview: Called after the first step and every now and then within long epochs, for whoever watches.
@@ -90,12 +93,12 @@ class TrainingLoop:
 
     trainer: Trainer
     sampler: PatchSampler
-    validation: Sequence[Callable[[], Batch]]
+    validation: Callable[[Any], Validated] | None
     schedule: Schedule
     checkpoints: Checkpoints
     label_names: Sequence[str]
     context: Context
-    on_epoch: Callable[[State, Scores | None, bool], None]
+    on_epoch: Callable[[State, Validated | None, bool], None]
     on_preview: Callable[[], None] = lambda: None
     _next_preview: float = 0.0
     _bad: list[int] = field(default_factory=list)  # steps in a row whose loss or gradients were no numbers
@@ -120,7 +123,7 @@ class TrainingLoop:
         while state.epoch < self.schedule.epochs and not state.ended_early:
             try:
                 speed = self._steps(state)
-                scores = self._validate()
+                validated = self.validation(self.trainer.model) if self.validation else None
             except _Bad as bad:
                 state = self._recovered(bad)
                 continue
@@ -128,7 +131,7 @@ class TrainingLoop:
                 self._save(state)
                 where = f"after {words.counted(state.epoch, 'epoch')} and {words.counted(state.step, 'step')}"
                 raise Stopped(f"Training stopped {where} ({self.context.stop.reason})") from None
-            self._end_epoch(state, scores, speed)
+            self._end_epoch(state, validated, speed)
             self._save(state)
             self.context.report.event("checkpoint", epoch=state.epoch)
         return state
@@ -276,37 +279,39 @@ class TrainingLoop:
 
     # ---------------------------------------------------------------------------------------------- epochs
 
-    def _validate(self) -> Scores | None:
-        if not self.validation:
-            return None
-        batches = prefetched(iter(self.validation), self.schedule.workers)
-        try:
-            return self.trainer.validate(batches, self.context.stop.check)
-        finally:
-            batches.close()
-
-    def _end_epoch(self, state: State, scores: Scores | None, speed: dict[str, float | None]) -> None:
+    def _end_epoch(self, state: State, validated: Validated | None, speed: dict[str, float | None]) -> None:
         """Choose the best, adapt the learning rate, and report."""
         learned = Scores(_mean_loss(state), [Confusion(*row) for row in state.counts])
-        judged = scores or learned
+        judged = validated.scores if validated else learned
         _refuse_non_finite(judged.loss, f"validation loss is {judged.loss} after epoch {state.epoch + 1}")
-        improved = state.best is None or judged.rank > state.best
         state.epoch += 1
         rate = self._rate(state, -1)  # of the epoch's last step
         state.step, state.loss_sum, state.losses, state.counts = 0, 0.0, 0, []
+        state.smoothed_f1 = smoothed(state.smoothed_f1, judged.mean_f1, state.epoch)
+        rank = _rank(state, judged)
+        improved = state.best is None or rank > state.best
         if improved:
-            state.best, state.best_epoch = judged.rank, state.epoch
+            state.best, state.best_f1, state.best_epoch = rank, judged.mean_f1, state.epoch
         if (
             self.schedule.early_stopping
             and state.epoch - max(state.best_epoch, state.continued) >= self.schedule.patience
         ):
             state.ended_early = True
             self.context.report.message(f"Nothing has improved since epoch {state.best_epoch}: ending early")
-        self._report(state, learned, scores, rate, speed, improved)
-        self.on_epoch(state, scores, improved)
+        self._report(state, learned, validated, rate, speed, improved)
+        self._warn(state, learned, validated)
+        self.on_epoch(state, validated, improved)
         self._next_preview = max(self._next_preview, time.monotonic() + PREVIEW_SECONDS)
         if self.schedule.rates.kind == "plateau":
             self._follow_plateau(state, judged.loss)
+
+    def _warn(self, state: State, learned: Scores, validated: Validated | None) -> None:
+        """Say what is wrong with what was learned, each thing once in a training."""
+        found = epoch_problems(state.epoch, self.label_names, learned, validated)
+        for problem in found:
+            if problem.about not in state.warned:
+                state.warned.append(problem.about)
+                self.context.report.warning(problem.text)
 
     def _follow_plateau(self, state: State, loss: float) -> None:
         """Halve the rate when the loss has not fallen for a few epochs."""
@@ -323,20 +328,24 @@ class TrainingLoop:
         self,
         state: State,
         learned: Scores,
-        scores: Scores | None,
+        validated: Validated | None,
         rate: float,
         speed: dict[str, float | None],
         improved: bool,
     ) -> None:
         facts: dict[str, Any] = {"epoch": state.epoch, "learning_rate": rate}
+        facts |= _score_facts("", self.label_names, learned)
         text = f"Epoch {state.epoch}/{self.schedule.epochs}: loss {learned.loss:.4f}, F1 {learned.mean_f1:.3f}"
-        for prefix, some in (("", learned), ("validation_", scores)):
-            if some is not None:
-                facts[f"{prefix}loss"] = some.loss
-                for name, label in zip(self.label_names, some.labels, strict=True):
-                    facts[f"{prefix}f1_{name}"], facts[f"{prefix}iou_{name}"] = label.f1, label.iou
-        if scores is not None:
-            text += f"; validation loss {scores.loss:.4f}, F1 {scores.mean_f1:.3f}{' (best)' if improved else ''}"
+        if validated is not None:
+            facts |= _score_facts("validation_", self.label_names, validated.scores)
+            found = zip(self.label_names, validated.thresholds, validated.untuned.labels, strict=True)
+            for name, threshold, label in found:
+                facts |= {f"validation_threshold_{name}": threshold, f"validation_untuned_f1_{name}": label.f1}
+            facts["validation_smoothed_f1"] = state.smoothed_f1
+            text += f"; validation loss {validated.loss:.4f}, F1 {validated.scores.mean_f1:.3f}"
+            if any(threshold != UNTUNED for threshold in validated.thresholds):
+                text += f" ({validated.untuned.mean_f1:.3f} at a threshold of {UNTUNED:g})"
+            text += f", smoothed {state.smoothed_f1:.3f}{' (best)' if improved else ''}"
         self.context.report.event("epoch", **facts, **speed, best=improved)
         self.context.report.message(text)
 
@@ -357,6 +366,35 @@ def _mean_loss(state: State) -> float:
 def _number(value: float) -> float | None:
     """A number that JSON has."""
     return value if math.isfinite(value) else None
+
+
+def smoothed(before: float, f1: float, epoch: int) -> float:
+    """The mean of the F1 of all epochs so far, each counting half of the one that follows it.
+
+    As nnU-Net chooses its best epoch by a running mean of its pseudo Dice, so that one lucky epoch is not taken for the
+    best; that is of patches drawn at random in a thousand epochs, and the last counts a tenth. This one is of whole
+    samples, and must suit ten epochs. Early on it is the mean of what there is, not of that and 0.
+
+    Args:
+        before: What this gave after the epoch before; anything after the first.
+        f1: Of the epoch.
+        epoch: Its number, from 1.
+    """
+    return before + (f1 - before) * 0.5 / (1 - 0.5**epoch)
+
+
+def _rank(state: State, scores: Scores) -> tuple[float, float]:
+    """The greater the better: by the smoothed F1, then by the loss."""
+    return round(state.smoothed_f1, 6), -scores.loss
+
+
+def _score_facts(prefix: str, names: Sequence[str], scores: Scores) -> dict[str, float | None]:
+    """Loss and each label's scores as facts of an epoch."""
+    facts: dict[str, float | None] = {f"{prefix}loss": scores.loss}
+    for name, label in zip(names, scores.labels, strict=True):
+        facts |= {f"{prefix}f1_{name}": label.f1, f"{prefix}iou_{name}": label.iou}
+        facts |= {f"{prefix}precision_{name}": label.precision, f"{prefix}recall_{name}": label.recall}
+    return facts
 
 
 def _refuse_non_finite(loss: float, what: str) -> None:

@@ -52,7 +52,12 @@ class Train(Writing):
     )
     epochs: int = option(64, "Rounds; after each the model is kept, and a stop loses nothing.", ge=1)
     steps_per_epoch: int = option(256, "Steps in an epoch, each on one batch of patches.", ge=1)
-    validation_steps: int = option(64, "Most batches in a validation; 0 for no validation.", more=True, ge=0)
+    validation_steps: int = option(
+        64,
+        "Most batches that a validation costs: larger data are validated in part, the same each time; 0 for none.",
+        more=True,
+        ge=0,
+    )
     label_focus: float = option(
         33.0, "Share of patches drawn around a labelled voxel; more for rare structures.", "%", more=True, ge=0, le=100
     )
@@ -103,6 +108,11 @@ class Train(Writing):
     checkpoint_minutes: float = option(
         10.0, "Time after which the state is saved within an epoch.", "min", more=True, gt=0
     )
-    keep_best: bool = option(True, "Write the best model of the validation, not the last.", more=True)
+    tune_thresholds: bool = option(
+        True, "Store in the model, for each label, the threshold with the best F1 on the validation.", more=True
+    )
+    keep_best: bool = option(
+        True, "Write the model with the best mean F1 of the validation, smoothed over epochs, not the last.", more=True
+    )
     early_stopping: bool = option(False, "End when nothing improves for max(5, epochs / 20) epochs.", more=True)
     seed: int = option(0, "Seed of everything random.", more=True, ge=0, le=2**31 - 1)
