@@ -52,6 +52,9 @@ def epoch(folder: Path, number: int, t: float) -> None:
         for index, label in enumerate(LABELS):
             f1 = 1 - math.exp(-number / (2 + index)) - worse
             facts[f"{prefix}f1_{label}"], facts[f"{prefix}iou_{label}"] = f1, f1 / (2 - f1)
+            facts[f"{prefix}precision_{label}"], facts[f"{prefix}recall_{label}"] = f1 + 0.01, f1 - 0.01
+            if prefix:
+                facts[f"{prefix}threshold_{label}"], facts[f"{prefix}untuned_f1_{label}"] = 0.375, f1 - 0.05
     say(folder, "epoch", t, **facts, best=True)
     say(folder, "message", t, text=f"Epoch {number}/8: loss {facts['loss']:.4f}")
 

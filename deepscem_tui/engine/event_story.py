@@ -66,7 +66,7 @@ class EventLines:
                 file.seek(self._position)
                 each = (status.st_size - self._position) // _BACKLOG
                 while chunk := file.read(_CHUNK):
-                    latest = status.st_size - self._position <= _CHUNK
+                    latest = status.st_size - self._position <= 2 * _CHUNK  # the last one may be a few bytes
                     self._position += len(chunk)
                     lines = self._split(chunk)
                     yield from lines if latest else _thinned(lines, each)

@@ -150,6 +150,7 @@ def _model(path: Path) -> Result:
         "voxel_unit": about.voxel_unit or None,
         "settings": dict(about.settings) if about.settings is not None else None,
         "training": dict(about.training) if about.training is not None else None,
+        "thresholds": list(about.thresholds) if about.thresholds else None,
         "bytes": path.stat().st_size,
     }
     groups = (("settings", about.settings), ("training", about.training))

@@ -52,7 +52,7 @@ from deepscem_tui.engine.prediction_plan import make_plan
 from deepscem_tui.engine.reporting import Reporter
 from deepscem_tui.engine.results import Result, Table
 from deepscem_tui.engine.trainer import Optimisation, State, Trainer
-from deepscem_tui.engine.training_checks import label_problems
+from deepscem_tui.engine.training_checks import label_problems, leak_problems
 from deepscem_tui.engine.training_loop import Schedule, TrainingLoop
 from deepscem_tui.engine.training_plan import Plan, check_labels, check_memory, plan_training
 from deepscem_tui.engine.validation import Validated, Validator
@@ -101,6 +101,8 @@ def train(parameters: p.Train, context: Context) -> Result:
             **plan.facts,
         )  # fmt: skip
         assert context.folder is not None
+        if not resuming:
+            _warn_of_leaks(learn, valid, test, context)
         model, _ = load_model(parameters.model)
         session = _Session(parameters, context, context.folder, plan, model, learn, valid, shared, precision)
         with memory_kept_for_reuse():
@@ -112,6 +114,17 @@ def train(parameters: p.Train, context: Context) -> Result:
     _note_result(parameters.out, context.folder)
     tables = _test(parameters, chosen, context) if test is not None else ()
     return _result(parameters, state, chosen.stem, tables)
+
+
+def _warn_of_leaks(learn: Dataset, valid: Dataset | None, test: Dataset | None, context: Context) -> None:
+    """Say which data are judged by, though they were learned or chosen from before."""
+    used: list[tuple[str, Dataset]] = [("training", learn)]
+    for name, dataset in (("validation", valid), ("test", test)):
+        if dataset is not None:
+            for before in used:
+                for problem in leak_problems(before, (name, dataset), context.stop):
+                    context.report.warning(problem.text)
+            used.append((name, dataset))
 
 
 # ------------------------------------------------------------------------------------------------ the training

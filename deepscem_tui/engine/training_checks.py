@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from deepscem_tui.engine.datasets import Dataset
+from deepscem_tui.engine.leaks import find_overlaps
 from deepscem_tui.engine.metrics import Confusion
+from deepscem_tui.engine.stop import Stop
 from deepscem_tui.engine.trainer import Scores
 from deepscem_tui.engine.validation import Validated
 
-__all__ = ["Problem", "epoch_problems", "label_problems"]
+__all__ = ["Problem", "epoch_problems", "label_problems", "leak_problems"]
 
+_OPTIONS = {"validation": "valid", "test": "test"}
 _LEAST_SPREAD = 1e-4  # of what a network says, below which it says the same everywhere
 
 
@@ -45,6 +49,31 @@ def label_problems(names: Sequence[str], learned: Sequence[int], validated: Sequ
         elif validated is not None and not there:
             text = "it has no part in choosing the best model, and its threshold stays at 0.5"
             yield Problem(f"unseen {name}", f"Label {name!r} is blank in all validation data: {text}")
+
+
+def leak_problems(learned: tuple[str, Dataset], judged: tuple[str, Dataset], stop: Stop) -> Iterator[Problem]:
+    """Data that are judged by, and chosen or learned from before.
+
+    Args:
+        learned: What data these are, such as ``"training"``, and the data set.
+        judged: The same of those that should be others.
+
+    Raises:
+        Stopped: on request.
+    """
+    (before, first), (after, second) = learned, judged
+    if first.path.samefile(second.path):
+        text = f"The {after} data are the {before} data, {first.path}: scores of them do not hold for other images"
+        yield Problem(f"leak {after}", f"{text}. Give --{_OPTIONS[after]} a data set of its own.")
+        return
+    for overlap in find_overlaps(first, second, stop):
+        box = ", ".join(f"{axis} {start}:{end}" for axis, (start, end) in zip("ZYX", overlap.box, strict=True))
+        what = "is" if overlap.whole else "overlaps with"
+        yield Problem(
+            f"leak {after} {overlap.other}",
+            f"Sample {overlap.other!r} of {second.path} {what} {box} of {overlap.one!r} of {first.path}: the {after} "
+            f"data are in part {before} data, and their scores too good. Learn and judge on separate samples.",
+        )
 
 
 def epoch_problems(epoch: int, names: Sequence[str], learned: Scores, validated: Validated | None) -> Iterator[Problem]:

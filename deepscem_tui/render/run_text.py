@@ -13,7 +13,9 @@ from rich.text import Text
 
 from deepscem_tui.render.chart import Chart, Series, draw_chart, shown
 
-__all__ = ["Bar", "bars", "draw_bar", "draw_run", "duration", "facts", "losses", "score_rows", "state_line"]
+__all__ = [
+    "SCORES", "Bar", "bars", "draw_bar", "draw_run", "duration", "facts", "losses", "score_rows", "state_line",
+]  # fmt: skip
 
 Snapshot = Any  # a RunSnapshot of deepscem_tui.engine.watching: to draw, the engine need not be there
 
@@ -28,6 +30,12 @@ _STATES = {
 }
 _BAR = Style(color="green")
 _GIB = 1 << 30
+
+# Of training and validation, by the names that they have in the facts of an epoch. Those of the validation are at the
+# threshold of the label, the others at 0.5.
+SCORES = (
+    "f1", "iou", "validation_f1", "validation_iou", "validation_precision", "validation_recall", "validation_threshold",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -137,12 +145,11 @@ def losses(snapshot: Snapshot) -> Chart:
 
 
 def score_rows(snapshot: Snapshot) -> list[tuple[str, list[float | None]]]:
-    """For each label F1 and IoU of training and validation after the last epoch; None where there is none."""
+    """For each label the :data:`SCORES` after the last epoch; None where there is none."""
     if not snapshot.epochs:
         return []
     last = snapshot.epochs[-1]
-    keys = ("f1", "iou", "validation_f1", "validation_iou")
-    return [(name, [last.get(f"{key}_{name}") for key in keys]) for name in snapshot.labels]
+    return [(name, [last.get(f"{key}_{name}") for key in SCORES]) for name in snapshot.labels]
 
 
 def facts(snapshot: Snapshot) -> list[str]:

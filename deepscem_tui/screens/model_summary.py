@@ -110,6 +110,9 @@ def _training_lines(info: ModelInfo) -> list[tuple[str, str]]:
     shown = [f"{name} {cell(value)}" for name, value in scores if value is not None]
     if shown:
         lines.append(("Validation", ", ".join(shown)))
+    if info.thresholds:
+        named = zip(info.label_names[:_SHOWN_LABELS], info.thresholds, strict=False)
+        lines.append(("Thresholds", ", ".join(f"{name} {threshold:.3g}" for name, threshold in named)))
     if training.get("run"):
         lines.append(("Run", f"{training['run']}  (enter shows it)"))
     return lines

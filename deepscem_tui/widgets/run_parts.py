@@ -13,6 +13,10 @@ from deepscem_tui.render.run_text import losses, score_rows
 
 __all__ = ["log_line", "score_table", "series"]
 
+# Title and width of each of the SCORES; the last is the threshold.
+_COLUMNS = (
+    ("F1", 7), ("IoU", 7), ("valid.F1", 10), ("IoU", 7), ("precision", 11), ("recall", 8), ("above", 8),
+)  # fmt: skip
 _WARNING, _FAINT, _PLAIN = Style(color="yellow"), Style(dim=True), Style()
 
 
@@ -31,18 +35,19 @@ def series(snapshot: RunSnapshot, key: str) -> list[Series]:
     return found
 
 
-def score_table(snapshot: RunSnapshot) -> list[Text]:
-    """F1 and IoU of each label, of training and validation."""
+def score_table(snapshot: RunSnapshot, width: int) -> list[Text]:
+    """Scores of each label, of training and validation: F1 and IoU, and more of the validation's if they fit."""
     rows = score_rows(snapshot)
     if not rows:
         return [Text("Scores come after the first epoch", style=_FAINT)]
-    wide = max(5, *(len(name) for name, _ in rows))
-    wide = min(wide, 24)
-    lines = [Text(f"{'label':<{wide}}     F1    IoU  valid.F1    IoU", style=_FAINT)]
+    wide = min(max(5, *(len(name) for name, _ in rows)), 24)
+    validated = any(score is not None for _, scores in rows for score in scores[2:])
+    columns = _COLUMNS if validated and wide + sum(size for _, size in _COLUMNS) <= width else _COLUMNS[:4]
+    lines = [Text(f"{'label':<{wide}}{''.join(f'{title:>{size}}' for title, size in columns)}", style=_FAINT)]
     for name, scores in rows:
         cells = [
             f"{'-' if score is None else f'{score:.3f}':>{size}}"
-            for score, size in zip(scores, (7, 7, 10, 7), strict=True)
+            for score, (_, size) in zip(scores, columns, strict=False)
         ]
         lines.append(Text(f"{shown(name)[:wide]:<{wide}}{''.join(cells)}", style=_PLAIN))
     return lines

@@ -53,7 +53,8 @@ class RunView(Widget):
     - `x` asks it to save its state and end, `X` ends it at once.
     - `e` continues a training for more epochs.
     - `v` shows the curves, the slice with its current prediction, or scores and log, where not all fit.
-    - `n` shows the next curve: loss, F1, IoU, learning rate.
+    - `n` shows the next curve: loss, F1, IoU, learning rate. Those of the validation are at each label's own
+      threshold, *above* which a voxel counts as the label in predictions too, unless it was not to be tuned.
     - `o` shows what the run said, or what its libraries printed.
     """
 
@@ -355,7 +356,7 @@ class RunView(Widget):
     def _draw_scores(self, width: int, height: int) -> Text:
         if self.snapshot is None:
             return Text(end="")
-        lines = score_table(self.snapshot) if self.snapshot.n_epochs else self._tile_bars(width)
+        lines = score_table(self.snapshot, width) if self.snapshot.n_epochs else self._tile_bars(width)
         if len(lines) > height:
             lines = [*lines[: height - 1], Text(f"and {len(lines) - height + 1} more", style=_FAINT)]
         return Text("\n", end="").join(lines)
