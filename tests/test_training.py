@@ -28,7 +28,7 @@ from deepscem_tui.engine.reporting import Reporter
 from deepscem_tui.engine.stop import Stop
 from deepscem_tui.engine.trainer import State
 from deepscem_tui.engine.training import _choose_preview, train
-from deepscem_tui.engine.training_loop import Schedule, TrainingLoop
+from deepscem_tui.engine.training_loop import Schedule, TrainingLoop, smoothed
 from deepscem_tui.engine.training_plan import fitting_patch
 
 NAMES = ("disc", "half")
@@ -260,6 +260,46 @@ def test_the_best_is_kept_when_the_end_is_worse(files) -> None:
     assert read_info(files["out"]).training["validation_f1"] == pytest.approx(scores[best])
     last = run(files, listener, valid=files["train"], epochs=2, keep_best=False, overwrite=True, folder="other")
     assert "best_epoch" not in last.facts
+
+
+def test_the_model_says_its_thresholds_and_the_events_what_scores_are_at_them(files) -> None:
+    listener = Listener()
+    run(files, listener, valid=make_dataset(files["train"].with_name("valid.hdf5"), seed=1), epochs=3)
+    epochs = [facts for kind, facts in listener.events if kind == "epoch"]
+    best = max(facts["epoch"] for facts in epochs if facts["best"])
+    stored = read_info(files["out"]).thresholds
+    assert stored == tuple(epochs[best - 1][f"validation_threshold_{name}"] for name in NAMES)
+    for facts in epochs:
+        for name in NAMES:
+            assert facts[f"validation_f1_{name}"] >= facts[f"validation_untuned_f1_{name}"]
+            for prefix in ("", "validation_"):
+                precision, recall = facts[f"{prefix}precision_{name}"], facts[f"{prefix}recall_{name}"]
+                harmonic = 2 * precision * recall / (precision + recall) if precision else 0.0
+                assert facts[f"{prefix}f1_{name}"] == pytest.approx(harmonic)
+    assert any("Validating on all voxels" in text for text in listener.messages)
+    plain = Listener()
+    run(files, plain, valid=files["train"], tune_thresholds=False, overwrite=True, folder="plain", epochs=1)
+    assert read_info(files["out"]).thresholds is None
+    facts = next(facts for kind, facts in plain.events if kind == "epoch")
+    assert all(facts[f"validation_f1_{name}"] == facts[f"validation_untuned_f1_{name}"] for name in NAMES)
+    assert not any("at a threshold of" in text for text in plain.messages if text.startswith("Epoch"))
+    run(files, model=files["out"], overwrite=True, folder="unvalidated", epochs=1)
+    assert read_info(files["out"]).thresholds is None
+
+
+def test_few_validation_steps_validate_on_a_part(files) -> None:
+    listener = Listener()
+    valid = make_dataset(files["train"].with_name("valid.hdf5"), (8, 24, 32), seed=1)
+    run(files, listener, valid=valid, validation_steps=4, epochs=1)
+    assert any("Validating on 2 tiles" in text and "the same 25 % of" in text for text in listener.messages)
+
+
+def test_smoothing_forgets_by_halves_and_begins_without_bias() -> None:
+    mean = 123.0
+    for epoch, f1 in enumerate((0.4, 0.8, 0.2), 1):
+        mean = smoothed(mean, f1, epoch)
+    assert mean == pytest.approx((0.2 + 0.8 / 2 + 0.4 / 4) / 1.75)
+    assert smoothed(0.0, 0.7, 1) == 0.7
 
 
 def test_early_stopping_ends_a_training_that_learns_nothing(files) -> None:

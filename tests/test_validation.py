@@ -130,7 +130,7 @@ def test_what_is_too_much_is_validated_on_tiles_of_it(model: Path, data: Path, m
         tiles = sum(sample.tiles.n_tiles for sample in plan.samples)
     with validating(model, data, most=half, tile=24**3 // 8) as validator:
         assert 1 < len(validator.parts) < tiles
-        assert "the same after each epoch" in str(validator)
+        assert "always the same" in validator.words(data)
         some = validator(network)
         judged = sum(part.voxels for part in validator.parts)
     assert all(curve.inside.sum() + curve.outside.sum() == judged for curve in some.curves)
@@ -138,7 +138,7 @@ def test_what_is_too_much_is_validated_on_tiles_of_it(model: Path, data: Path, m
     monkeypatch.setattr("deepscem_tui.engine.validation.choose_parts", lambda plan, most: every_tile(plan))
     with validating(model, data, tile=24**3 // 8) as apart:
         assert len(apart.parts) == tiles
-        assert str(apart) == "all of 2 samples"
+        assert f"all voxels of {data}, each label at its best" in apart.words(data)
         pieces = apart(network)
     monkeypatch.undo()
     with validating(model, data, tile=24**3 // 8) as whole:

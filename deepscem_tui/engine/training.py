@@ -230,8 +230,7 @@ class _Session:
             tune=parameters.tune_thresholds,
             stop=self.context.stop,
         )
-        judged = "best thresholds" if parameters.tune_thresholds else "a threshold of 0.5"
-        self.context.report.message(f"Validation on {validator} of {valid.path}; F1 is at {judged}")
+        self.context.report.message(validator.words(valid.path))
         return validator
 
     def _warn(self, sources: Sequence[Source], held_out: Sequence[Source]) -> None:

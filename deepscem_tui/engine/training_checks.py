@@ -76,14 +76,23 @@ def leak_problems(learned: tuple[str, Dataset], judged: tuple[str, Dataset], sto
         )
 
 
-def epoch_problems(epoch: int, names: Sequence[str], learned: Scores, validated: Validated | None) -> Iterator[Problem]:
+def epoch_problems(
+    epoch: int, names: Sequence[str], learned: Scores, validated: Validated | None, moved: bool
+) -> Iterator[Problem]:
     """What an epoch shows of a network that learns nothing.
 
     Args:
         epoch: Its number, from 1.
         learned: Scores of the training data on the way.
         validated: What the validation found, if there was one.
+        moved: Whether any weight changed.
     """
+    if not moved:
+        yield Problem(
+            "still",
+            f"No weight of the network changed in epoch {epoch}: it learns nothing. Train anew with a higher "
+            "--learning-rate, or from a new model.",
+        )
     if validated is not None and max(validated.spreads) < _LEAST_SPREAD:
         yield Problem(
             "dead",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -20,7 +20,7 @@ from deepscem_tui.engine.metrics import Confusion
 from deepscem_tui.engine.patches import Batch, PatchSampler, prefetched
 from deepscem_tui.engine.thresholds import UNTUNED
 from deepscem_tui.engine.trainer import Scores, State, StepResult, Trainer
-from deepscem_tui.engine.training_checks import epoch_problems
+from deepscem_tui.engine.training_checks import Problem, epoch_problems
 from deepscem_tui.engine.validation import Validated
 
 PLATEAU_EPOCHS = 3
@@ -121,6 +121,7 @@ class TrainingLoop:
             state.asked, state.continued, state.ended_early = self.schedule.epochs, state.epoch, False
         self.context.report.message("Compiling the network: the first step takes longer")
         while state.epoch < self.schedule.epochs and not state.ended_early:
+            updates, weights = state.updates, self.trainer.weight_sums()
             try:
                 speed = self._steps(state)
                 validated = self.validation(self.trainer.model) if self.validation else None
@@ -131,7 +132,8 @@ class TrainingLoop:
                 self._save(state)
                 where = f"after {words.counted(state.epoch, 'epoch')} and {words.counted(state.step, 'step')}"
                 raise Stopped(f"Training stopped {where} ({self.context.stop.reason})") from None
-            self._end_epoch(state, validated, speed)
+            moved = state.updates == updates or self.trainer.weight_sums() != weights
+            self._end_epoch(state, validated, speed, moved)
             self._save(state)
             self.context.report.event("checkpoint", epoch=state.epoch)
         return state
@@ -279,7 +281,9 @@ class TrainingLoop:
 
     # ---------------------------------------------------------------------------------------------- epochs
 
-    def _end_epoch(self, state: State, validated: Validated | None, speed: dict[str, float | None]) -> None:
+    def _end_epoch(
+        self, state: State, validated: Validated | None, speed: dict[str, float | None], moved: bool
+    ) -> None:
         """Choose the best, adapt the learning rate, and report."""
         learned = Scores(_mean_loss(state), [Confusion(*row) for row in state.counts])
         judged = validated.scores if validated else learned
@@ -299,16 +303,15 @@ class TrainingLoop:
             state.ended_early = True
             self.context.report.message(f"Nothing has improved since epoch {state.best_epoch}: ending early")
         self._report(state, learned, validated, rate, speed, improved)
-        self._warn(state, learned, validated)
+        self._warn(state, epoch_problems(state.epoch, self.label_names, learned, validated, moved))
         self.on_epoch(state, validated, improved)
         self._next_preview = max(self._next_preview, time.monotonic() + PREVIEW_SECONDS)
         if self.schedule.rates.kind == "plateau":
             self._follow_plateau(state, judged.loss)
 
-    def _warn(self, state: State, learned: Scores, validated: Validated | None) -> None:
+    def _warn(self, state: State, problems: Iterable[Problem]) -> None:
         """Say what is wrong with what was learned, each thing once in a training."""
-        found = epoch_problems(state.epoch, self.label_names, learned, validated)
-        for problem in found:
+        for problem in problems:
             if problem.about not in state.warned:
                 state.warned.append(problem.about)
                 self.context.report.warning(problem.text)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from math import prod
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -159,14 +160,18 @@ class Validator:
         self._model: Any = None
         self._network: TileNetwork | None = None
 
-    def __str__(self) -> str:
-        """What is validated on, in words."""
+    def words(self, path: Path) -> str:
+        """A sentence on what of a data set is validated on, and how."""
         whole = sum(prod(sample.tiles.shape) for sample in self._plan.samples)
         judged = sum(part.voxels for part in self.parts)
-        samples = words.counted(len(self._plan.samples), "sample")
+        how = "each label at its best threshold" if self._tune else f"at a threshold of {UNTUNED:g}"
         if judged == whole:
-            return f"all of {samples}"
-        return f"{words.counted(len(self.parts), 'box')}, {judged / whole:.1%} of {samples}, the same after each epoch"
+            return f"Validating on all voxels of {path}, {how}"
+        tiles = words.counted(len(self.parts), "tile")
+        return (
+            f"Validating on {tiles} of {path}, always the same {100 * judged / whole:.2g} % of its voxels, {how}; "
+            "more --validation-steps for more"
+        )
 
     def __call__(self, model: Any) -> Validated:
         """Validate a model as it is.
