@@ -10,7 +10,8 @@ from test_training import Listener, make_dataset, make_model, run
 
 from deepscem_tui.engine.metrics import Confusion, ThresholdCurve
 from deepscem_tui.engine.model_files import load_model, save_model
-from deepscem_tui.engine.trainer import Scores, StepResult
+from deepscem_tui.engine.patches import Batch
+from deepscem_tui.engine.trainer import Scores, State, StepResult, Trainer
 from deepscem_tui.engine.training_checks import epoch_problems, label_problems
 from deepscem_tui.engine.validation import Validated
 
@@ -82,8 +83,11 @@ def test_a_training_of_a_dead_network_says_so_once(files) -> None:
 
 
 def test_weights_that_do_not_change_are_told(files, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = StepResult(0.5, 0.0, np.ones((2, 4), np.int64))
-    monkeypatch.setattr("deepscem_tui.engine.trainer.Trainer.step", lambda *_: made)
+    def step(self: Trainer, batch: Batch, rate: float, state: State) -> StepResult:
+        state.updates += 1
+        return StepResult(0.5, 0.0, np.ones((2, 4), np.int64))
+
+    monkeypatch.setattr(Trainer, "step", step)
     listener = Listener()
     run(files, listener)
     assert [text[:40] for text in listener.warnings] == ["No weight of the network changed in epoc"]

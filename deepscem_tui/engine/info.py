@@ -156,6 +156,7 @@ def _model(path: Path) -> Result:
     }
     groups = (("settings", about.settings), ("training", about.training))
     rows = [(group, key, _value(value)) for group, values in groups for key, value in (values or {}).items()]
+    rows += [("threshold", *of) for of in zip(about.label_names, about.thresholds or (), strict=False)]
     architecture = (about.settings or {}).get("architecture", "network")
     labels = f"{words.counted(about.n_labels, 'label')} ({', '.join(about.label_names)})"
     trained = "trained" if about.training else "not known to be trained"

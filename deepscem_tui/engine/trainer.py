@@ -242,6 +242,11 @@ class Trainer:
                     statistic.assign(value)
         return made
 
+    def weight_sums(self) -> list[float]:
+        """Of each array of weights that is learned: the same twice if none of them has changed."""
+        tf = devices.tensorflow()
+        return [float(tf.reduce_sum(variable)) for variable in self._model.trainable_variables]
+
     def losses(self, batch: Batch) -> list[float]:
         """The loss of each patch of a batch on its own."""
         return [

@@ -34,7 +34,7 @@ from deepscem_tui.engine.errors import ParameterError
 from deepscem_tui.engine.evaluation import evaluate
 from deepscem_tui.engine.files import check_writable, refuse_existing, write_text
 from deepscem_tui.engine.learning_rate import RateSchedule
-from deepscem_tui.engine.losses import Loss, make_loss
+from deepscem_tui.engine.losses import make_loss
 from deepscem_tui.engine.memory import memory_limit
 from deepscem_tui.engine.model_files import ModelInfo, check_format, check_suffix, load_model, save_model
 from deepscem_tui.engine.model_info import read_network
@@ -162,8 +162,7 @@ class _Session:
         self._names = list(self.learn.names_for(info.n_labels))
         self._warn(sources, held_out)
         self._preview = _choose_preview(held_out or sources, plan.patch, info.dimension == 2)
-        loss = make_loss(parameters.loss, info.activation, info.n_labels, info.n_outputs, parameters.label_smoothing)
-        self._trainer = self._made_trainer(loss)
+        self._trainer = self._made_trainer()
         loop = TrainingLoop(
             trainer=self._trainer,
             sampler=PatchSampler(
@@ -176,7 +175,7 @@ class _Session:
                 seed=parameters.seed,
                 weights=parameters.sample_weights,
             ),
-            validation=self._validator(self.valid, loss) if self.valid else None,
+            validation=self._validator(self.valid) if self.valid else None,
             schedule=self._schedule(),
             checkpoints=Checkpoints(self.folder, parameters.steps_per_epoch),
             label_names=self._names,
@@ -186,14 +185,14 @@ class _Session:
         )
         return loop.run()
 
-    def _made_trainer(self, loss: Loss) -> Trainer:
+    def _made_trainer(self) -> Trainer:
         from deepscem_tui.engine.networks.learning import learning_network
 
         parameters, info, graph = self.parameters, self.plan.info, self.plan.graph
         return Trainer(
             lambda: learning_network(graph, self.precision, frozen_encoder=parameters.freeze == "encoder"),
             self.model,
-            loss,
+            make_loss(parameters.loss, info.activation, info.n_labels, info.n_outputs, parameters.label_smoothing),
             info.n_labels,
             Optimisation(
                 parameters.optimizer,
@@ -224,18 +223,18 @@ class _Session:
         samples = list(dataset.samples.values())
         return load_sources(samples, memory, self.context.report, self.context.stop, self.cache)
 
-    def _validator(self, valid: Dataset, loss: Loss) -> Validator:
+    def _validator(self, valid: Dataset) -> Validator:
         """What validates: with the tiles that `predict` has by itself."""
-        parameters, plan = self.parameters, self.plan
+        parameters, plan, info = self.parameters, self.plan, self.plan.info
         predicting = p.Predict(model=parameters.model, input=valid.path, out=parameters.out)
         limit = memory_limit(device_summary().startswith("CPU"))
         samples = dict(valid.samples)
         shapes = {name: sample.shape for name, sample in samples.items()}
         validator = Validator(
             samples,
-            plan.info,
-            loss,
-            lambda most: make_plan(predicting, shapes, plan.info, plan.graph, limit, most_voxels=most),
+            info,
+            make_loss(parameters.loss, info.activation, info.n_labels, info.n_outputs),
+            lambda most: make_plan(predicting, shapes, info, plan.graph, limit, most_voxels=most),
             parameters.validation_steps * plan.batch_size * prod(plan.patch),
             tune=parameters.tune_thresholds,
             stop=self.context.stop,

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from deepscem_tui.engine.datasets import Dataset
-from deepscem_tui.engine.devices import tensorflow
 from deepscem_tui.engine.leaks import find_overlaps
 from deepscem_tui.engine.metrics import Confusion
 from deepscem_tui.engine.stop import Stop
 from deepscem_tui.engine.trainer import Scores
 from deepscem_tui.engine.validation import Validated
 
-__all__ = ["Problem", "epoch_problems", "label_problems", "leak_problems", "weight_sums"]
+__all__ = ["Problem", "epoch_problems", "label_problems", "leak_problems"]
 
 _OPTIONS = {"validation": "valid", "test": "test"}
 _LEAST_SPREAD = 1e-4  # of what a network says, below which it says the same everywhere
@@ -76,12 +74,6 @@ def leak_problems(learned: tuple[str, Dataset], judged: tuple[str, Dataset], sto
             f"Sample {overlap.other!r} of {second.path} {what} {box} of {overlap.one!r} of {first.path}: the {after} "
             f"data are in part {before} data, and their scores too good. Learn and judge on separate samples.",
         )
-
-
-def weight_sums(model: Any) -> list[float]:
-    """Of each array of weights that is learned: the same twice if none of them has changed."""
-    tf = tensorflow()
-    return [float(tf.reduce_sum(variable)) for variable in model.trainable_variables]
 
 
 def epoch_problems(

@@ -20,7 +20,7 @@ from deepscem_tui.engine.metrics import Confusion
 from deepscem_tui.engine.patches import Batch, PatchSampler, prefetched
 from deepscem_tui.engine.thresholds import UNTUNED
 from deepscem_tui.engine.trainer import Scores, State, StepResult, Trainer
-from deepscem_tui.engine.training_checks import Problem, epoch_problems, weight_sums
+from deepscem_tui.engine.training_checks import Problem, epoch_problems
 from deepscem_tui.engine.validation import Validated
 
 PLATEAU_EPOCHS = 3
@@ -121,7 +121,7 @@ class TrainingLoop:
             state.asked, state.continued, state.ended_early = self.schedule.epochs, state.epoch, False
         self.context.report.message("Compiling the network: the first step takes longer")
         while state.epoch < self.schedule.epochs and not state.ended_early:
-            weights = weight_sums(self.trainer.model) if state.step < self.schedule.steps_per_epoch else None
+            updates, weights = state.updates, self.trainer.weight_sums()
             try:
                 speed = self._steps(state)
                 validated = self.validation(self.trainer.model) if self.validation else None
@@ -132,7 +132,8 @@ class TrainingLoop:
                 self._save(state)
                 where = f"after {words.counted(state.epoch, 'epoch')} and {words.counted(state.step, 'step')}"
                 raise Stopped(f"Training stopped {where} ({self.context.stop.reason})") from None
-            self._end_epoch(state, validated, speed, moved=weights != weight_sums(self.trainer.model))
+            moved = state.updates == updates or self.trainer.weight_sums() != weights
+            self._end_epoch(state, validated, speed, moved)
             self._save(state)
             self.context.report.event("checkpoint", epoch=state.epoch)
         return state
