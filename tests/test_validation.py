@@ -110,9 +110,7 @@ def test_the_loss_is_that_of_all_voxels_at_once(model: Path, data: Path) -> None
         for sample in dataset.samples.values():
             images = np.asarray(sample.image)[..., None]
             z, y, x = sample.shape
-            pad = [
-                (0, -side % info.divisor if axis >= 3 - info.dimension else 0) for axis, side in enumerate((z, y, x))
-            ]
+            pad = [(0, -side % step) for side, step in zip(sample.shape, info.divisor, strict=True)]
             whole = np.pad(images, [*pad, (0, 0)], mode="reflect")
             said = np.asarray(network(whole if info.dimension == 2 else whole[None]))
             outputs.append(said.reshape(*whole.shape[:3], info.n_outputs)[:z, :y, :x].reshape(-1, info.n_outputs))
