@@ -54,9 +54,9 @@ def made(
 ) -> Trainer:
     model, info = load_model(path)
     _, graph = read_network(path)
-    freeze = how.pop("freeze", False)
+    freeze, supervised = how.pop("freeze", False), how.pop("supervised", False)
     return Trainer(
-        lambda: learning_network(graph, precision, frozen_encoder=freeze),
+        lambda: learning_network(graph, precision, frozen_encoder=freeze, supervised=supervised),
         model,
         make_loss(loss, info.activation, info.n_labels, info.n_outputs),
         info.n_labels,
@@ -216,6 +216,37 @@ def test_what_a_checkpoint_holds_is_all_there_is(normal: Path) -> None:
     assert close(weights(one), weights(other), 1e-7)
     with pytest.raises((KeyError, ValueError)):
         made(normal, ema=0.9, optimizer="sgd").take({"model_0": np.zeros(3)})
+
+
+def test_coarser_levels_are_taught_too_and_not_kept(tmp_path: Path) -> None:
+    deep = make_model(tmp_path / "deep.keras", depth=4)
+    trainer, alone = made(deep, supervised=True), made(deep)
+    count = len(trainer.model.weights)
+    losses = [trainer.step(batch(), 1e-2, State()).loss for _ in range(30)]
+    assert losses[-1] < 0.8 * losses[0]
+    assert len(trainer._model.outputs) == 3
+    assert len(trainer.model.weights) == count == len(alone.model.weights)
+    said, given = trainer._model(batch().images, training=False), batch().labels
+    shares = []
+    for number, output in enumerate(said):
+        step = 2**number
+        targets = given[:, step // 2 :: step, step // 2 :: step]
+        shares.append(float(trainer._loss(targets.astype(np.float32), output)))
+    expected = (shares[0] + shares[1] / 2 + shares[2] / 4) / 1.75
+    assert float(trainer._outcome(tensorflow().constant(given), said)[0]) == pytest.approx(expected, rel=1e-5)
+    with pytest.raises(ParameterError, match="deep supervision"):
+        made(make_model(tmp_path / "flat.keras"), supervised=True)
+
+
+def test_dropout_follows_from_seed_and_step(tmp_path: Path) -> None:
+    path = make_model(tmp_path / "dropped.keras", dropout=0.5)
+    results = []
+    for seed in (0, 0, 1):
+        trainer, state = made(path, seed=seed, optimizer="sgd"), State()
+        results.append([trainer.step(batch(), 1e-2, state).loss for _ in range(2)])
+    assert results[0] == pytest.approx(results[1], rel=1e-5)
+    assert results[0] != pytest.approx(results[2], rel=1e-5)
+    assert results[0][0] != pytest.approx(results[0][1], rel=1e-5)
 
 
 def test_smoothed_targets_are_less_sure() -> None:

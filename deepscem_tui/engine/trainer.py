@@ -197,9 +197,14 @@ class Trainer:
         self._outputs = outputs
 
     def _outcome(self, labels: Any, outputs: Any) -> tuple[Any, Any]:
-        """Loss, and TP, FP, FN, TN by label as int64 (L, 4)."""
+        """Loss, and TP, FP, FN, TN by label as int64 (L, 4).
+
+        With side outputs the loss is the mean of theirs and the network's, each counting half of the finer one's
+        (deep supervision, Lee et al. 2015, as nnU-Net weighs it, Isensee et al. 2021).
+        """
         tf = devices.tensorflow()
         true = labels > 0
+        outputs, *sides = outputs if isinstance(outputs, list | tuple) else [outputs]
         said = outputs[..., : self.n_labels] > 0.5
         axes = list(range(labels.shape.rank - 1))
         both, marked, found = (
@@ -207,7 +212,10 @@ class Trainer:
         )
         voxels = tf.size(true, tf.int64) // self.n_labels
         counts = tf.stack([both, found - both, marked - both, voxels - marked - found + both], axis=1)
-        return self._loss(tf.cast(true, tf.float32), outputs), counts
+        loss = self._loss(tf.cast(true, tf.float32), outputs)
+        for number, side in enumerate(sides, 1):
+            loss += 0.5**number * self._loss(tf.cast(_at_resolution(true, side), tf.float32), side)
+        return loss / (2 - 0.5 ** len(sides)), counts
 
     # ---------------------------------------------------------------------------------------------- learning
 
@@ -317,6 +325,13 @@ def _pairs(result: Any, model: Any) -> list[tuple[Any, Any]]:
     return [
         pair for layer in result.layers for pair in zip(layer.weights, model.get_layer(layer.name).weights, strict=True)
     ]
+
+
+def _at_resolution(labels: Any, outputs: Any) -> Any:
+    """The labels at the middle of each voxel of an output of lower resolution."""
+    sizes = zip(labels.shape[1:-1], outputs.shape[1:-1], strict=True)
+    steps = [fine // coarse for fine, coarse in sizes]
+    return labels[(slice(None), *(slice(step // 2, None, step) for step in steps))]
 
 
 def _in_parts(compute: Callable[[Any, Any], Any], images: Any, labels: Any, parts: int) -> tuple[Any, Any, Any]:

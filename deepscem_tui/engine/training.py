@@ -190,7 +190,12 @@ class _Session:
 
         parameters, info, graph = self.parameters, self.plan.info, self.plan.graph
         return Trainer(
-            lambda: learning_network(graph, self.precision, frozen_encoder=parameters.freeze == "encoder"),
+            lambda: learning_network(
+                graph,
+                self.precision,
+                frozen_encoder=parameters.freeze == "encoder",
+                supervised=parameters.deep_supervision,
+            ),
             self.model,
             make_loss(parameters.loss, info.activation, info.n_labels, info.n_outputs, parameters.label_smoothing),
             info.n_labels,

@@ -99,6 +99,9 @@ class Train(Writing):
         lt=1,
         title="Weight averaging",
     )
+    deep_supervision: bool = option(
+        False, "Teach the coarser levels of the way up too, by outputs of their own that are not kept.", more=True
+    )
     label_smoothing: float = option(
         0.0, "How unsure the targets of the cross-entropy are made.", more=True, ge=0, le=0.5
     )
