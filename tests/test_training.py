@@ -266,7 +266,7 @@ def test_the_best_is_kept_when_the_end_is_worse(files) -> None:
 
 def test_the_model_says_its_thresholds_and_the_events_what_scores_are_at_them(files) -> None:
     listener = Listener()
-    run(files, listener, valid=make_dataset(files["train"].with_name("valid.hdf5"), seed=1), epochs=3)
+    run(files, listener, valid=make_dataset(files["train"].with_name("valid.hdf5"), seed=1))
     epochs = [facts for kind, facts in listener.events if kind == "epoch"]
     best = max(facts["epoch"] for facts in epochs if facts["best"])
     stored = read_info(files["out"]).thresholds

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 from test_training import Listener, make_dataset, make_model, run
 
+from deepscem_tui.engine.datasets import open_dataset
 from deepscem_tui.engine.metrics import Confusion, ThresholdCurve
 from deepscem_tui.engine.model_files import load_model, save_model
 from deepscem_tui.engine.patches import Batch
+from deepscem_tui.engine.stop import Stop
 from deepscem_tui.engine.trainer import Scores, State, StepResult, Trainer
-from deepscem_tui.engine.training_checks import epoch_problems, label_problems
+from deepscem_tui.engine.training_checks import epoch_problems, label_problems, leak_problems
 from deepscem_tui.engine.validation import Validated
 
 FOUND, MISSED, ABSENT = Confusion(5, 1, 2, 92), Confusion(0, 0, 7, 93), Confusion(0, 0, 0, 100)
@@ -94,18 +96,15 @@ def test_weights_that_do_not_change_are_told(files, monkeypatch: pytest.MonkeyPa
 
 
 def test_leaks_are_told_before_the_first_step(files, tmp_path: Path) -> None:
+    """Of data sets that are one file, of samples that share voxels, and of nothing else."""
     listener = Listener()
-    run(files, listener, valid=files["train"], test=files["train"])
-    same = [text for text in listener.warnings if "data are the" in text]
-    assert len(same) == 3
-    assert "The validation data are the training data" in same[0]
-    assert "Give --valid a data set of its own" in same[0]
-    copy = make_dataset(tmp_path / "copy.hdf5")
-    again = Listener()
-    run(files, again, valid=copy, folder="other", overwrite=True)
-    leak = next(text for text in again.warnings if "copy.hdf5" in text)
-    assert "Sample 's' of" in leak
-    assert "is Z 0:4, Y 0:24, X 0:32 of 's' of" in leak
-    apart = Listener()
-    run(files, apart, valid=make_dataset(tmp_path / "apart.hdf5", seed=1), folder="apart", overwrite=True)
-    assert not [text for text in apart.warnings if "scores too good" in text or "data are the" in text]
+    run(files, listener, valid=files["train"], test=make_dataset(tmp_path / "copy.hdf5"), epochs=1)
+    same, *shared = listener.warnings
+    assert "The validation data are the training data" in same
+    assert "Give --valid a data set of its own" in same
+    assert len(shared) == 2  # with the training and with the validation data
+    for text in shared:
+        assert "Sample 's' of" in text
+        assert "copy.hdf5 is Z 0:4, Y 0:24, X 0:32 of 's' of" in text
+    with open_dataset(files["train"]) as learned, open_dataset(make_dataset(tmp_path / "apart.hdf5", seed=1)) as apart:
+        assert not list(leak_problems(("training", learned), ("validation", apart), Stop()))

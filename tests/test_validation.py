@@ -76,7 +76,7 @@ def validating(model: Path, data: Path, most: int = MUCH, tile: int = MUCH, **ho
         def planned(voxels: int) -> PredictionPlan:
             return make_plan(asked, shapes, info, graph, None, most_voxels=min(voxels, tile))
 
-        yield Validator(samples, info, loss, planned, most, **{"tune": True, "stop": Stop(), **how})
+        yield Validator(samples, info, loss, planned, most, **{"tune": True, "check": lambda: None, **how})
 
 
 def counts(table: Any, names: tuple[str, ...] = ("bright", "rare")) -> list[tuple[int, ...]]:
@@ -198,7 +198,7 @@ def test_memory_that_does_not_suffice_makes_tiles_smaller(data: Path, tmp_path: 
 def test_a_stop_ends_it_and_thresholds_stay_where_they_are_not_tuned(model: Path, data: Path) -> None:
     network, _ = load_model(model)
     stop = Stop()
-    with validating(model, data, tune=False, stop=stop) as validator:
+    with validating(model, data, tune=False, check=stop.check) as validator:
         validated = validator(network)
         assert validated.thresholds == (0.5, 0.5)
         assert validated.scores.labels == validated.untuned.labels

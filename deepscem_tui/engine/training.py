@@ -242,7 +242,8 @@ class _Session:
             lambda most: make_plan(predicting, shapes, info, plan.graph, limit, most_voxels=most),
             parameters.validation_steps * plan.batch_size * prod(plan.patch),
             tune=parameters.tune_thresholds,
-            stop=self.context.stop,
+            # Of several processes none may leave the others waiting: they stop together, at a step.
+            check=self.context.stop.check if self.shared.n_workers == 1 else lambda: None,
         )
         self.context.report.message(validator.words(valid.path))
         return validator

@@ -279,6 +279,12 @@ class TrainingLoop:
                 "Resume the runs of all of them that were stopped together, or start anew.",
             )
 
+    def _judged(self, scores: Scores) -> tuple[float, float]:
+        """Mean F1 and loss, the same in all processes: each validates by itself, and machines round differently."""
+        distribution = self.trainer.distribution
+        f1, loss = distribution.agreed(scores.mean_f1, scores.loss)
+        return f1 / distribution.n_workers, loss / distribution.n_workers
+
     # ---------------------------------------------------------------------------------------------- epochs
 
     def _end_epoch(
@@ -287,15 +293,16 @@ class TrainingLoop:
         """Choose the best, adapt the learning rate, and report."""
         learned = Scores(_mean_loss(state), [Confusion(*row) for row in state.counts])
         judged = validated.scores if validated else learned
-        _refuse_non_finite(judged.loss, f"validation loss is {judged.loss} after epoch {state.epoch + 1}")
+        f1, loss = self._judged(judged)
+        _refuse_non_finite(loss, f"validation loss is {loss} after epoch {state.epoch + 1}")
         state.epoch += 1
         rate = self._rate(state, -1)  # of the epoch's last step
         state.step, state.loss_sum, state.losses, state.counts = 0, 0.0, 0, []
-        state.smoothed_f1 = smoothed(state.smoothed_f1, judged.mean_f1, state.epoch)
-        rank = _rank(state, judged)
+        state.smoothed_f1 = smoothed(state.smoothed_f1, f1, state.epoch)
+        rank = _rank(state, loss)
         improved = state.best is None or rank > state.best
         if improved:
-            state.best, state.best_f1, state.best_epoch = rank, judged.mean_f1, state.epoch
+            state.best, state.best_f1, state.best_epoch = rank, f1, state.epoch
         if (
             self.schedule.early_stopping
             and state.epoch - max(state.best_epoch, state.continued) >= self.schedule.patience
@@ -307,7 +314,7 @@ class TrainingLoop:
         self.on_epoch(state, validated, improved)
         self._next_preview = max(self._next_preview, time.monotonic() + PREVIEW_SECONDS)
         if self.schedule.rates.kind == "plateau":
-            self._follow_plateau(state, judged.loss)
+            self._follow_plateau(state, loss)
 
     def _warn(self, state: State, problems: Iterable[Problem]) -> None:
         """Say what is wrong with what was learned, each thing once in a training."""
@@ -386,9 +393,9 @@ def smoothed(before: float, f1: float, epoch: int) -> float:
     return before + (f1 - before) * 0.5 / (1 - 0.5**epoch)
 
 
-def _rank(state: State, scores: Scores) -> tuple[float, float]:
+def _rank(state: State, loss: float) -> tuple[float, float]:
     """The greater the better: by the smoothed F1, then by the loss."""
-    return round(state.smoothed_f1, 6), -scores.loss
+    return round(state.smoothed_f1, 6), -loss
 
 
 def _score_facts(prefix: str, names: Sequence[str], scores: Scores) -> dict[str, float | None]:

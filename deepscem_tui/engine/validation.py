@@ -22,7 +22,6 @@ from deepscem_tui.engine.model_info import ModelInfo
 from deepscem_tui.engine.prediction_network import OutOfMemory, TileNetwork
 from deepscem_tui.engine.prediction_plan import PredictionPlan, SamplePlan
 from deepscem_tui.engine.prediction_values import Values
-from deepscem_tui.engine.stop import Stop
 from deepscem_tui.engine.thresholds import UNTUNED, tuned_threshold
 from deepscem_tui.engine.tiled import Network, Sink, Source, predict_sample
 from deepscem_tui.engine.tiling import DEFAULT_VOXELS, Shape, plan_tiles
@@ -113,7 +112,9 @@ def choose_parts(plan: PredictionPlan, most: int) -> list[Part]:
             for start, side, size in zip(tile.start, whole.tile, whole.shape, strict=True)
         ]
         shape: Shape = tuple(side.stop - side.start for side in seen)  # type: ignore[assignment]
-        one = plan_tiles(shape, whole.dimension, whole.divisor, whole.radius, most_voxels=whole.tile_voxels)
+        one = plan_tiles(
+            shape, whole.dimension, whole.divisor, whole.radius, most_voxels=whole.tile_voxels, sees_all=whole.sees_all
+        )
         core = _box(slice(*side) for side in tile.core)
         parts.append(Part(sample.sample, _box(seen), SamplePlan(sample.sample, one, 1), core))
     return parts
@@ -138,7 +139,7 @@ class Validator:
         planned: Plans their prediction; takes the most voxels of a call of the network.
         most: Voxels that the network may be given in a validation, see :func:`choose_parts`.
         tune: Whether thresholds are tuned; else they are 0.5.
-        stop: Looked at before each batch of tiles.
+        check: Called before each batch of tiles; what it raises ends the validation.
     """
 
     def __init__(
@@ -150,10 +151,10 @@ class Validator:
         most: int,
         *,
         tune: bool,
-        stop: Stop,
+        check: Callable[[], None],
     ) -> None:
         self._samples = samples
-        self._info, self._loss, self._tune, self._stop = info, loss, tune, stop
+        self._info, self._loss, self._tune, self._check = info, loss, tune, check
         self._planned, self._most = planned, most
         self._plan = planned(DEFAULT_VOXELS[info.dimension])
         self.parts = choose_parts(self._plan, most)
@@ -178,7 +179,6 @@ class Validator:
 
         Raises:
             ResourceError: not even its smallest tiles fit the memory.
-            Stopped: on request.
         """
         if self._network is None or model is not self._model:  # kept, since it is traced once
             self._model, self._network = model, TileNetwork(lambda: model)
@@ -202,7 +202,7 @@ class Validator:
                 part.plan,
                 tally.sink(sample, part),
                 values=Values((UNTUNED,) * self._info.n_labels, "float32"),
-                before_batch=lambda _: self._stop.check(),
+                before_batch=lambda _: self._check(),
             )
         return tally.result(self._tune)
 
