@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 
 from deepscem_tui.engine.augmentation.augmenter import Augmenter
+from deepscem_tui.engine.augmentation.opencv import as_float32
 from deepscem_tui.engine.augmentation.warp import warped
 from deepscem_tui.engine.patches.batches import Batch, empty_batch, make_finite
 from deepscem_tui.engine.patches.boxes import Box
@@ -87,7 +88,7 @@ class PatchSampler:
         else:
             read, bits = warped(source.read, source.shape, box.start, self._patch, warp)
         image = batch.images[position, ..., 0]
-        image[...] = orientation.apply(read)
+        image[...] = orientation.apply(as_float32(read))
         make_finite(image)
         augmenter.change_grey_values(image, rng)
         unpack([orientation.apply(plane) for plane in bits], batch.labels[position])
