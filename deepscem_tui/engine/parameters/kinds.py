@@ -154,6 +154,7 @@ SUFFIXES: dict[str, tuple[str, ...]] = {
     "dataset or TIFF": (".hdf5", ".tif", ".tiff"),
     "file": (".hdf5", ".keras", ".h5", ".tif", ".tiff", ".npy"),
     "csv": (".csv",),
+    "picture": (".png",),
     "folder": (),
 }
 _FOR_FORMS = ("argument", "unit", "opens", "makes", "within", "each", "title", "otherwise", "more")

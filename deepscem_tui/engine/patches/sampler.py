@@ -70,16 +70,28 @@ class PatchSampler:
         """The batch of a step; the same whenever it is asked for."""
         batch = empty_batch(self.batch_size, self._patch, self._n_labels)
         for position in range(self.batch_size):
-            self._fill(batch, step, position)
+            rng = np.random.default_rng((self._seed, step, position))
+            self._fill(batch, position, self._box(rng), rng)
+        return batch.flattened() if self._flat else batch
+
+    def variants(self, box: Box, number: int, count: int) -> Batch:
+        """The patch at one place, augmented several times.
+
+        Args:
+            box: The place.
+            number: Of the place: for another, other things are done.
+            count: How often.
+        """
+        batch = empty_batch(count, self._patch, self._n_labels)
+        for index in range(count):
+            self._fill(batch, index, box, np.random.default_rng((self._seed, number, index)))
         return batch.flattened() if self._flat else batch
 
     def box(self, step: int, position: int) -> Box:
         """Where the patch at a position in a step's batch lies, before it is warped."""
         return self._box(np.random.default_rng((self._seed, step, position)))
 
-    def _fill(self, batch: Batch, step: int, position: int) -> None:
-        rng = np.random.default_rng((self._seed, step, position))
-        box = self._box(rng)
+    def _fill(self, batch: Batch, position: int, box: Box, rng: np.random.Generator) -> None:
         source, augmenter = self._sources[box.source], self._augmenters[box.source]
         warp, orientation = augmenter.draw_geometry(rng)
         if warp is None:
