@@ -112,7 +112,9 @@ def choose_parts(plan: PredictionPlan, most: int) -> list[Part]:
             for start, side, size in zip(tile.start, whole.tile, whole.shape, strict=True)
         ]
         shape: Shape = tuple(side.stop - side.start for side in seen)  # type: ignore[assignment]
-        one = plan_tiles(shape, whole.dimension, whole.divisor, whole.radius, most_voxels=whole.tile_voxels)
+        one = plan_tiles(
+            shape, whole.dimension, whole.divisor, whole.radius, most_voxels=whole.tile_voxels, sees_all=whole.sees_all
+        )
         core = _box(slice(*side) for side in tile.core)
         parts.append(Part(sample.sample, _box(seen), SamplePlan(sample.sample, one, 1), core))
     return parts
