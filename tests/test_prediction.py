@@ -539,12 +539,34 @@ def test_tiles_are_as_large_as_the_memory_allows(
     models: dict[str, Path], samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tiles = []
-    for free in (10_000, 60_000, 10**9):
+    for free in (30_000, 60_000, 10**9):
         monkeypatch.setattr("deepscem_tui.engine.memory.available_memory", lambda free=free: free)
         result = run(models["2d"], samples, tmp_path / "out.hdf5", dry_run=True, sample=("a",))
         assert result.facts["memory_bytes"] <= free
         tiles.append(int(np.prod(result.facts["plans"][0]["tile"])))
     assert tiles[0] < tiles[1] < tiles[2] == 16 * 20
+
+
+def test_slabs_of_volumes_become_thinner_where_they_do_not_fit_and_are_refused_at_last(
+    models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.save(tmp_path / "image.npy", image((40, 64, 64)))
+    given = models["3d"], tmp_path / "image.npy", tmp_path / "out.hdf5"
+    deep = []
+    for free in (2_000_000, 10**9):
+        monkeypatch.setattr("deepscem_tui.engine.memory.available_memory", lambda free=free: free)
+        result = run(*given, dry_run=True)
+        (plan,) = result.facts["plans"]
+        assert result.facts["memory_bytes"] <= free
+        deep.append(plan["tile"][0])
+    assert deep[0] < deep[1] == 40
+    monkeypatch.setattr("deepscem_tui.engine.memory.available_memory", lambda: 2_000_000)
+    for options in (
+        {"patch_size": (40, 12, 12)},
+        {"join": "deepscem", "patch_size": (64, 4, 4), "probabilities": True},
+    ):
+        with pytest.raises(ResourceError, match=r"Slabs of \d+ x 64 x 64 voxels of 'image' need.*--patch-size"):
+            run(*given, dry_run=True, **options)
 
 
 @pytest.mark.parametrize("out", ["out.hdf5", "out.tif"])

@@ -18,7 +18,7 @@ from deepscem_tui.engine.datasets import NewDataset, new_dataset
 from deepscem_tui.engine.errors import ParameterError
 from deepscem_tui.engine.files import refuse_existing
 from deepscem_tui.engine.model_files import ModelInfo
-from deepscem_tui.engine.prediction_values import BYTE_SCALE, Values
+from deepscem_tui.engine.prediction_values import BYTE_SCALE, values_of
 from deepscem_tui.engine.sources import InputImage
 from deepscem_tui.engine.tiled import ImageSink, Sink
 from deepscem_tui.engine.volumes import create_volume
@@ -31,7 +31,6 @@ __all__ = [
     "output_bytes",
     "output_files",
     "tiff_files",
-    "values_of",
 ]
 
 _DATASETS, _IMAGES = (".hdf5",), (".tif", ".tiff")
@@ -95,22 +94,9 @@ def open_output(parameters: p.Predict, info: ModelInfo, images: Sequence[InputIm
         yield _TiffOutput(writers, kind)
 
 
-def values_of(parameters: p.Predict, info: ModelInfo) -> Values:
-    """What the result holds."""
-    kind = parameters.probability_type if parameters.probabilities else "mask"
-    return Values(_thresholds(parameters, info), kind)
-
-
 def kind_in_words(parameters: p.Predict) -> str:
-    """The same in a word."""
+    """What the result holds, in a word."""
     return "probabilities" if parameters.probabilities else "masks"
-
-
-def _thresholds(parameters: p.Predict, info: ModelInfo) -> tuple[float, ...]:
-    """Of each label: the one that was asked for, else the model's own, else 0.5."""
-    if parameters.threshold is None and info.thresholds is not None:
-        return info.thresholds
-    return (0.5 if parameters.threshold is None else parameters.threshold,) * info.n_labels
 
 
 def output_bytes(parameters: p.Predict, info: ModelInfo, image: InputImage) -> int:
@@ -171,7 +157,7 @@ class _DatasetOutput:
             "predicted_by": str(parameters.model),
         }
         if not parameters.probabilities:
-            facts["threshold"] = _one_or_all(_thresholds(parameters, self._info))
+            facts["threshold"] = _one_or_all(values_of(parameters, self._info).thresholds)
         if image.voxel_size is not None:
             facts["voxel_size"] = image.voxel_size
             facts["voxel_unit"] = image.voxel_unit

@@ -21,8 +21,9 @@ from deepscem_tui.engine.errors import RunError
 from deepscem_tui.engine.files import write_text
 from deepscem_tui.engine.model_info import read_info
 from deepscem_tui.engine.orthogonal import Mean, ReadSlab
-from deepscem_tui.engine.prediction_output import check_output, open_output, output_files, values_of
+from deepscem_tui.engine.prediction_output import check_output, open_output, output_files
 from deepscem_tui.engine.prediction_plan import PredictionPlan, SamplePlan, plan_file, read_plan
+from deepscem_tui.engine.prediction_values import values_of
 from deepscem_tui.engine.results import Result
 from deepscem_tui.engine.slabs import SlabStore
 from deepscem_tui.engine.sources import open_images

@@ -213,6 +213,7 @@ def plan_tiles(
     patch_size: tuple[int, ...] | None = None,
     join: Join = "crop",
     most_voxels: int | None = None,
+    most_deep: int | None = None,
 ) -> TilePlan:
     """Lay tiles over an image.
 
@@ -224,6 +225,7 @@ def plan_tiles(
         patch_size: Largest tile, Y, X or Z, Y, X; chosen by ``most_voxels`` where it is not given.
         join: ``"crop"`` and ``"blend"`` for overlapping tiles, ``"none"`` for tiles side by side.
         most_voxels: Of a tile that is chosen; :data:`DEFAULT_VOXELS` if not given.
+        most_deep: Its length along Z, where the network is one of volumes; the divisor at least.
 
     Returns:
         A plan with the fewest tiles that cover the image with that margin, none of them longer than this number needs.
@@ -236,7 +238,8 @@ def plan_tiles(
     reach = 0 if join == "none" else radius
     notes: tuple[str, ...] = ()
     if patch_size is None:
-        axes = _chosen_axes(shape[3 - dimension :], divisor, reach, most_voxels or DEFAULT_VOXELS[dimension])
+        deep = most_deep if dimension == 3 else None
+        axes = _chosen_axes(shape[3 - dimension :], divisor, reach, most_voxels or DEFAULT_VOXELS[dimension], deep)
     else:
         largest, notes = _requested_tile(patch_size, shape, padded, dimension, divisor)
         sides = zip(shape[3 - dimension :], largest[3 - dimension :], strict=True)
@@ -246,9 +249,13 @@ def plan_tiles(
     return TilePlan(dimension, divisor, radius, join, (axes[0], axes[1], axes[2]), notes)
 
 
-def _chosen_axes(sizes: tuple[int, ...], divisor: int, radius: int, most_voxels: int) -> list[AxisPlan]:
+def _chosen_axes(
+    sizes: tuple[int, ...], divisor: int, radius: int, most_voxels: int, most_deep: int | None
+) -> list[AxisPlan]:
     """The tiles that fit and waste least: with the margin in full if any has it, then the fewest voxels to compute."""
     choices = [_axis_choices(size, divisor, radius, _MOST_A_SIDE[len(sizes)]) for size in sizes]
+    if most_deep is not None:
+        choices[0] = [axis for axis in choices[0] if axis.tile <= most_deep] or choices[0][-1:]
     best: tuple[tuple[int, int, int], tuple[AxisPlan, ...]] | None = None
     for axes in product(*choices):
         voxels = prod(axis.tile for axis in axes)
