@@ -460,6 +460,22 @@ def test_the_seam_score_tells_whether_tiles_show(step: float) -> None:
     assert Seams(plan_tiles((4, 64, 64), 2, 8, 3)).score is None  # one tile has no seams
 
 
+@pytest.mark.parametrize("step", [0.0, 0.5])
+def test_the_seam_score_sees_borders_along_z_for_what_is_usual_along_z(step: float) -> None:
+    """A volume that changes ten times as much along Z as along Y and X: that alone is no seam."""
+    plan = plan_tiles((64, 32, 32), 3, 8, 3, (24, 24, 24))
+    seams = Seams(plan)
+    z, y = np.arange(64)[:, None, None] / 10, np.arange(32)[:, None] / 100
+    for layer, number in zip(plan.layers(), range(9), strict=False):
+        slab = np.zeros((layer.own[1] - layer.own[0], 32, 32)) + z[slice(*layer.own)] + y
+        seams.take((slab + step * number)[None].astype(np.float32))
+    assert seams.score is not None
+    assert (0.5 < seams.score < 2) if step == 0 else seams.score > 3
+    whole = Seams(plan_tiles((64, 32, 32), 3, 8, 3))
+    whole.take(np.zeros((1, 64, 32, 32), np.float32))
+    assert whole.score is None
+
+
 def test_a_margin_below_the_reach_is_warned_of(models: dict[str, Path], tmp_path: Path) -> None:
     np.save(tmp_path / "image.npy", image((1, 64, 64)))
     report = Listener()
