@@ -27,6 +27,7 @@ from deepscem_tui.engine.prediction_plan import SamplePlan
 from deepscem_tui.engine.prediction_quality import Seams
 from deepscem_tui.engine.reporting import Reporter
 from deepscem_tui.engine.results import Result
+from deepscem_tui.engine.sources import open_labelled
 from deepscem_tui.engine.stop import Stop
 from deepscem_tui.engine.tiling import plan_tiles
 
@@ -301,6 +302,44 @@ def test_a_tiff_out_of_a_tiff(models: dict[str, Path], tmp_path: Path) -> None:
     with tifffile.TiffFile(tmp_path / "mask.tif") as tiff:
         assert tiff.imagej_metadata is not None
         assert tiff.imagej_metadata["spacing"] == 8.0
+
+
+@pytest.mark.parametrize("big", [False, True], ids=["ImageJ", "OME"])
+def test_bytes_in_a_tiff_are_read_as_the_probabilities_that_they_stand_for(
+    models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, big: bool
+) -> None:
+    if big:
+        monkeypatch.setattr("deepscem_tui.engine.volume_writer.BIG", 0)
+    np.save(tmp_path / "image.npy", image((3, 15, 12)))
+    exact, out = tmp_path / "exact.tif", tmp_path / "bytes.tif"
+    run(models["2d"], tmp_path / "image.npy", exact, probabilities=True)
+    run(models["2d"], tmp_path / "image.npy", out, probabilities=True, probability_type="uint8")
+    values = tifffile.imread(exact)
+    with tifffile.TiffFile(out) as tiff:
+        if big:
+            assert "<Value>0.00392156862745098</Value>" in str(tiff.ome_metadata)
+        else:  # as ImageJ writes and shows calibrated grey values
+            facts = {name: (tiff.imagej_metadata or {}).get(name) for name in ("cf", "c0", "c1", "vunit")}
+            assert facts == {"cf": 0, "c0": 0.0, "c1": 1 / 255, "vunit": "probability"}
+    assert tifffile.imread(out).dtype == np.uint8
+    with open_labelled(out, "predictions") as read:
+        (found,) = read.samples["bytes"].labels
+        np.testing.assert_allclose(found[0:3], values, atol=0.5 / 255 + 1e-6)
+    run(models["2d"], tmp_path / "image.npy", tmp_path / "mask.tif")
+    with open_labelled(tmp_path / "mask.tif", "predictions") as read:
+        assert read.samples["mask"].labels[0][0:3].dtype == np.uint8  # a mask has no scale
+
+
+def test_half_precision_in_a_tiff_is_widened_and_said(models: dict[str, Path], tmp_path: Path) -> None:
+    np.save(tmp_path / "image.npy", image((3, 15, 12)))
+    report = Listener()
+    given = models["2d"], tmp_path / "image.npy", tmp_path / "p.tif"
+    options = {"probabilities": True, "probability_type": "float16"}
+    planned = run(*given, dry_run=True, **options)
+    assert planned.facts["disk_bytes"] == 3 * 15 * 12 * (2 + 4)  # slabs, and the file
+    run(*given, Context(report), **options)
+    assert any("will hold float32" in message for message in report.messages)
+    assert tifffile.imread(tmp_path / "p.tif").dtype == np.float32
 
 
 def test_a_2d_image(models: dict[str, Path], tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def predict(parameters: p.Predict, context: Context) -> Result:
     with ExitStack() as files:
         images = files.enter_context(open_images(parameters.input, parameters.sample, context))
         shapes = {image.source.name: image.source.shape for image in images}
-        check_output(parameters, list(shapes), info.label_names)
+        check_output(parameters, list(shapes), info.label_names, context.report)
         check_planes(parameters, info, images, context)
         if parameters.dry_run:
             return dry_run(parameters, context, info, graph, images)

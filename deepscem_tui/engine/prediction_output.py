@@ -19,8 +19,10 @@ from deepscem_tui.engine.errors import ParameterError
 from deepscem_tui.engine.files import refuse_existing
 from deepscem_tui.engine.model_files import ModelInfo
 from deepscem_tui.engine.prediction_values import BYTE_SCALE, values_of
+from deepscem_tui.engine.reporting import Reporter
 from deepscem_tui.engine.sources import InputImage
 from deepscem_tui.engine.tiled import ImageSink, Sink
+from deepscem_tui.engine.volume_writer import stored_type
 from deepscem_tui.engine.volumes import create_volume
 
 __all__ = [
@@ -46,7 +48,7 @@ class Output(Protocol):
         """
 
 
-def check_output(parameters: p.Predict, samples: Sequence[str], label_names: Sequence[str]) -> None:
+def check_output(parameters: p.Predict, samples: Sequence[str], label_names: Sequence[str], report: Reporter) -> None:
     """Raise :class:`ParameterError` if OUT cannot be made, or cannot hold these samples and labels."""
     out = parameters.out
     suffix = out.suffix.lower()
@@ -63,6 +65,8 @@ def check_output(parameters: p.Predict, samples: Sequence[str], label_names: Seq
         )
     for file in tiff_files(out, label_names):
         refuse_existing(file, parameters.overwrite)
+    if parameters.probabilities and parameters.probability_type == "float16":
+        report.message(f"{out} will hold float32: OME-TIFF knows no float16")
 
 
 @contextmanager
@@ -87,6 +91,7 @@ def open_output(parameters: p.Predict, info: ModelInfo, images: Sequence[InputIm
                 create_volume(
                     path, image.source.shape, kind,
                     voxel_size=image.voxel_size, voxel_unit=image.voxel_unit, overwrite=parameters.overwrite,
+                    scale=1 / BYTE_SCALE if kind == np.uint8 else None,
                 )
             )
             for path in tiff_files(parameters.out, info.label_names)
@@ -101,8 +106,11 @@ def kind_in_words(parameters: p.Predict) -> str:
 
 def output_bytes(parameters: p.Predict, info: ModelInfo, image: InputImage) -> int:
     """Bytes of a sample's result, not compressed."""
-    copy = parameters.image and parameters.out.suffix.lower() in _DATASETS
-    each = info.n_labels * values_of(parameters, info).dtype.itemsize + (image.stored.itemsize if copy else 0)
+    stored = values_of(parameters, info).dtype
+    in_dataset = parameters.out.suffix.lower() in _DATASETS
+    each = info.n_labels * (stored if in_dataset else stored_type(stored)).itemsize
+    if in_dataset and parameters.image:
+        each += image.stored.itemsize
     return prod(image.source.shape) * each
 
 

@@ -88,7 +88,7 @@ def merge(parameters: p.Merge, context: Context) -> Result:
     wanted = p.Predict.model_validate(asked | changes)
     info = read_info(wanted.model)
     with open_images(wanted.input, wanted.sample, context) as images:
-        check_output(wanted, [image.source.name for image in images], info.label_names)
+        check_output(wanted, [image.source.name for image in images], info.label_names, context.report)
         if {image.source.name: image.source.shape for image in images} != plan.shapes:
             raise RunError(f"{wanted.input} is not what {folders[0]} was predicted from", "Predict it anew.")
         _refuse_gaps(folders, plan)
