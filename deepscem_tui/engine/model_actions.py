@@ -22,7 +22,8 @@ from deepscem_tui.engine.training_plan import usual_patch
 
 _SETTINGS = (
     "dimension", "architecture", "block", "kernel_size", "filters", "blocks_per_level", "normalization", "depth",
-    "down", "up", "attention", "squeeze_excitation", "dropout", "anisotropy", "activation", "seed",
+    "down", "up", "attention", "squeeze_excitation", "dropout", "anisotropy", "context_slices",
+    "activation", "seed",
 )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from deepscem_tui.engine.devices import gpu_names, tensorflow
 from deepscem_tui.engine.errors import ResourceError
 from deepscem_tui.engine.model_files import load_model
 from deepscem_tui.engine.model_info import read_network
+from deepscem_tui.engine.neighbours import as_channels
 from deepscem_tui.engine.networks.folding import folded
 
 __all__ = ["OutOfMemory", "TileNetwork", "load_network"]
@@ -72,11 +73,13 @@ class TileNetwork:
     def __call__(self, images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Compute tiles, float32 (B, Z, Y, X) of values 0 to 1: float32 (B, Z, Y, X, outputs).
 
+        For a network of slices Z are the slices that it takes, and the result is that of the middle one, (B, 1, …).
+
         Raises:
             OutOfMemory: they do not fit the memory.
         """
         flat = len(self._models[0].inputs[0].shape) == 4
-        given = images[:, 0] if flat else images
+        given = as_channels(images) if flat else images[..., None]
         parts = np.array_split(given, min(len(self._devices), len(given)))
         tf = tensorflow()
         try:
@@ -105,7 +108,7 @@ class TileNetwork:
         if (index, shape) not in self._functions:
             model = self._models[index]
             self._functions[index, shape] = tf.function(
-                lambda images: tf.cast(model(images[..., None], training=False), tf.float32),
+                lambda images: tf.cast(model(images, training=False), tf.float32),
                 input_signature=[tf.TensorSpec(shape, tf.float32)],
                 autograph=False,
             )

@@ -142,12 +142,12 @@ def _estimated_seconds(parameters: p.Predict, plan: PredictionPlan, info: ModelI
     network = load_network(parameters.model, precision)
     largest = max((sample.tiles.tile for sample in plan.samples), key=prod)
     sizes = zip(largest, _MEASURED[info.dimension], info.divisor, strict=True)
-    sides = (max(step, min(side, most) // step * step) for side, most, step in sizes)
-    tile = np.zeros((1, *sides), np.float32)
+    depth, *sides = (max(step, min(side, most) // step * step) for side, most, step in sizes)
+    tile = np.zeros((1, depth + 2 * info.context, *sides), np.float32)
     network(tile)  # traced
     began = time.monotonic()
     network(tile)
     seconds = time.monotonic() - began
     turns = [len(symmetries(sample.tiles.tile, info.dimension)) if parameters.tta else 1 for sample in plan.samples]
     voxels = sum(sample.computed_voxels * n for sample, n in zip(plan.samples, turns, strict=True))
-    return seconds / tile.size * voxels
+    return seconds / (depth * prod(sides)) * voxels

@@ -22,7 +22,7 @@ from deepscem_tui.engine.tiling import Layer, Shape, Tile, cut
 
 __all__ = ["ImageSink", "InHand", "Network", "Sink", "Source", "predict_sample"]
 
-# float32 (B, Z, Y, X), 0 to 1 -> float32 (B, Z, Y, X, labels)
+# float32 (B, Z, Y, X), 0 to 1 -> float32 (B, Z, Y, X, labels); of neighbouring slices only the middle one has a result
 Network = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]
 
 # First slice; labels (labels, Z, Y, X); the image's voxels there (Z, Y, X) as they are stored.
@@ -138,7 +138,8 @@ class _Batch:
     Args:
         index: Number of the slab.
         begin: Number of the first tile.
-        images: float32 (B, Z, Y, X), filled up to the batch's size; None where these tiles are computed already.
+        images: float32 (B, Z, Y, X), with the slices around that the network takes, filled up to the batch's size; None
+            where these tiles are computed already.
         own: The image's voxels that the slab owns, as they are stored (Z, Y, X).
         again: Whether the slab is finished, and computed for what its tiles say of the next one.
     """
@@ -187,7 +188,7 @@ def _batches(
             yield _Batch(index, 0, layer.tiles[:first], None, own)
         for begin in range(first, len(layer.tiles), plan.batch):
             tiles = layer.tiles[begin : begin + plan.batch]
-            images = np.zeros((plan.batch, *plan.tiles.tile), np.float32)  # one shape, so that all is traced once
+            images = np.zeros((plan.batch, *plan.tiles.given), np.float32)  # one shape, so that all is traced once
             for image, tile in zip(images, tiles, strict=False):
                 image[...] = source.normalised(cut(slab, layer.read[0], tile, plan.tiles))
             yield _Batch(index, begin, tiles, images, own, again)

@@ -115,6 +115,17 @@ class TilePlan:
         return _triple(axis.padded for axis in self.axes)
 
     @property
+    def context(self) -> int:
+        """Slices that a network of slices is given on each side of the one that its result is for."""
+        return self.radius[0] if self.dimension == 2 else 0
+
+    @property
+    def given(self) -> Shape:
+        """What the network is given for a tile: this, and neighbouring slices."""
+        z, y, x = self.tile
+        return z + 2 * self.context, y, x
+
+    @property
     def tile(self) -> Shape:
         return _triple(axis.tile for axis in self.axes)
 
@@ -183,7 +194,8 @@ class TilePlan:
                 Tile((z.starts[k], y.starts[j], x.starts[i]), (z.cores[k], y.cores[j], x.cores[i]))
                 for k, j, i in product(chosen, range(len(y.starts)), range(len(x.starts)))
             )
-            seen = _reflected(z.starts[chosen[0]], z.starts[chosen[-1]] + z.tile, z.size)
+            first_seen, last_seen = z.starts[chosen[0]] - self.context, z.starts[chosen[-1]] + z.tile + self.context
+            seen = _reflected(first_seen, last_seen, z.size)
             read = (int(seen.min()), int(seen.max()) + 1)
             own = (z.cores[chosen[0]][0], z.cores[chosen[-1]][1])
             if self.join == "blend" and self.dimension == 3:  # up to where the next tiles begin
@@ -333,10 +345,11 @@ def cut(slab: npt.NDArray[Any], z0: int, tile: Tile, plan: TilePlan) -> npt.NDAr
         slab: Slices ``z0`` and on of the image (Z, Y, X), as its layer reads them.
 
     Returns:
-        Voxels of the shape ``plan.tile``; a view where nothing is reflected.
+        Voxels of the shape ``plan.given``; a view where nothing is reflected.
     """
     taken, inside = [], True
-    for start, side, size, offset in zip(tile.start, plan.tile, plan.shape, (z0, 0, 0), strict=True):
+    starts = (tile.start[0] - plan.context, *tile.start[1:])
+    for start, side, size, offset in zip(starts, plan.given, plan.shape, (z0, 0, 0), strict=True):
         voxels = _reflected(start, start + side, size)
         first, last = int(voxels.min()), int(voxels.max()) + 1
         taken.append((slice(first - offset, last - offset), voxels - first))

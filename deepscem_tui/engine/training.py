@@ -161,7 +161,7 @@ class _Session:
         held_out = self._sources(self.valid, memory) if self.valid else []
         self._names = list(self.learn.names_for(info.n_labels))
         self._warn(sources, held_out)
-        self._preview = _choose_preview(held_out or sources, plan.patch, info.dimension == 2)
+        self._preview = _choose_preview(held_out or sources, plan.patch, flat, info.context)
         self._trainer = self._made_trainer()
         loop = TrainingLoop(
             trainer=self._trainer,
@@ -174,6 +174,7 @@ class _Session:
                 flat=flat,
                 seed=parameters.seed,
                 weights=parameters.sample_weights,
+                context=info.context,
             ),
             validation=self._validator(self.valid) if self.valid else None,
             schedule=self._schedule(),
@@ -292,7 +293,7 @@ class _Session:
         """The slice for whoever watches: of an epoch, which is kept, or of now, which the next one replaces."""
         batch, box = self._preview.batch, self._preview
         outputs = self._trainer.predict(batch)[0, ..., : self.plan.info.n_labels]
-        image, labels = batch.images[0, ..., 0], batch.labels[0]
+        image, labels = batch.images[0, ..., self.plan.info.context], batch.labels[0]
         if image.ndim == 3:
             middle = len(image) // 2
             image, labels, outputs = image[middle], labels[middle], outputs[middle]
@@ -315,13 +316,13 @@ class _PreviewPatch:
     z: int
 
 
-def _choose_preview(sources: Sequence[Source], patch: Shape, flat: bool) -> _PreviewPatch:
+def _choose_preview(sources: Sequence[Source], patch: Shape, flat: bool, context: int = 0) -> _PreviewPatch:
     """The patch whose middle slice shows most labels, and most of them, among a few that are sure to show some."""
     best: tuple[tuple[int, int], Source, Shape, list[np.ndarray[Any, Any]]] | None = None
     for source in sources[:_PREVIEW_SOURCES]:
         for start in _preview_starts(source, patch):
-            arrays = cut(source, start, patch)
-            shown = [int(np.count_nonzero(label[patch[0] // 2])) for label in arrays[1:]]
+            arrays = cut(source, start, patch, context)
+            shown = [int(np.count_nonzero(label[len(label) // 2])) for label in arrays[1:]]
             rank = (sum(count > 0 for count in shown), sum(shown))
             if best is None or rank > best[0]:
                 best = rank, source, start, arrays

@@ -107,9 +107,10 @@ def choose_parts(plan: PredictionPlan, most: int) -> list[Part]:
     for first, end in pairwise(runs):
         sample, tile = tiles[int(rng.integers(first, end))]
         whole = sample.tiles
+        reach = (whole.context, 0, 0)
         seen = [
-            slice(start, min(start + side, size))
-            for start, side, size in zip(tile.start, whole.tile, whole.shape, strict=True)
+            slice(max(0, start - more), min(start + side + more, size))
+            for start, side, size, more in zip(tile.start, whole.tile, whole.shape, reach, strict=True)
         ]
         shape: Shape = tuple(side.stop - side.start for side in seen)  # type: ignore[assignment]
         one = plan_tiles(

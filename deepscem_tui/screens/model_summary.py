@@ -30,11 +30,12 @@ _SETTINGS = {
     "blocks_per_level": "{} convolutions a block", "normalization": "normalisation {}", "down": "down {}",
     "up": "up {}", "dropout": "dropout {}", "attention": "attention gates", "seed": "seed {}",
     "squeeze_excitation": "squeeze-excitation", "anisotropy": "slices apart in {} levels",
+    "context_slices": "{} slices on each side",
 }  # fmt: skip
 # Not said: what networks have where nothing else was asked for.
 _USUAL = {
     "down": "max-pool", "up": "transposed", "dropout": 0, "attention": False, "squeeze_excitation": False,
-    "anisotropy": 0,
+    "anisotropy": 0, "context_slices": 0,
 }  # fmt: skip
 _TRAINING = {"steps": "Steps", "batch_size": "Patches a step", "loss": "Loss", "learning_rate": "Learning rate"}
 

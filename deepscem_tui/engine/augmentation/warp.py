@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from deepscem_tui.engine.augmentation.opencv import as_float32, cv2
 
-__all__ = ["Read", "Slip", "Warp", "draw_slip", "draw_warp", "turns_in_space", "warped"]
+__all__ = ["Read", "Slip", "Warp", "draw_slip", "draw_warp", "mirrored", "turns_in_space", "warped"]
 
 Shape = tuple[int, int, int]
 Floats = NDArray[np.float32]
@@ -179,12 +179,12 @@ def _read_beyond(read: Read, shape: Shape, low: NDArray[np.int_], high: NDArray[
     for axis in range(3):
         a, b = int(low[axis]), int(high[axis])
         if a != inner_low[axis] or b != inner_high[axis]:
-            taken = _mirrored(np.arange(a, b), shape[axis]) - inner_low[axis]
+            taken = mirrored(np.arange(a, b), shape[axis]) - inner_low[axis]
             image, bits = image.take(taken, axis), bits.take(taken, axis + 1)
     return image, bits
 
 
-def _mirrored(indices: NDArray[np.int_], size: int) -> NDArray[np.int_]:
+def mirrored(indices: NDArray[np.int_], size: int) -> NDArray[np.int_]:
     """Indices that may lie outside 0 to ``size`` - 1, mirrored at these."""
     if size == 1:
         return np.zeros_like(indices)

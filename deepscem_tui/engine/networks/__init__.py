@@ -24,7 +24,8 @@ def build_network(settings: NetworkSettings, n_labels: int) -> Any:
         n_labels: Labels to segment, one output each; softmax adds one more, the last, for the background.
 
     Returns:
-        A Keras model from float32 (B, Y, X, 1) or (B, Z, Y, X, 1), 0 to 1, to float32 (B, [Z,] Y, X, outputs).
+        A Keras model from float32 (B, Y, X, 1) or (B, Z, Y, X, 1), 0 to 1, to float32 (B, [Z,] Y, X, outputs). With
+        neighbouring slices these are channels, (B, Y, X, slices), and the result is that of the middle one.
         Sides of any length that is a multiple of :func:`divisor`.
     """
     from deepscem_tui.engine.networks.assemble import assemble

@@ -24,7 +24,7 @@ class Drawing:
     def __init__(self, settings: NetworkSettings) -> None:
         self.settings = settings
         self._layers: list[Layer] = []
-        self.image = self._add("InputLayer", "image")
+        self.image = self._add("InputLayer", "image", channels=1 + 2 * settings.context_slices)
 
     def block(self, x: str, level: int, name: str) -> str:
         """The convolutions of one level.

@@ -78,6 +78,12 @@ class CreateModel(Writing):
         "1 where slices are 3 times as thick as pixels are wide, 2 where 6 times.",
         "levels", more=True, ge=0, le=7,
     )  # fmt: skip
+    context_slices: int = option(
+        0,
+        "For networks for slices: neighbouring slices on each side that it sees too (2.5D); 1 or 2 where they show the "
+        "same structures.",
+        "slices", more=True, ge=0, le=8,
+    )  # fmt: skip
     activation: Activation = option(
         "sigmoid", "Of the output: sigmoid, or softmax where labels never overlap (adds a background).", more=True
     )
@@ -91,6 +97,8 @@ class CreateModel(Writing):
             raise wrong("anisotropy", "--anisotropy is for networks for volumes (--dimension 3)")
         if self.anisotropy >= self.depth:
             raise wrong("anisotropy", f"--anisotropy must be below --depth, {self.depth} (it is {self.anisotropy})")
+        if self.context_slices and self.dimension == 3:
+            raise wrong("context_slices", "--context-slices is for networks for slices (--dimension 2)")
         if self.attention and self.architecture == "fcn":
             raise wrong("attention", "--attention is for --architecture u-net: an FCN joins nothing")
         return self

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from deepscem_tui.engine.neighbours import as_channels
+
 __all__ = ["Batch", "assemble", "empty_batch", "make_finite", "prefetched"]
 
 
@@ -19,7 +21,7 @@ class Batch:
     """Patches for one step.
 
     Args:
-        images: float32 (B, Z, Y, X, 1), 0-1; without Z for a 2D network.
+        images: float32 (B, Z, Y, X, 1), 0-1; (B, Y, X, slices) for a 2D network, which mostly takes one.
         labels: uint8 (B, Z, Y, X, L), 0 or 1; without Z for a 2D network.
     """
 
@@ -27,8 +29,8 @@ class Batch:
     labels: NDArray[np.uint8]
 
     def flattened(self) -> Batch:
-        """Without Z, which is 1."""
-        return Batch(self.images[:, 0], self.labels[:, 0])
+        """For a 2D network: the slices as channels, with the labels of the middle one."""
+        return Batch(as_channels(self.images[..., 0]), self.labels[:, self.labels.shape[1] // 2])
 
 
 def empty_batch(size: int, patch: Sequence[int], n_labels: int) -> Batch:
@@ -47,7 +49,7 @@ def assemble(patches: Sequence[Sequence[NDArray[np.generic]]], flat: bool) -> Ba
 
     Args:
         patches: At least one.
-        flat: Whether to drop Z, for a 2D network.
+        flat: Whether slices are channels, for a 2D network.
     """
     batch = empty_batch(len(patches), patches[0][0].shape, len(patches[0]) - 1)
     for index, (image, *masks) in enumerate(patches):

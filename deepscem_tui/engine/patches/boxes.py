@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from deepscem_tui.engine.augmentation.warp import mirrored
 from deepscem_tui.engine.patches.sources import Shape, Source
 
 __all__ = ["Box", "cut"]
@@ -20,7 +21,9 @@ class Box:
     start: Shape
 
 
-def cut(source: Source, start: Shape, patch: Shape) -> list[NDArray[np.generic]]:
-    """The image and the labels of a patch, each (Z, Y, X)."""
-    box = tuple(slice(s, s + size) for s, size in zip(start, patch, strict=True))
-    return [source.image[box], *(label[box] for label in source.labels)]
+def cut(source: Source, start: Shape, patch: Shape, context: int = 0) -> list[NDArray[np.generic]]:
+    """The image and the labels of a patch, each (Z, Y, X), with slices on each side, mirrored where there are none."""
+    slices = mirrored(np.arange(start[0] - context, start[0] + patch[0] + context), source.shape[0])
+    first, end = int(slices.min()), int(slices.max()) + 1
+    y, x = (slice(s, s + size) for s, size in zip(start[1:], patch[1:], strict=True))
+    return [array[first:end, y, x][slices - first] for array in (source.image, *source.labels)]

@@ -13,7 +13,7 @@ import numpy as np
 
 from deepscem_tui.engine.augmentation.augmenter import Augmenter
 from deepscem_tui.engine.augmentation.opencv import as_float32
-from deepscem_tui.engine.augmentation.warp import warped
+from deepscem_tui.engine.augmentation.warp import Warp, warped
 from deepscem_tui.engine.patches.batches import Batch, empty_batch, make_finite
 from deepscem_tui.engine.patches.boxes import Box
 from deepscem_tui.engine.patches.foreground import Foreground
@@ -35,6 +35,7 @@ class PatchSampler:
             The others lie anywhere.
         augmentation: Strengths of the augmentations that are on, by name.
         flat: Whether batches have no Z, for a 2D network.
+        context: Slices on each side that a 2D network sees too, mirrored at the ends of a sample.
         seed: Of everything random.
         weights: Whether samples count by volume or equally, for patches that lie anywhere.
     """
@@ -50,9 +51,12 @@ class PatchSampler:
         flat: bool,
         seed: int,
         weights: Literal["volume", "equal"] = "volume",
+        context: int = 0,
     ) -> None:
         self._sources = sources
         self._patch = patch
+        self._context = context
+        self._read: Shape = (patch[0] + 2 * context, patch[1], patch[2])
         self.batch_size = batch_size
         self._focus = focus
         self._flat = flat
@@ -64,12 +68,12 @@ class PatchSampler:
         self._n_labels = n_labels
         having = [[i for i, where in enumerate(self._where) if where.totals[label]] for label in range(n_labels)]
         self._present = [(label, samples) for label, samples in enumerate(having) if samples]
-        self._augmenters = [Augmenter(augmentation, patch, source.voxel_size) for source in sources]
+        self._augmenters = [Augmenter(augmentation, self._read, source.voxel_size) for source in sources]
 
     def batch(self, step: int, positions: range | None = None) -> Batch:
         """The batch of a step, or some of its patches; the same whenever it is asked for."""
         positions = positions or range(self.batch_size)
-        batch = empty_batch(len(positions), self._patch, self._n_labels)
+        batch = empty_batch(len(positions), self._read, self._n_labels)
         for row, position in enumerate(positions):
             rng = np.random.default_rng((self._seed, step, position))
             self._fill(batch, row, self._box(rng), rng)
@@ -83,7 +87,7 @@ class PatchSampler:
             number: Of the place: for another, other things are done.
             count: How often.
         """
-        batch = empty_batch(count, self._patch, self._n_labels)
+        batch = empty_batch(count, self._read, self._n_labels)
         for index in range(count):
             self._fill(batch, index, box, np.random.default_rng((self._seed, number, index)))
         return batch.flattened() if self._flat else batch
@@ -100,11 +104,12 @@ class PatchSampler:
     def _fill(self, batch: Batch, row: int, box: Box, rng: np.random.Generator) -> None:
         source, augmenter = self._sources[box.source], self._augmenters[box.source]
         warp, orientation = augmenter.draw_geometry(rng)
-        if warp is None:
+        if warp is None and not self._context:
             z, y, x = (slice(s, s + size) for s, size in zip(box.start, self._patch, strict=True))
             read, bits = source.read((z, y, x))
         else:
-            read, bits = warped(source.read, source.shape, box.start, self._patch, warp)
+            start = (box.start[0] - self._context, *box.start[1:])
+            read, bits = warped(source.read, source.shape, start, self._read, warp or Warp())
         image = batch.images[row, ..., 0]
         image[...] = orientation.apply(as_float32(read))
         make_finite(image)
