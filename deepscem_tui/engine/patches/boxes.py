@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepscem_tui.engine.patches.batches import Batch, assemble
+from deepscem_tui.engine.patches.labels import unpack
 from deepscem_tui.engine.patches.sources import Shape, Source
 
 __all__ = ["Box", "covering_boxes", "cut", "fixed_batches"]
@@ -24,8 +25,11 @@ class Box:
 
 def cut(source: Source, start: Shape, patch: Shape) -> list[NDArray[np.generic]]:
     """The image and the labels of a patch, each (Z, Y, X)."""
-    box = tuple(slice(s, s + size) for s, size in zip(start, patch, strict=True))
-    return [source.image[box], *(label[box] for label in source.labels)]
+    z, y, x = (slice(s, s + size) for s, size in zip(start, patch, strict=True))
+    image, bits = source.read((z, y, x))
+    masks = np.empty((*patch, len(source.labels)), np.uint8)
+    unpack(bits, masks)
+    return [image, *np.moveaxis(masks, -1, 0)]
 
 
 def covering_boxes(sources: Sequence[Source], patch: Shape, most: int) -> list[Box]:

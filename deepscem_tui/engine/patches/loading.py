@@ -19,7 +19,7 @@ from deepscem_tui.engine.stop import Stop
 
 __all__ = ["HELD_BYTES", "load_sources"]
 
-HELD_BYTES = 3 << 29  # of samples that are kept in memory at most, however much there is
+HELD_BYTES = 1 << 30  # of samples that are kept in memory at most, however much there is
 _SLAB_VOXELS = 8 << 20
 
 
