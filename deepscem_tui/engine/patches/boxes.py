@@ -28,7 +28,7 @@ def cut(source: Source, start: Shape, patch: Shape) -> list[NDArray[np.generic]]
     z, y, x = (slice(s, s + size) for s, size in zip(start, patch, strict=True))
     image, bits = source.read((z, y, x))
     masks = np.empty((*patch, len(source.labels)), np.uint8)
-    unpack(bits, masks)
+    unpack(list(bits), masks)
     return [image, *np.moveaxis(masks, -1, 0)]
 
 
