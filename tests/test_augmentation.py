@@ -9,6 +9,7 @@ from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine.actions import ACTIONS, build
 from deepscem_tui.engine.augmentation import augmenter, warp
 from deepscem_tui.engine.augmentation.augmenter import Augmenter
+from deepscem_tui.engine.augmentation.opencv import as_float32
 from deepscem_tui.engine.augmentation.orientation import Orientation
 from deepscem_tui.engine.augmentation.recipes import AUGMENTATIONS, GROUPS, parse, strengths
 from deepscem_tui.engine.augmentation.warp import Slip, Warp, draw_slip, draw_warp, turns_in_space, warped
@@ -142,6 +143,15 @@ def test_missing_sections_leave_most_slices_of_a_deep_patch() -> None:
         changed = image.copy()
         CHANGES["missing-sections"](changed, 1.0, np.random.default_rng(seed))
         assert 1 <= sum(not np.array_equal(a, b) for a, b in zip(changed, image, strict=True)) <= 2
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64, np.uint8])
+def test_any_type_becomes_float32_exactly(kind) -> None:
+    values = np.array([0, 1, 0.333, 6e-8, -2, 65504, np.nan, np.inf, -np.inf], np.float16)
+    values = (values if kind != np.uint8 else np.arange(9)).astype(kind)
+    array = np.broadcast_to(values, (3, 4, 9))[:, ::2]
+    assert np.array_equal(as_float32(array), array.astype(np.float32), equal_nan=True)
+    assert as_float32(np.zeros((0, 3), kind)).shape == (0, 3)
 
 
 # ------------------------------------------------------------------------------------------------ geometry

@@ -123,9 +123,12 @@ def test_the_same_patches_from_memory_from_the_file_and_from_a_copy(way: str, tm
 
 
 @pytest.mark.parametrize("way", ["contiguous", "chunked", "slices", "here"])
-@pytest.mark.parametrize("whole", [0, 1 << 14])
-def test_any_box_of_a_file_is_read_as_hdf5_reads_it(way: str, whole: int, tmp_path: Path, monkeypatch) -> None:
+@pytest.mark.parametrize(("whole", "row_bytes"), [(0, 0), (0, 1 << 13), (1 << 14, 0)])
+def test_any_box_of_a_file_is_read_as_hdf5_reads_it(
+    way: str, whole: int, row_bytes: int, tmp_path: Path, monkeypatch
+) -> None:
     monkeypatch.setattr(raw_arrays, "_WHOLE", whole)
+    monkeypatch.setattr(raw_arrays, "_ROW_BYTES", row_bytes)
     WAYS[way](tmp_path / "d.hdf5")
     rng = np.random.default_rng(1)
     with open_dataset(tmp_path / "d.hdf5") as dataset:

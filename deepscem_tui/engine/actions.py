@@ -75,6 +75,7 @@ ACTIONS: dict[str, Action] = {
         Action("check-dataset", p.CheckDataset, "dataset_actions:check_dataset", _DATA),
         Action("info", p.Info, "info:info", _DATA),
         Action("preview", p.Preview, "preview:preview", _DATA),
+        Action("show-augmentation", p.ShowAugmentation, "show_augmentation:show_augmentation", _DATA),
         Action("create-model", p.CreateModel, "model_actions:create_model", _MODELS, tensorflow=True),
         Action("convert-model", p.ConvertModel, "model_actions:convert_model", _MODELS, tensorflow=True),
         Action("plan", p.Plan, "planning:plan", _WORK, tensorflow=True),

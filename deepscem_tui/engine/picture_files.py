@@ -1,4 +1,4 @@
-"""Pictures for people: PNG files that never replace another."""
+"""Pictures for people: PNG files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from deepscem_tui.engine import words
 from deepscem_tui.engine.errors import DataError
 from deepscem_tui.engine.files import published
 
-__all__ = ["write_new_png"]
+__all__ = ["write_new_png", "write_png"]
 
 
 def write_new_png(folder: Path, name: str, colours: npt.NDArray[np.uint8]) -> Path:
@@ -34,9 +34,29 @@ def write_new_png(folder: Path, name: str, colours: npt.NDArray[np.uint8]) -> Pa
     names = chain([stem], (f"{stem}-{number}" for number in count(2)))
     try:
         path = next(path for name in names if not (path := folder / f"{name}.png").exists())
-        with published(path) as temporary:
-            temporary.write_bytes(imagecodecs.png_encode(np.ascontiguousarray(colours)))
+        _write(path, colours)
     except OSError as error:
         what = f"No picture can be written to {folder}: {error.strerror or error}"
         raise DataError(what, "Start the application in a folder that you may write to.") from error
     return path
+
+
+def write_png(path: Path, colours: npt.NDArray[np.uint8]) -> None:
+    """Write a picture whole or not at all.
+
+    Args:
+        path: The file.
+        colours: Red, green and blue (Y, X, 3).
+
+    Raises:
+        DataError: it cannot be written.
+    """
+    try:
+        _write(path, colours)
+    except OSError as error:
+        raise DataError(f"{path} cannot be written: {error.strerror or error}", "Choose another folder.") from error
+
+
+def _write(path: Path, colours: npt.NDArray[np.uint8]) -> None:
+    with published(path) as temporary:
+        temporary.write_bytes(imagecodecs.png_encode(np.ascontiguousarray(colours)))

@@ -41,6 +41,7 @@ DEEDS = (
     Deed("export", "e", "Export", "Write the sample as TIFF files", "sample"),
     Deed("aliases", "l", "Labels", "Give the labels names", "dataset"),
     Deed("predict", "p", "Predict", "Predict the labels with a model", "dataset"),
+    Deed("augment", "u", "Augmented", "Draw what augmentation makes of it in training", "dataset"),
     Deed("check", "k", "Check", "Read it through and list what is wrong", "dataset", broken=True),
     Deed("save", "s", "Save as", "Write it anew to another file", "dataset"),
     Deed("distance", "t", "Distances", "Add distance transforms of the labels", "dataset"),

@@ -371,6 +371,10 @@ class DatasetsScreen(WorkScreen):
     def _do_predict(self, item: Item) -> None:
         self.app.ask("predict", {"input": item.path, "sample": (item.sample.name,) if item.sample else ()})
 
+    def _do_augment(self, item: Item) -> None:
+        out = item.path.with_name(words.file_name(f"{item.path.stem}-augmented")).with_suffix(".png")
+        self.app.ask("show-augmentation", {"file": item.path, "out": out}, ("file",))
+
     def _do_check(self, item: Item) -> None:
         self._start("check-dataset", {"file": item.path})
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deepscem_tui.engine.augmentation.opencv import cv2
+from deepscem_tui.engine.augmentation.opencv import as_float32, cv2
 
 __all__ = ["Read", "Slip", "Warp", "draw_slip", "draw_warp", "mirrored", "turns_in_space", "warped"]
 
@@ -175,7 +175,7 @@ def _read_beyond(read: Read, shape: Shape, low: NDArray[np.int_], high: NDArray[
         inner_low[axis] = max(0, min(inner_low[axis], inner_high[axis] - 1 - max(0, int(high[axis]) - shape[axis])))
     z, y, x = map(slice, inner_low, inner_high)
     image, bits = read((z, y, x))
-    image = np.ascontiguousarray(image, np.float32)
+    image = as_float32(image)
     for axis in range(3):
         a, b = int(low[axis]), int(high[axis])
         if a != inner_low[axis] or b != inner_high[axis]:

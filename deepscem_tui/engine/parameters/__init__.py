@@ -7,6 +7,7 @@ The modules here import pydantic and nothing heavier, so that ``--help`` stays i
 
 from __future__ import annotations
 
+from deepscem_tui.engine.parameters.augmentation import ShowAugmentation
 from deepscem_tui.engine.parameters.datasets import (
     AddSample,
     CheckDataset,
@@ -64,6 +65,7 @@ __all__ = [
     "RenameSample",
     "SaveDataset",
     "SetAliases",
+    "ShowAugmentation",
     "Train",
     "Writing",
     "argument",

@@ -162,6 +162,7 @@ SUFFIXES: dict[str, tuple[str, ...]] = {
     "file": (".hdf5", ".keras", ".h5", ".tif", ".tiff", ".npy"),
     "csv": (".csv",),
     "parameters": (".toml",),
+    "picture": (".png",),
     "folder": (),
 }
 _FOR_FORMS = ("argument", "unit", "opens", "makes", "within", "each", "title", "otherwise", "more")

@@ -26,7 +26,8 @@ __all__ = ["RawArray", "RawFile", "raw_member"]
 Shape = tuple[int, int, int]
 
 _WHOLE = 1 << 14  # voxels of a chunk's slice up to which slices are read whole
-_WIDE = 4  # how many times wider than the box a chunk may be for its rows to be read whole
+_WIDE = 4  # how many times wider than the box a chunk may be for its rows to be read whole,
+_ROW_BYTES = 8 << 10  # or how long its rows may be: a disk reads no less
 
 
 class RawFile:
@@ -124,7 +125,7 @@ class RawArray:
             self._file.read(offset + z.start * height * width * size, slices)
             target[...] = slices[:, y, x]
             return
-        whole_rows = width <= _WIDE * (x.stop - x.start)
+        whole_rows = width <= _WIDE * (x.stop - x.start) or width * size <= _ROW_BYTES
         rows = np.empty((y.stop - y.start, width), self.dtype)
         for index in range(z.stop - z.start):
             first = offset + ((z.start + index) * height + y.start) * width * size

@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 
 from deepscem_tui.engine.augmentation.augmenter import Augmenter
+from deepscem_tui.engine.augmentation.opencv import as_float32
 from deepscem_tui.engine.augmentation.warp import Warp, warped
 from deepscem_tui.engine.patches.batches import Batch, empty_batch, make_finite
 from deepscem_tui.engine.patches.boxes import Box
@@ -74,7 +75,21 @@ class PatchSampler:
         positions = positions or range(self.batch_size)
         batch = empty_batch(len(positions), self._read, self._n_labels)
         for row, position in enumerate(positions):
-            self._fill(batch, row, np.random.default_rng((self._seed, step, position)))
+            rng = np.random.default_rng((self._seed, step, position))
+            self._fill(batch, row, self._box(rng), rng)
+        return batch.flattened() if self._flat else batch
+
+    def variants(self, box: Box, number: int, count: int) -> Batch:
+        """The patch at one place, augmented several times.
+
+        Args:
+            box: The place.
+            number: Of the place: for another, other things are done.
+            count: How often.
+        """
+        batch = empty_batch(count, self._read, self._n_labels)
+        for index in range(count):
+            self._fill(batch, index, box, np.random.default_rng((self._seed, number, index)))
         return batch.flattened() if self._flat else batch
 
     def box(self, step: int, position: int) -> Box:
@@ -86,8 +101,7 @@ class PatchSampler:
         box = self.box(step, position)
         return f"of sample {self._sources[box.source].name!r} from voxel {','.join(map(str, box.start))} (Z,Y,X) on"
 
-    def _fill(self, batch: Batch, row: int, rng: np.random.Generator) -> None:
-        box = self._box(rng)
+    def _fill(self, batch: Batch, row: int, box: Box, rng: np.random.Generator) -> None:
         source, augmenter = self._sources[box.source], self._augmenters[box.source]
         warp, orientation = augmenter.draw_geometry(rng)
         if warp is None and not self._context:
@@ -97,7 +111,7 @@ class PatchSampler:
             start = (box.start[0] - self._context, *box.start[1:])
             read, bits = warped(source.read, source.shape, start, self._read, warp or Warp())
         image = batch.images[row, ..., 0]
-        image[...] = orientation.apply(read)
+        image[...] = orientation.apply(as_float32(read))
         make_finite(image)
         augmenter.change_grey_values(image, rng)
         unpack([orientation.apply(plane) for plane in bits], batch.labels[row])
