@@ -1,5 +1,8 @@
 """Where patches are drawn: reproducible, inside the samples, around labels as often as asked."""
 
+from dataclasses import replace
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -84,6 +87,41 @@ def test_focus_is_balanced_over_labels_and_follows_their_voxels() -> None:
     sampler = make_sampler([make_source(shape, rare, common)], (1, 2, 2), focus=1.0, augmentation={})
     first_slice = sum(sampler.box(step, 0).start[0] == 0 for step in range(400))
     assert 150 < first_slice < 250
+
+
+def test_focus_is_balanced_over_the_samples_that_have_the_label() -> None:
+    shape = (1, 16, 16)
+    much, little = np.ones(shape, np.uint8), mask_with(shape, (0, 8, 8))
+    blank = mask_with(shape)
+    sources = [make_source(shape, much, blank), make_source(shape, little, blank), make_source(shape, blank, little)]
+    sampler = make_sampler(sources, (1, 2, 2), focus=1.0)
+    drawn = [sampler.box(step, 0).source for step in range(800)]
+    # Half of the patches for each label; those of the first evenly in the two samples that have it.
+    for index, expected in enumerate((200, 200, 400)):
+        assert abs(drawn.count(index) - expected) < 60
+
+
+def test_samples_count_by_volume_or_equally() -> None:
+    small, large = (1, 8, 8), (3, 16, 16)
+    sources = [make_source(shape, mask_with(shape)) for shape in (small, large)]
+    for weights, expected in (("volume", 1000 / 13), ("equal", 500)):
+        sampler = make_sampler(sources, (1, 2, 2), focus=0.0, weights=weights)
+        found = sum(sampler.box(step, 0).source == 0 for step in range(1000))
+        assert abs(found - expected) < 4 * np.sqrt(expected)
+
+
+def test_the_number_of_workers_changes_nothing() -> None:
+    shape = (5, 40, 40)
+    rng = np.random.default_rng(0)
+    mask = rng.integers(2, size=shape).astype(np.uint8)
+    source = replace(make_source(shape, mask), image=rng.random(shape, np.float32))
+    sampler = make_sampler([source], (4, 16, 16), augmentation=strengths("strong"))
+    one, many = (
+        list(prefetched((partial(sampler.batch, step) for step in range(20)), workers)) for workers in (1, 4)
+    )  # fmt: skip
+    for a, b in zip(one, many, strict=True):
+        assert np.array_equal(a.images, b.images)
+        assert np.array_equal(a.labels, b.labels)
 
 
 def test_a_blank_label_and_a_blank_sample_are_no_obstacle() -> None:

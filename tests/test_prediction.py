@@ -27,6 +27,7 @@ from deepscem_tui.engine.prediction_plan import SamplePlan
 from deepscem_tui.engine.prediction_quality import Seams
 from deepscem_tui.engine.reporting import Reporter
 from deepscem_tui.engine.results import Result
+from deepscem_tui.engine.sources import open_labelled
 from deepscem_tui.engine.stop import Stop
 from deepscem_tui.engine.tiling import plan_tiles
 
@@ -303,6 +304,44 @@ def test_a_tiff_out_of_a_tiff(models: dict[str, Path], tmp_path: Path) -> None:
         assert tiff.imagej_metadata["spacing"] == 8.0
 
 
+@pytest.mark.parametrize("big", [False, True], ids=["ImageJ", "OME"])
+def test_bytes_in_a_tiff_are_read_as_the_probabilities_that_they_stand_for(
+    models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, big: bool
+) -> None:
+    if big:
+        monkeypatch.setattr("deepscem_tui.engine.volume_writer.BIG", 0)
+    np.save(tmp_path / "image.npy", image((3, 15, 12)))
+    exact, out = tmp_path / "exact.tif", tmp_path / "bytes.tif"
+    run(models["2d"], tmp_path / "image.npy", exact, probabilities=True)
+    run(models["2d"], tmp_path / "image.npy", out, probabilities=True, probability_type="uint8")
+    values = tifffile.imread(exact)
+    with tifffile.TiffFile(out) as tiff:
+        if big:
+            assert "<Value>0.00392156862745098</Value>" in str(tiff.ome_metadata)
+        else:  # as ImageJ writes and shows calibrated grey values
+            facts = {name: (tiff.imagej_metadata or {}).get(name) for name in ("cf", "c0", "c1", "vunit")}
+            assert facts == {"cf": 0, "c0": 0.0, "c1": 1 / 255, "vunit": "probability"}
+    assert tifffile.imread(out).dtype == np.uint8
+    with open_labelled(out, "predictions") as read:
+        (found,) = read.samples["bytes"].labels
+        np.testing.assert_allclose(found[0:3], values, atol=0.5 / 255 + 1e-6)
+    run(models["2d"], tmp_path / "image.npy", tmp_path / "mask.tif")
+    with open_labelled(tmp_path / "mask.tif", "predictions") as read:
+        assert read.samples["mask"].labels[0][0:3].dtype == np.uint8  # a mask has no scale
+
+
+def test_half_precision_in_a_tiff_is_widened_and_said(models: dict[str, Path], tmp_path: Path) -> None:
+    np.save(tmp_path / "image.npy", image((3, 15, 12)))
+    report = Listener()
+    given = models["2d"], tmp_path / "image.npy", tmp_path / "p.tif"
+    options = {"probabilities": True, "probability_type": "float16"}
+    planned = run(*given, dry_run=True, **options)
+    assert planned.facts["disk_bytes"] == 3 * 15 * 12 * (2 + 4)  # slabs, and the file
+    run(*given, Context(report), **options)
+    assert any("will hold float32" in message for message in report.messages)
+    assert tifffile.imread(tmp_path / "p.tif").dtype == np.float32
+
+
 def test_a_2d_image(models: dict[str, Path], tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "image.tif", image((13, 17)))
     run(models["2d"], tmp_path / "image.tif", tmp_path / "mask.tif")
@@ -460,6 +499,22 @@ def test_the_seam_score_tells_whether_tiles_show(step: float) -> None:
     assert Seams(plan_tiles((4, 64, 64), 2, 8, 3)).score is None  # one tile has no seams
 
 
+@pytest.mark.parametrize("step", [0.0, 0.5])
+def test_the_seam_score_sees_borders_along_z_for_what_is_usual_along_z(step: float) -> None:
+    """A volume that changes ten times as much along Z as along Y and X: that alone is no seam."""
+    plan = plan_tiles((64, 32, 32), 3, 8, 3, (24, 24, 24))
+    seams = Seams(plan)
+    z, y = np.arange(64)[:, None, None] / 10, np.arange(32)[:, None] / 100
+    for layer, number in zip(plan.layers(), range(9), strict=False):
+        slab = np.zeros((layer.own[1] - layer.own[0], 32, 32)) + z[slice(*layer.own)] + y
+        seams.take((slab + step * number)[None].astype(np.float32))
+    assert seams.score is not None
+    assert (0.5 < seams.score < 2) if step == 0 else seams.score > 3
+    whole = Seams(plan_tiles((64, 32, 32), 3, 8, 3))
+    whole.take(np.zeros((1, 64, 32, 32), np.float32))
+    assert whole.score is None
+
+
 def test_a_margin_below_the_reach_is_warned_of(models: dict[str, Path], tmp_path: Path) -> None:
     np.save(tmp_path / "image.npy", image((1, 64, 64)))
     report = Listener()
@@ -539,12 +594,34 @@ def test_tiles_are_as_large_as_the_memory_allows(
     models: dict[str, Path], samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tiles = []
-    for free in (10_000, 60_000, 10**9):
+    for free in (30_000, 60_000, 10**9):
         monkeypatch.setattr("deepscem_tui.engine.memory.available_memory", lambda free=free: free)
         result = run(models["2d"], samples, tmp_path / "out.hdf5", dry_run=True, sample=("a",))
         assert result.facts["memory_bytes"] <= free
         tiles.append(int(np.prod(result.facts["plans"][0]["tile"])))
     assert tiles[0] < tiles[1] < tiles[2] == 16 * 20
+
+
+def test_slabs_of_volumes_become_thinner_where_they_do_not_fit_and_are_refused_at_last(
+    models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.save(tmp_path / "image.npy", image((40, 64, 64)))
+    given = models["3d"], tmp_path / "image.npy", tmp_path / "out.hdf5"
+    deep = []
+    for free in (2_000_000, 10**9):
+        monkeypatch.setattr("deepscem_tui.engine.memory.available_memory", lambda free=free: free)
+        result = run(*given, dry_run=True)
+        (plan,) = result.facts["plans"]
+        assert result.facts["memory_bytes"] <= free
+        deep.append(plan["tile"][0])
+    assert deep[0] < deep[1] == 40
+    monkeypatch.setattr("deepscem_tui.engine.memory.available_memory", lambda: 2_000_000)
+    for options in (
+        {"patch_size": (40, 12, 12)},
+        {"join": "deepscem", "patch_size": (64, 4, 4), "probabilities": True},
+    ):
+        with pytest.raises(ResourceError, match=r"Slabs of \d+ x 64 x 64 voxels of 'image' need.*--patch-size"):
+            run(*given, dry_run=True, **options)
 
 
 @pytest.mark.parametrize("out", ["out.hdf5", "out.tif"])

@@ -8,8 +8,10 @@ import subprocess
 import sys
 import tempfile
 import time
+import tracemalloc
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, Literal
 
 import h5py
 import numpy as np
@@ -24,8 +26,8 @@ from deepscem_tui.engine.actions import ACTIONS
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.errors import ResourceError, RunError, Stopped
 from deepscem_tui.engine.model_actions import create_model
-from deepscem_tui.engine.prediction_plan import SamplePlan, plan_file, read_plan
-from deepscem_tui.engine.prediction_values import Values
+from deepscem_tui.engine.prediction_plan import SamplePlan, plan_file, read_plan, slab_voxel_bytes
+from deepscem_tui.engine.prediction_values import Values, values_of
 from deepscem_tui.engine.reporting import Reporter
 from deepscem_tui.engine.slabs import SlabStore
 from deepscem_tui.engine.stop import Stop
@@ -164,6 +166,36 @@ def test_memory_does_not_grow_with_the_volume() -> None:
     slab, batch = 8 * 256, 4 * 256 * 3
     assert max(most) <= 5 * slab + 6 * batch
     assert most[1] <= 5 * slab + 6 * batch < 512 * 256
+
+
+@pytest.mark.parametrize(
+    ("dimension", "join", "kind"), [(3, "crop", "float32"), (3, "blend", "mask"), (2, "crop", "mask")]
+)
+def test_no_more_is_held_than_the_plan_says(
+    dimension: int, join: Literal["crop", "blend"], kind: Literal["mask", "float32"], tmp_path: Path
+) -> None:
+    """All that is allocated is counted, with a network that takes nothing; wide slabs, several tiles in each."""
+    shape = (64, 96, 96)
+    tiles = plan_tiles(shape, dimension, DIVISOR, 4, (32,) * dimension, join)
+    plan = SamplePlan("a", tiles, 2, 2**17)
+    asked = p.Predict(model=Path("m"), input=Path("i"), out=Path("o.hdf5"), join=join, probabilities=kind == "float32")
+    info: Any = SimpleNamespace(n_labels=2, thresholds=None)
+    said = plan.held_bytes(slab_voxel_bytes(asked, info), 3)
+    answer = np.zeros((2, *tiles.tile, 3), np.float32)
+
+    def copy(_: int, voxels: Array) -> None:
+        (voxels / np.float32(255)).astype(np.float32)
+
+    plan.layers  # noqa: B018
+    tracemalloc.start()
+    predict_sample(
+        lambda _: answer.copy(), Source("a", shape, lambda a, b: np.ones((b - a, *shape[1:]), np.float32)),
+        plan, lambda *_: time.sleep(0.01), values=values_of(asked, info), before_batch=lambda _: None,
+        store=SlabStore(tmp_path, 0), image_sink=copy,
+    )  # fmt: skip
+    held = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert said / 4 < held < said
 
 
 # ------------------------------------------------------------------------------------------------ the action

@@ -74,6 +74,13 @@ def test_deep_patches_are_shown_with_the_section_across(dataset: Path) -> None:
     assert result.picture.image.shape == (16 + 4 + 4, 24 + 4 + 24)
 
 
+def test_a_data_set_without_labels_can_be_shown(tmp_path: Path) -> None:
+    with new_dataset(tmp_path / "d.hdf5", "d", 0) as made:
+        sample = made.add_sample("a", (1, 20, 20), {"image": np.float32})
+        sample["image"][0:1] = np.random.default_rng(0).random((1, 20, 20), np.float32)
+    assert show(tmp_path / "d.hdf5", patch_size=(8, 8)).picture.image.any()
+
+
 def test_colours_are_those_of_the_terminal() -> None:
     assert COLOURS == marks._COLOURS
 

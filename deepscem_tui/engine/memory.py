@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from deepscem_tui.engine.devices import available_memory
 from deepscem_tui.engine.usage import Meter
 
-__all__ = ["Limit", "memory_limit"]
+__all__ = ["Limit", "host_memory", "memory_limit"]
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,11 @@ def memory_limit(on_cpu: bool | None = None) -> Limit | None:
         return None
     free = available_memory()
     return Limit(free, f"{free / 2**30:.1f} GiB are free", False)
+
+
+def host_memory(limit: Limit | None) -> int:
+    """Bytes of main memory that may be taken, which is what a CPU's limit says."""
+    return available_memory() if limit is None or limit.gpu else limit.size
 
 
 def _gpu_memory() -> int | None:

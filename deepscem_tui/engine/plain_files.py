@@ -39,6 +39,7 @@ class PlainSource:
         self.voxel_size: tuple[float, float, float] | None = None
         self.voxel_unit = ""
         self.warnings: tuple[str, ...] = ()
+        self.scale: float | None = None
 
     def read_into(self, z0: int, out: npt.NDArray[Any]) -> None:
         """Fill ``out`` (n, Y, X) with the slices from ``z0`` on."""

@@ -28,8 +28,9 @@ from deepscem_tui.engine.prediction_outlook import (
     dry_run,
     say_plan,
 )
-from deepscem_tui.engine.prediction_output import check_output, kind_in_words, open_output, output_files, values_of
+from deepscem_tui.engine.prediction_output import check_output, kind_in_words, open_output, output_files
 from deepscem_tui.engine.prediction_plan import PredictionPlan, make_plan, plan_file, read_plan, write_plan
+from deepscem_tui.engine.prediction_values import values_of
 from deepscem_tui.engine.prediction_work import Predicting, Work, by_sample, diagnostics, slab_store
 from deepscem_tui.engine.results import Result, Table
 from deepscem_tui.engine.shards import agreed_plan, parts, shards_folder
@@ -55,7 +56,7 @@ def predict(parameters: p.Predict, context: Context) -> Result:
     with ExitStack() as files:
         images = files.enter_context(open_images(parameters.input, parameters.sample, context))
         shapes = {image.source.name: image.source.shape for image in images}
-        check_output(parameters, list(shapes), info.label_names)
+        check_output(parameters, list(shapes), info.label_names, context.report)
         check_planes(parameters, info, images, context)
         if parameters.dry_run:
             return dry_run(parameters, context, info, graph, images)
@@ -67,7 +68,7 @@ def predict(parameters: p.Predict, context: Context) -> Result:
         devices, limit = max(1, len(gpu_names())), memory_limit(on_cpu)
         plan = kept or make_plan(parameters, shapes, info, graph, limit, devices)
         say_plan(plan, info, context)
-        check_memory(plan, graph, limit, devices)
+        check_memory(parameters, plan, info, graph, limit, devices)
         precision = plan.precision if plan.precision != "auto" else chosen_precision(parameters)
         plan = PredictionPlan(plan.samples, precision, plan.version)
         if parameters.shard:

@@ -15,13 +15,14 @@ from deepscem_tui.engine.averaging import symmetries
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.devices import best_precision
 from deepscem_tui.engine.errors import ResourceError
-from deepscem_tui.engine.memory import Limit, memory_limit
+from deepscem_tui.engine.memory import Limit, host_memory, memory_limit
 from deepscem_tui.engine.model_files import ModelInfo
 from deepscem_tui.engine.networks.geometry import step_bytes
 from deepscem_tui.engine.networks.graph import Graph
 from deepscem_tui.engine.orthogonal import kept_type
-from deepscem_tui.engine.prediction_output import kind_in_words, output_bytes, values_of
-from deepscem_tui.engine.prediction_plan import PredictionPlan, make_plan
+from deepscem_tui.engine.prediction_output import kind_in_words, output_bytes
+from deepscem_tui.engine.prediction_plan import PredictionPlan, make_plan, slab_voxel_bytes
+from deepscem_tui.engine.prediction_values import values_of
 from deepscem_tui.engine.results import Result, Table
 from deepscem_tui.engine.slice_sources import Plane
 from deepscem_tui.engine.sources import InputImage
@@ -42,14 +43,26 @@ def as_deepscem(parameters: p.Predict) -> bool:
     return parameters.join in ("deepscem", "deepscem-no-overlap")
 
 
-def check_memory(plan: PredictionPlan, graph: Graph, limit: Limit | None, devices: int = 1) -> None:
-    """Raise :class:`ResourceError` where a call of the network cannot fit, rather than be killed in the middle."""
-    if limit is None or limit.gpu:  # a GPU says so itself, and tiles become smaller
-        return
+def check_memory(
+    parameters: p.Predict, plan: PredictionPlan, info: ModelInfo, graph: Graph, limit: Limit | None, devices: int = 1
+) -> None:
+    """Raise :class:`ResourceError` where a call of the network or a slab cannot fit, rather than be killed later."""
+    here, each = host_memory(limit), slab_voxel_bytes(parameters, info)
+    on_cpu = limit is not None and not limit.gpu  # a GPU says so itself, and tiles become smaller
     for sample in plan.samples:
         tile, batch = sample.tiles.tile, -(-sample.batch // devices)
-        needed = step_bytes(graph, tile[3 - sample.tiles.dimension :], batch, training=False)
-        if needed > limit.size:
+        needed = step_bytes(graph, tile[3 - sample.tiles.dimension :], batch, training=False) if on_cpu else 0
+        held = sample.held_bytes(each, graph.n_outputs)
+        if needed + held > here >= needed:
+            raise ResourceError(
+                f"Slabs of {words.sizes((sample.slab_depth, *sample.tiles.shape[1:]))} voxels of {sample.title!r} need "
+                f"about {words.amount(held, 'B')} of memory, the network {words.amount(needed, 'B')}, and "
+                f"{words.amount(here, 'B')} are free",
+                "Use a smaller --patch-size (its Z above all, with a 3D network), or masks instead of probabilities.",
+                "patch_size",
+            )
+        if on_cpu and needed > here:
+            assert limit is not None
             raise ResourceError(
                 f"{batch} tiles of {words.sizes(tile)} voxels need about {needed / 2**30:.1f} GiB of memory, "
                 f"and {limit.words}",
@@ -93,9 +106,11 @@ def dry_run(
     limit = memory_limit()
     plan = make_plan(parameters, {image.source.name: image.source.shape for image in images}, info, graph, limit)
     say_plan(plan, info, context)
-    check_memory(plan, graph, limit)
+    check_memory(parameters, plan, info, graph, limit)
+    each = slab_voxel_bytes(parameters, info)
     memory = [
         step_bytes(graph, sample.tiles.tile[3 - sample.tiles.dimension :], sample.batch, training=False)
+        + sample.held_bytes(each, graph.n_outputs)
         for sample in plan.samples
     ]
     by_name = {image.source.name: image for image in images}

@@ -18,9 +18,11 @@ from deepscem_tui.engine.datasets import NewDataset, new_dataset
 from deepscem_tui.engine.errors import ParameterError
 from deepscem_tui.engine.files import refuse_existing
 from deepscem_tui.engine.model_files import ModelInfo
-from deepscem_tui.engine.prediction_values import BYTE_SCALE, Values
+from deepscem_tui.engine.prediction_values import BYTE_SCALE, values_of
+from deepscem_tui.engine.reporting import Reporter
 from deepscem_tui.engine.sources import InputImage
 from deepscem_tui.engine.tiled import ImageSink, Sink
+from deepscem_tui.engine.volume_writer import stored_type
 from deepscem_tui.engine.volumes import create_volume
 
 __all__ = [
@@ -31,7 +33,6 @@ __all__ = [
     "output_bytes",
     "output_files",
     "tiff_files",
-    "values_of",
 ]
 
 _DATASETS, _IMAGES = (".hdf5",), (".tif", ".tiff")
@@ -47,7 +48,7 @@ class Output(Protocol):
         """
 
 
-def check_output(parameters: p.Predict, samples: Sequence[str], label_names: Sequence[str]) -> None:
+def check_output(parameters: p.Predict, samples: Sequence[str], label_names: Sequence[str], report: Reporter) -> None:
     """Raise :class:`ParameterError` if OUT cannot be made, or cannot hold these samples and labels."""
     out = parameters.out
     suffix = out.suffix.lower()
@@ -64,6 +65,8 @@ def check_output(parameters: p.Predict, samples: Sequence[str], label_names: Seq
         )
     for file in tiff_files(out, label_names):
         refuse_existing(file, parameters.overwrite)
+    if parameters.probabilities and parameters.probability_type == "float16":
+        report.message(f"{out} will hold float32: OME-TIFF knows no float16")
 
 
 @contextmanager
@@ -88,6 +91,7 @@ def open_output(parameters: p.Predict, info: ModelInfo, images: Sequence[InputIm
                 create_volume(
                     path, image.source.shape, kind,
                     voxel_size=image.voxel_size, voxel_unit=image.voxel_unit, overwrite=parameters.overwrite,
+                    scale=1 / BYTE_SCALE if kind == np.uint8 else None,
                 )
             )
             for path in tiff_files(parameters.out, info.label_names)
@@ -95,28 +99,18 @@ def open_output(parameters: p.Predict, info: ModelInfo, images: Sequence[InputIm
         yield _TiffOutput(writers, kind)
 
 
-def values_of(parameters: p.Predict, info: ModelInfo) -> Values:
-    """What the result holds."""
-    kind = parameters.probability_type if parameters.probabilities else "mask"
-    return Values(_thresholds(parameters, info), kind)
-
-
 def kind_in_words(parameters: p.Predict) -> str:
-    """The same in a word."""
+    """What the result holds, in a word."""
     return "probabilities" if parameters.probabilities else "masks"
-
-
-def _thresholds(parameters: p.Predict, info: ModelInfo) -> tuple[float, ...]:
-    """Of each label: the one that was asked for, else the model's own, else 0.5."""
-    if parameters.threshold is None and info.thresholds is not None:
-        return info.thresholds
-    return (0.5 if parameters.threshold is None else parameters.threshold,) * info.n_labels
 
 
 def output_bytes(parameters: p.Predict, info: ModelInfo, image: InputImage) -> int:
     """Bytes of a sample's result, not compressed."""
-    copy = parameters.image and parameters.out.suffix.lower() in _DATASETS
-    each = info.n_labels * values_of(parameters, info).dtype.itemsize + (image.stored.itemsize if copy else 0)
+    stored = values_of(parameters, info).dtype
+    in_dataset = parameters.out.suffix.lower() in _DATASETS
+    each = info.n_labels * (stored if in_dataset else stored_type(stored)).itemsize
+    if in_dataset and parameters.image:
+        each += image.stored.itemsize
     return prod(image.source.shape) * each
 
 
@@ -171,7 +165,7 @@ class _DatasetOutput:
             "predicted_by": str(parameters.model),
         }
         if not parameters.probabilities:
-            facts["threshold"] = _one_or_all(_thresholds(parameters, self._info))
+            facts["threshold"] = _one_or_all(values_of(parameters, self._info).thresholds)
         if image.voxel_size is not None:
             facts["voxel_size"] = image.voxel_size
             facts["voxel_unit"] = image.voxel_unit

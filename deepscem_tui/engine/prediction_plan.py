@@ -17,20 +17,32 @@ from typing import Any
 from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine.errors import RunError
 from deepscem_tui.engine.files import write_text
-from deepscem_tui.engine.memory import Limit
+from deepscem_tui.engine.memory import Limit, host_memory
 from deepscem_tui.engine.model_info import ModelInfo
 from deepscem_tui.engine.networks.geometry import activation_bytes, step_bytes
 from deepscem_tui.engine.networks.graph import Graph
+from deepscem_tui.engine.prediction_values import values_of
 from deepscem_tui.engine.slice_sources import AXES, Plane
 from deepscem_tui.engine.tiling import DEFAULT_VOXELS, Layer, Shape, TilePlan, plan_tiles
 from deepscem_tui.engine.tiling_deepscem import plan_as_deepscem
 
-__all__ = ["PredictionPlan", "SamplePlan", "make_plan", "plan_file", "read_plan", "turned", "write_plan"]
+__all__ = [
+    "PredictionPlan",
+    "SamplePlan",
+    "make_plan",
+    "plan_file",
+    "read_plan",
+    "slab_voxel_bytes",
+    "turned",
+    "write_plan",
+]
 
 SLAB_VOXELS = 2**22  # of a slab of slices; with networks for volumes a slab is as thick as its tiles
 _BATCH_VOXELS = 2**20  # in a call of the network; larger tiles come one at a time
 _MOST_TILES = 32
 _MEMORY_SHARE = 0.5  # of what may be used, for a call of the network
+_SLAB_SHARE = 0.25  # the same for slabs
+_IN_QUEUES = 7, 4  # batches on their way to the network and behind it, at most; see pipeline.py
 _MOST_VOXELS = 2**22  # of a tile of a volume: a larger one takes too long to be stopped, or told of
 
 
@@ -67,6 +79,23 @@ class SamplePlan:
     def layers(self) -> tuple[Layer, ...]:
         """The slabs, each computed, and kept, as a whole."""
         return tuple(self.tiles.layers(self.slab_voxels))
+
+    @property
+    def slab_depth(self) -> int:
+        """Slices of the thickest slab, as it is read."""
+        return max(layer.read[1] - layer.read[0] for layer in self.layers)
+
+    def held_bytes(self, each: int, n_outputs: int) -> int:
+        """Memory that is held beside the network: slabs, and batches on their way; the most that it may come to.
+
+        Args:
+            each: See :func:`slab_voxel_bytes`.
+            n_outputs: Of the network.
+        """
+        n_batches = sum(ceil(len(layer.tiles) / self.batch) for layer in self.layers)
+        before, after = (min(n_batches, number) for number in _IN_QUEUES)
+        batches = 4 * self.batch * self.tiles.tile_voxels * (before + after * n_outputs)
+        return self.slab_depth * prod(self.tiles.shape[1:]) * each + batches
 
     @property
     def computed_voxels(self) -> int:
@@ -157,7 +186,7 @@ def make_plan(
     most_voxels: int | None = None,
     version: int = 1,
 ) -> PredictionPlan:
-    """Choose tiles and batches for samples.
+    """Choose tiles, batches and slabs for samples.
 
     Args:
         samples: Shape of each, Z, Y, X, by name.
@@ -170,15 +199,38 @@ def make_plan(
     """
     plans = []
     planes: tuple[Plane, ...] = ("yz", "xz", "xy") if parameters.ortho else ("xy",)
+    slab_voxels = int(host_memory(limit) * _SLAB_SHARE / slab_voxel_bytes(parameters, info))
     for (name, shape), plane in product(samples.items(), planes):
-        tiles = _tiles(parameters, turned(shape, plane), info, graph, limit, most_voxels)
-        batch = parameters.batch_size or _batch(tiles, graph, limit, devices, most_voxels)
-        plans.append(SamplePlan(name, tiles, batch, plane=plane))
+        tiles = _tiles(parameters, turned(shape, plane), info, graph, limit, slab_voxels, most_voxels)
+        slab = min(SLAB_VOXELS, slab_voxels)
+        batch = parameters.batch_size or _batch(tiles, slab, graph, limit, devices, most_voxels)
+        plans.append(SamplePlan(name, tiles, batch, slab, plane))
     return PredictionPlan(tuple(plans), parameters.precision, version)
 
 
+def slab_voxel_bytes(parameters: p.Predict, info: ModelInfo) -> int:
+    """Memory for each voxel of a slab, at most, of two slabs under way.
+
+    Of the image: both as they are read, a normalised copy, and one as it is stored. Of labels: both. Blending has sums
+    and weights beside them, and those that the slab before left; means over planes are summed up.
+    """
+    labels = info.n_labels
+    each = 4 * 4 + 2 * labels * (4 if parameters.ortho else values_of(parameters, info).dtype.itemsize)
+    if parameters.join == "blend":
+        each += 2 * 4 * (labels + 1)
+    if parameters.ortho:
+        each += 2 * 4 * labels
+    return each
+
+
 def _tiles(
-    parameters: p.Predict, shape: Shape, info: ModelInfo, graph: Graph, limit: Limit | None, most_voxels: int | None
+    parameters: p.Predict,
+    shape: Shape,
+    info: ModelInfo,
+    graph: Graph,
+    limit: Limit | None,
+    slab_voxels: int,
+    most_voxels: int | None,
 ) -> TilePlan:
     network = (info.dimension, info.divisor, info.receptive_radius)
     match parameters.join:
@@ -188,7 +240,8 @@ def _tiles(
             most = _most_voxels(info, graph, limit)
             if most_voxels is not None:
                 most = min(most, most_voxels)
-            return plan_tiles(shape, *network, parameters.patch_size, join, most, info.sees_all)
+            most_deep = slab_voxels // prod(shape[1:])
+            return plan_tiles(shape, *network, parameters.patch_size, join, most, most_deep, info.sees_all)
 
 
 def _most_voxels(info: ModelInfo, graph: Graph, limit: Limit | None) -> int:
@@ -201,9 +254,11 @@ def _most_voxels(info: ModelInfo, graph: Graph, limit: Limit | None) -> int:
     return max(prod(least), fitting if info.dimension == 2 else min(fitting, _MOST_VOXELS))
 
 
-def _batch(tiles: TilePlan, graph: Graph, limit: Limit | None, devices: int, most_voxels: int | None) -> int:
+def _batch(
+    tiles: TilePlan, slab_voxels: int, graph: Graph, limit: Limit | None, devices: int, most_voxels: int | None
+) -> int:
     """Tiles in a call: some at a time where they are small, and as many in each as the slab divides into."""
-    in_slab = len(next(iter(tiles.layers(SLAB_VOXELS))).tiles)
+    in_slab = len(next(iter(tiles.layers(slab_voxels))).tiles)
     most = max(1, min(_MOST_TILES, min(_BATCH_VOXELS, most_voxels or _BATCH_VOXELS) // tiles.tile_voxels))
     if limit is not None:
         each = activation_bytes(graph, tiles.tile[3 - tiles.dimension :], 1, training=False)

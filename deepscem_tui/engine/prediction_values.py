@@ -8,7 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["BYTE_SCALE", "Values"]
+from deepscem_tui.engine import parameters as p
+from deepscem_tui.engine.model_info import ModelInfo
+
+__all__ = ["BYTE_SCALE", "Values", "values_of"]
 
 BYTE_SCALE = 255  # a probability of 1 as uint8
 
@@ -60,3 +63,16 @@ class Values:
                 for label, threshold in zip(stored, self.thresholds, strict=True)
             ]
         )
+
+
+def values_of(parameters: p.Predict, info: ModelInfo) -> Values:
+    """What a result is to hold."""
+    kind = parameters.probability_type if parameters.probabilities else "mask"
+    return Values(_thresholds(parameters, info), kind)
+
+
+def _thresholds(parameters: p.Predict, info: ModelInfo) -> tuple[float, ...]:
+    """Of each label: the one that was asked for, else the model's own, else 0.5."""
+    if parameters.threshold is None and info.thresholds is not None:
+        return info.thresholds
+    return (0.5 if parameters.threshold is None else parameters.threshold,) * info.n_labels

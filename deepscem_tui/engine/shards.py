@@ -21,8 +21,9 @@ from deepscem_tui.engine.errors import RunError
 from deepscem_tui.engine.files import write_text
 from deepscem_tui.engine.model_info import read_info
 from deepscem_tui.engine.orthogonal import Mean, ReadSlab
-from deepscem_tui.engine.prediction_output import check_output, open_output, output_files, values_of
+from deepscem_tui.engine.prediction_output import check_output, open_output, output_files
 from deepscem_tui.engine.prediction_plan import PredictionPlan, SamplePlan, plan_file, read_plan
+from deepscem_tui.engine.prediction_values import values_of
 from deepscem_tui.engine.results import Result
 from deepscem_tui.engine.slabs import SlabStore
 from deepscem_tui.engine.sources import open_images
@@ -87,7 +88,7 @@ def merge(parameters: p.Merge, context: Context) -> Result:
     wanted = p.Predict.model_validate(asked | changes)
     info = read_info(wanted.model)
     with open_images(wanted.input, wanted.sample, context) as images:
-        check_output(wanted, [image.source.name for image in images], info.label_names)
+        check_output(wanted, [image.source.name for image in images], info.label_names, context.report)
         if {image.source.name: image.source.shape for image in images} != plan.shapes:
             raise RunError(f"{wanted.input} is not what {folders[0]} was predicted from", "Predict it anew.")
         _refuse_gaps(folders, plan)

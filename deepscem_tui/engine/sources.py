@@ -72,7 +72,7 @@ class InputImage:
 
 
 class _Slices:
-    """An image file sliced as an array is, along Z."""
+    """An image file sliced as an array is, along Z; probabilities stored as whole numbers are from 0 to 1."""
 
     depth = 1
 
@@ -80,7 +80,8 @@ class _Slices:
         self._volume = volume
 
     def __getitem__(self, z: slice) -> Any:
-        return self._volume.read(*z.indices(self._volume.shape[0])[:2])
+        stored = self._volume.read(*z.indices(self._volume.shape[0])[:2])
+        return stored if self._volume.scale is None else stored * np.float32(self._volume.scale)
 
 
 Sliced = Member | _Slices  # an array (Z, Y, X) read by slicing along Z

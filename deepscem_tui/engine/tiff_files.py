@@ -20,7 +20,7 @@ from deepscem_tui.engine import words
 from deepscem_tui.engine.devices import available_cores
 from deepscem_tui.engine.errors import ResourceError, VolumeError
 from deepscem_tui.engine.plain_files import COPY_AGAIN, PlainSource, check_dtype
-from deepscem_tui.engine.tiff_metadata import OmeImage, ome_image, voxel_size
+from deepscem_tui.engine.tiff_metadata import OmeImage, ome_image, value_scale, voxel_size
 
 # Whatever tifffile logs is found by the checks here and raised or kept as a warning; on a screen it would be noise.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
@@ -51,6 +51,7 @@ class PagesSource:
         self.voxel_size: tuple[float, float, float] | None = None
         self.voxel_unit = ""
         self.warnings: tuple[str, ...] = ()
+        self.scale: float | None = None
         self._per_page = shape[0] // len(pages)
         self._kept: tuple[int, npt.NDArray[Any]] | None = None
 
@@ -176,6 +177,8 @@ def _source(path: Path, file: BinaryIO, tiff: Any) -> PlainSource | PagesSource:
     if first.photometric == 3:
         notes.append("it has a colour table: its values are used, not their colours")
     source.warnings = tuple(notes)
+    if stored == np.uint8:
+        source.scale = value_scale(tiff)
     size_and_unit = voxel_size(tiff, ome, shape[0])
     if size_and_unit is not None:
         source.voxel_size, source.voxel_unit = size_and_unit

@@ -17,6 +17,9 @@ SPELLINGS = {
     "angstrom": "Å", "å": "Å", "a": "Å",
 }  # fmt: skip
 
+VALUE_UNIT = "probability"  # of values that have a scale
+SCALE_NAMESPACE = "deepscem-tui/scale"
+
 
 @dataclass(frozen=True)
 class OmeImage:
@@ -83,6 +86,28 @@ def voxel_size(tiff: Any, ome: OmeImage | None, slices: int) -> tuple[Size, str]
     if sizes is None or not all(math.isfinite(size) and size > 0 for size in sizes[0]):
         return None
     return sizes
+
+
+def value_scale(tiff: Any) -> float | None:
+    """What a value of 1 stands for in probabilities that are stored as whole numbers; None in any other file."""
+    found: Any = None
+    if tiff.is_ome:
+        try:
+            root = ElementTree.fromstring(tiff.ome_metadata or "")
+        except ElementTree.ParseError:
+            return None
+        for annotation in root.iterfind("{*}StructuredAnnotations/{*}DoubleAnnotation"):
+            if annotation.attrib.get("Namespace") == SCALE_NAMESPACE:
+                found = annotation.findtext("{*}Value")
+    elif tiff.is_imagej:
+        about = tiff.imagej_metadata or {}
+        if about.get("vunit") == VALUE_UNIT and about.get("cf") == 0 and about.get("c0") == 0:
+            found = about.get("c1")
+    try:
+        scale = float(found)
+    except (TypeError, ValueError):
+        return None
+    return scale if 0 < scale <= 1 else None
 
 
 def _from_ome(ome: OmeImage, slices: int) -> tuple[Size, str] | None:

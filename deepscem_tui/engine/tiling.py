@@ -241,6 +241,7 @@ def plan_tiles(
     patch_size: tuple[int, ...] | None = None,
     join: Join = "crop",
     most_voxels: int | None = None,
+    most_deep: int | None = None,
     sees_all: bool = False,
 ) -> TilePlan:
     """Lay tiles over an image.
@@ -253,6 +254,7 @@ def plan_tiles(
         patch_size: Largest tile, Y, X or Z, Y, X; chosen by ``most_voxels`` where it is not given.
         join: ``"crop"`` and ``"blend"`` for overlapping tiles, ``"none"`` for tiles side by side.
         most_voxels: Of a tile that is chosen; :data:`DEFAULT_VOXELS` if not given.
+        most_deep: Its length along Z, where the network is one of volumes; the divisor at least.
         sees_all: Whether the network takes means over all that it is given.
 
     Returns:
@@ -267,7 +269,8 @@ def plan_tiles(
     steps, reach = divisor[first:], (0,) * dimension if join == "none" else radius[first:]
     notes: tuple[str, ...] = ()
     if patch_size is None:
-        axes = _chosen_axes(shape[first:], steps, reach, most_voxels or DEFAULT_VOXELS[dimension])
+        deep = most_deep if dimension == 3 else None
+        axes = _chosen_axes(shape[first:], steps, reach, most_voxels or DEFAULT_VOXELS[dimension], deep)
     else:
         largest, notes = _requested_tile(patch_size, shape[first:], padded[first:], steps)
         axes = list(map(_plan_axis, shape[first:], largest, steps, reach))
@@ -284,11 +287,13 @@ def along_axes(value: int | Sequence[int], of_slices: int, dimension: int) -> Sh
 
 
 def _chosen_axes(
-    sizes: tuple[int, ...], divisor: tuple[int, ...], radius: tuple[int, ...], most_voxels: int
+    sizes: tuple[int, ...], divisor: tuple[int, ...], radius: tuple[int, ...], most_voxels: int, most_deep: int | None
 ) -> list[AxisPlan]:
     """The tiles that fit and waste least: with the margin in full if any has it, then the fewest voxels to compute."""
     most = _MOST_A_SIDE[len(sizes)]
     choices = [_axis_choices(size, step, reach, most) for size, step, reach in zip(sizes, divisor, radius, strict=True)]
+    if most_deep is not None:
+        choices[0] = [axis for axis in choices[0] if axis.tile <= most_deep] or choices[0][-1:]
     best: tuple[tuple[int, int, int], tuple[AxisPlan, ...]] | None = None
     for axes in product(*choices):
         voxels = prod(axis.tile for axis in axes)

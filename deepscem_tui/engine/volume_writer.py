@@ -16,6 +16,7 @@ import tifffile
 from deepscem_tui import __version__
 from deepscem_tui.engine.errors import ParameterError, ResourceError, VolumeError
 from deepscem_tui.engine.files import published, refuse_existing
+from deepscem_tui.engine.tiff_metadata import SCALE_NAMESPACE, VALUE_UNIT
 
 Shape = tuple[int, int, int]
 Size = tuple[float, float, float]
@@ -79,7 +80,14 @@ class TiffWriter(VolumeWriter):
     """
 
     def __init__(
-        self, path: Path, temporary: Path, shape: Shape, dtype: np.dtype[Any], voxel_size: Size | None, unit: str
+        self,
+        path: Path,
+        temporary: Path,
+        shape: Shape,
+        dtype: np.dtype[Any],
+        voxel_size: Size | None,
+        unit: str,
+        scale: float | None,
     ) -> None:
         super().__init__(path, shape, dtype)
         self._stored = stored_type(dtype)
@@ -88,9 +96,9 @@ class TiffWriter(VolumeWriter):
         imagej = self._stored.name in IMAGEJ_TYPES and not big
         self._description: bytes | None = None
         if imagej:
-            self._description = imagej_description(shape, voxel_size, unit).encode()
+            self._description = imagej_description(shape, voxel_size, unit, scale).encode()
         elif self._stored.name in OME_TYPES:
-            self._description = ome_description(shape, self._stored, voxel_size, unit).encode()
+            self._description = ome_description(shape, self._stored, voxel_size, unit, scale).encode()
         y, x = voxel_size[1:] if voxel_size is not None else (1.0, 1.0)
         self._options = {
             "photometric": "minisblack",
@@ -117,17 +125,21 @@ def stored_type(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return np.dtype(wider.get(dtype.name, dtype))
 
 
-def imagej_description(shape: Shape, voxel_size: Size | None, unit: str) -> str:
-    """The lines that ImageJ writes into the first page."""
+def imagej_description(shape: Shape, voxel_size: Size | None, unit: str, scale: float | None = None) -> str:
+    """The lines that ImageJ writes into the first page; with a scale it shows values calibrated by it."""
     lines = ["ImageJ=1.54f", f"images={shape[0]}"]
     if shape[0] > 1:
         lines.append(f"slices={shape[0]}")
     if voxel_size is not None:
         lines += [f"unit={unit.replace('µ', 'u')}", f"spacing={voxel_size[0]!r}"]
+    if scale is not None:  # a straight line through 0
+        lines += ["cf=0", "c0=0.0", f"c1={scale!r}", f"vunit={VALUE_UNIT}"]
     return "\n".join([*lines, "loop=false", ""])
 
 
-def ome_description(shape: Shape, stored: np.dtype[Any], voxel_size: Size | None, unit: str) -> str:
+def ome_description(
+    shape: Shape, stored: np.dtype[Any], voxel_size: Size | None, unit: str, scale: float | None = None
+) -> str:
     """OME-XML of an image with one channel.
 
     Source: OME-TIFF specification, https://ome-model.readthedocs.io/en/stable/ome-tiff/specification.html
@@ -137,13 +149,20 @@ def ome_description(shape: Shape, stored: np.dtype[Any], voxel_size: Size | None
     physical = ""
     for axis, size in zip("ZYX", voxel_size or (), strict=False):
         physical += f' PhysicalSize{axis}="{size!r}" PhysicalSize{axis}Unit={quoteattr(unit)}'
+    reference = annotation = ""
+    if scale is not None:
+        reference = '<AnnotationRef ID="Annotation:0"/>'
+        annotation = (
+            f'<StructuredAnnotations><DoubleAnnotation ID="Annotation:0" Namespace="{SCALE_NAMESPACE}">'
+            f"<Value>{scale!r}</Value></DoubleAnnotation></StructuredAnnotations>"
+        )
     return (
         '<?xml version="1.0" encoding="UTF-8"?>'
         '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" '
         f'Creator="deepscem-tui {__version__}"><Image ID="Image:0" Name="Image0"><Pixels ID="Pixels:0" '
         f'DimensionOrder="XYZCT" Type="{kind}" {sizes} SizeC="1" SizeT="1"{physical}>'
         '<Channel ID="Channel:0:0" SamplesPerPixel="1"/>'
-        f'<TiffData IFD="0" PlaneCount="{shape[0]}"/></Pixels></Image></OME>'
+        f'<TiffData IFD="0" PlaneCount="{shape[0]}"/></Pixels>{reference}</Image>{annotation}</OME>'
     )
 
 
@@ -155,6 +174,7 @@ def create_volume(
     *,
     voxel_size: Size | None = None,
     voxel_unit: str = "",
+    scale: float | None = None,
     overwrite: bool = False,
 ) -> Iterator[VolumeWriter]:
     """Make a .tif, .tiff or .npy file from slabs; it appears when the block ends well.
@@ -167,6 +187,7 @@ def create_volume(
         dtype: Of the slabs.
         voxel_size: Size of a voxel (Z, Y, X), kept in TIFF files only.
         voxel_unit: Its unit, such as "nm" or "µm".
+        scale: What a value of 1 stands for, kept in TIFF files only; None where values stand for themselves.
         overwrite: Replace the file if it exists.
 
     Raises:
@@ -181,7 +202,8 @@ def create_volume(
     with ExitStack() as stack:
         with writing(path):
             temporary = stack.enter_context(published(path))
-            writer = _writer(stack, path, temporary, shape, kind, voxel_size if voxel_unit else None, voxel_unit)
+            size = voxel_size if voxel_unit else None
+            writer = _writer(stack, path, temporary, shape, kind, size, voxel_unit, scale)
         yield writer
         if writer.written != shape[0]:
             raise ValueError(f"{path}: {writer.written} of {shape[0]} slices were written")
@@ -197,10 +219,11 @@ def _writer(
     dtype: np.dtype[Any],
     voxel_size: Size | None,
     voxel_unit: str,
+    scale: float | None,
 ) -> VolumeWriter:
     if path.suffix.lower() == ".npy":
         return NpyWriter(path, stack.enter_context(temporary.open("wb")), shape, dtype)
-    writer = TiffWriter(path, temporary, shape, dtype, voxel_size, voxel_unit)
+    writer = TiffWriter(path, temporary, shape, dtype, voxel_size, voxel_unit, scale)
     stack.enter_context(writer.tiff)
     return writer
 

@@ -50,6 +50,7 @@ class Source(Protocol):
     voxel_size: tuple[float, float, float] | None
     voxel_unit: str
     warnings: tuple[str, ...]
+    scale: float | None
 
     def read_into(self, z0: int, out: npt.NDArray[Any]) -> None:
         """Fill ``out`` (n, Y, X) with the slices from ``z0`` on."""
@@ -65,6 +66,7 @@ class Volume:
         voxel_size: Size of a voxel (Z, Y, X) in ``voxel_unit``, if the file gives a trustworthy one.
         voxel_unit: Such as "nm" or "µm"; empty when there is no voxel size.
         warnings: What is unusual and what is done about it, each to be read after the file's name.
+        scale: What a value of 1 stands for in probabilities stored as whole numbers; None in any other file.
     """
 
     def __init__(self, path: Path, source: Source) -> None:
@@ -74,6 +76,7 @@ class Volume:
         self.voxel_size = source.voxel_size
         self.voxel_unit = source.voxel_unit
         self.warnings = source.warnings
+        self.scale = source.scale
         self._source = source
 
     @property

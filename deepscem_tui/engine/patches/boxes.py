@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepscem_tui.engine.augmentation.warp import mirrored
+from deepscem_tui.engine.patches.labels import unpack
 from deepscem_tui.engine.patches.sources import Shape, Source
 
 __all__ = ["Box", "cut"]
@@ -26,4 +27,7 @@ def cut(source: Source, start: Shape, patch: Shape, context: int = 0) -> list[ND
     slices = mirrored(np.arange(start[0] - context, start[0] + patch[0] + context), source.shape[0])
     first, end = int(slices.min()), int(slices.max()) + 1
     y, x = (slice(s, s + size) for s, size in zip(start[1:], patch[1:], strict=True))
-    return [array[first:end, y, x][slices - first] for array in (source.image, *source.labels)]
+    image, bits = source.read((slice(first, end), y, x))
+    masks = np.empty((*image.shape, len(source.labels)), np.uint8)
+    unpack(list(bits), masks)
+    return [array[slices - first] for array in (image, *np.moveaxis(masks, -1, 0))]

@@ -34,8 +34,8 @@ def pack(masks: Sequence[NDArray[Any]], shape: Sequence[int]) -> Bits:
 def unpack(planes: Sequence[Bits], masks: Bits) -> None:
     """Fill contiguous masks (*shape, L), 0 or 1, from bits, P of (*shape)."""
     n_labels, width = masks.shape[-1], masks.shape[-2]
-    if n_labels == 1:
-        masks[..., 0] = planes[0]
+    if n_labels <= 1:
+        masks[...] = planes[0][..., None] if n_labels else 0
         return
     rows = [np.ascontiguousarray(plane).reshape(-1, width) for plane in planes]
     channels = [(rows[n // _EACH] >> np.uint8(n % _EACH)) & np.uint8(1) for n in range(n_labels)]

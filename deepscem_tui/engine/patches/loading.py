@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deepscem_tui.engine.datasets import Sample
-from deepscem_tui.engine.patches.cache import CHUNK, Cache, CacheFile, padded_bytes
+from deepscem_tui.engine.patches.cache import CHUNK, Cache
 from deepscem_tui.engine.patches.foreground import Foreground
 from deepscem_tui.engine.patches.labels import PackedLabels, n_planes, pack
-from deepscem_tui.engine.patches.raw_arrays import raw_member
+from deepscem_tui.engine.patches.raw_arrays import RawFile, raw_member
 from deepscem_tui.engine.patches.sources import Shape, Source
 from deepscem_tui.engine.reporting import Reporter
 from deepscem_tui.engine.stop import Stop
 
 __all__ = ["HELD_BYTES", "load_sources"]
 
-HELD_BYTES = 3 << 29  # of samples that are kept in memory at most, however much there is
+HELD_BYTES = 1 << 30  # of samples that are kept in memory at most, however much there is
 _SLAB_VOXELS = 8 << 20
 
 
@@ -42,13 +43,14 @@ def load_sources(
     """
     total = sum(sample.shape[0] for sample in samples)
     sources, done = [], 0
+    files: dict[Path, RawFile] = {}
 
     def before_slab(z: int) -> None:
         stop.check()
         report.progress("Reading samples", done + z, total, "slices")
 
     for sample in samples:
-        source = _load(sample, memory, cache, before_slab)
+        source = _load(sample, memory, cache, files, before_slab)
         memory -= source.held_bytes
         done += sample.shape[0]
         sources.append(source)
@@ -56,42 +58,44 @@ def load_sources(
     return sources
 
 
-def _load(sample: Sample, memory: int, cache: Cache | None, before_slab: Callable[[int], None]) -> Source:
+def _load(
+    sample: Sample, memory: int, cache: Cache | None, files: dict[Path, RawFile], before_slab: Callable[[int], None]
+) -> Source:
     shape, n_labels = sample.shape, len(sample.labels)
     n_bytes = (sample.image.dtype.itemsize + n_planes(n_labels)) * int(np.prod(shape))
     held = n_bytes <= memory
     image: Any = sample.image
     labels: Sequence[Any] = sample.labels
-    image_copy: Any = None  # filled by slices and rows: an array, or a file of the cache
-    bits_copies: Any = None  # (P, ...)
+    new_image: Any = None  # both are filled by slices and rows
+    new_bits: Any = None
     if held:
-        image_copy, bits_copies = np.empty(shape, image.dtype), np.empty((n_planes(n_labels), *shape), np.uint8)
+        new_image, new_bits = np.empty(shape, image.dtype), np.empty((n_planes(n_labels), *shape), np.uint8)
     else:
-        image = raw_member(sample.image) or image
-        raw_labels = [raw_member(label) for label in sample.labels]
-        labels = labels if None in raw_labels else raw_labels
-        kinds = [image.dtype] * (image is sample.image) + [np.uint8] * (n_planes(n_labels) * (None in raw_labels))
-        if cache and kinds and cache.has_room(sum(padded_bytes(shape, np.dtype(kind).itemsize) for kind in kinds)):
-            files = [cache.file(shape, kind) for kind in kinds]
-            image_copy = files.pop(0) if image is sample.image else None
-            bits_copies = files or None
+        image = raw_member(sample.image, files) or image
+        raw = [raw_member(label, files) for label in sample.labels]
+        labels = labels if None in raw else raw
+        if cache:
+            slow_image = [image.dtype] if image is sample.image else []
+            slow_labels = [np.uint8] * n_planes(n_labels) if None in raw else []
+            copies = cache.arrays(shape, [*slow_image, *slow_labels])
+            new_image = copies.pop(0) if copies and slow_image else None
+            new_bits = copies or None
     where = Foreground(shape, n_labels)
     for z, y in _slabs(shape):
         before_slab(z.start)
         slabs = [label[z, y] for label in sample.labels]
         for index, slab in enumerate(slabs):
             where.add(index, z.start, y.start, slab)
-        if image_copy is not None:
-            image_copy[z, y] = sample.image[z, y]
-        if bits_copies is not None:
+        if new_image is not None:
+            new_image[z, y] = sample.image[z, y]
+        if new_bits is not None:
             part = (z.stop - z.start, y.stop - y.start, shape[2])
-            for copy, bits in zip(bits_copies, pack(slabs, part), strict=True):
-                copy[z, y] = bits
-    if image_copy is not None:
-        image = cache.finished(image_copy) if cache and isinstance(image_copy, CacheFile) else image_copy
-    if bits_copies is not None:
-        planes = bits_copies if held or not cache else _Planes([cache.finished(copy) for copy in bits_copies])
-        labels = PackedLabels(planes, n_labels)
+            for new, bits in zip(new_bits, pack(slabs, part), strict=True):
+                new[z, y] = bits
+    if new_image is not None:
+        image = new_image if held else new_image.filled()
+    if new_bits is not None:
+        labels = PackedLabels(new_bits if held else _Planes([new.filled() for new in new_bits]), n_labels)
     held_bytes = n_bytes if held else 0
     return Source(sample.name, shape, sample.voxel_size, image, labels, where.by_slice, held_bytes, where)
 

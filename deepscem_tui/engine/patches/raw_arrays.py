@@ -138,8 +138,13 @@ class RawArray:
                     self._file.read(first + (row * width + x.start) * size, line)
 
 
-def raw_member(member: Member) -> RawArray | None:
-    """A member of a sample read past HDF5; None where it is stored in a way that only HDF5 can read."""
+def raw_member(member: Member, files: dict[Path, RawFile]) -> RawArray | None:
+    """A member of a sample read past HDF5; None where it is stored in a way that only HDF5 can read.
+
+    Args:
+        member: Of a file that is open.
+        files: Those opened here, so that each is opened once: systems let a process have few at a time.
+    """
     if member.dtype.byteorder == ">" or member.id.dtype != member.dtype or member.dtype.kind not in "fiu":
         return None
     layout = member.id.get_create_plist()
@@ -163,7 +168,8 @@ def raw_member(member: Member) -> RawArray | None:
         member.id.chunk_iter(note)
     else:
         return None
-    file = RawFile(Path(os.fsdecode(h5py.h5f.get_name(member.id))))
+    path = Path(os.fsdecode(h5py.h5f.get_name(member.id)))
+    file = files.get(path) or files.setdefault(path, RawFile(path))
     array = RawArray(file, member.shape, member.dtype, chunk, offsets)
     return array if _agrees(array, member) else None
 
