@@ -189,8 +189,8 @@ def mirrored(indices: NDArray[np.int_], size: int) -> NDArray[np.int_]:
     if size == 1:
         return np.zeros_like(indices)
     there_and_back = np.mod(indices, 2 * size - 2)
-    mirrored: NDArray[np.int_] = np.minimum(there_and_back, 2 * size - 2 - there_and_back)
-    return mirrored
+    inside: NDArray[np.int_] = np.minimum(there_and_back, 2 * size - 2 - there_and_back)
+    return inside
 
 
 def _slipped(array: NDArray[Any], slip: Slip, first: int, end: int) -> NDArray[Any]:
