@@ -409,7 +409,7 @@ def test_a_step_that_is_no_number_is_left_out(files, monkeypatch: pytest.MonkeyP
 def test_after_three_bad_steps_the_last_good_state_is_tried_at_half_the_rate(files, monkeypatch) -> None:
     poisoned(monkeypatch, {3, 4, 5}, times=3)
     listener = Listener()
-    run(files, listener, epochs=3, schedule="constant", learning_rate=0.5)
+    run(files, listener, epochs=3, schedule="constant", warm_up=0, learning_rate=0.5)
     assert any("going back to epoch 1, step 0, with half the learning rate" in text for text in listener.warnings)
     rates = [facts["learning_rate"] for kind, facts in listener.events if kind == "epoch"]
     assert rates == [0.5, 0.25, 0.25]

@@ -76,12 +76,12 @@ class Train(Writing):
         "adam", "How weights follow the gradients; sgd has momentum and wants ten times the rate.", more=True
     )
     learning_rate: float = option(1e-3, "Step size of the optimizer; smaller if the loss jumps.", more=True, gt=0, le=1)
-    schedule: Literal["plateau", "cosine", "polynomial", "constant"] = option(
-        "plateau",
-        "Of the rate: halved when nothing improves for 3 epochs, or falling to 0 along a curve, or as it is.",
+    schedule: Literal["cosine", "polynomial", "plateau", "constant"] = option(
+        "cosine",
+        "Of the rate: falling to 0 along a curve, or halved when nothing improves for 3 epochs, or as it is.",
         more=True,
     )
-    warm_up: int = option(0, "Steps in which the rate rises to its full size.", "steps", more=True, ge=0)
+    warm_up: int = option(20, "Steps in which the rate rises to its full size.", "steps", more=True, ge=0)
     weight_decay: float = option(
         0.0, "Share of a weight, times the rate, that a step takes away.", more=True, ge=0, le=1
     )
@@ -92,7 +92,7 @@ class Train(Writing):
         1, "Batches whose gradients make one step: larger batches in the same memory.", "batches", more=True, ge=1
     )
     ema: float = option(
-        0.0,
+        0.99,
         "Moving average of the weights that is validated and kept: its share of itself at a step; 0 for none.",
         more=True,
         ge=0,
