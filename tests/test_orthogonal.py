@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import tempfile
 import tracemalloc
 from pathlib import Path
@@ -22,7 +23,7 @@ from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine.actions import ACTIONS, build
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.datasets import new_dataset
-from deepscem_tui.engine.errors import ParameterError, Stopped
+from deepscem_tui.engine.errors import ParameterError, ResourceError, Stopped
 from deepscem_tui.engine.model_actions import create_model
 from deepscem_tui.engine.prediction import predict
 from deepscem_tui.engine.prediction_plan import PredictionPlan, SamplePlan, read_plan, turned
@@ -107,7 +108,7 @@ def mean_of_three(image: Array, plan: PredictionPlan) -> Array:
     return total / 3
 
 
-@settings(max_examples=20)
+@settings(max_examples=12)
 @given(
     SHAPES, st.none() | st.integers(8, 24), st.sampled_from(["crop", "blend", "none"]), st.integers(1, 4),
     st.integers(1, 4), st.integers(0, 2**32 - 1),
@@ -134,7 +135,7 @@ def test_it_is_the_mean_of_three_direct_predictions(
         assert not list(Path(folder).glob("*/turned/*"))
 
 
-@settings(max_examples=20)
+@settings(max_examples=12)
 @given(
     SHAPES, st.sampled_from(["crop", "blend"]), st.integers(1, 3), st.integers(1, 3), st.floats(0, 1), st.booleans(),
     st.booleans(), st.integers(0, 2**32 - 1),
@@ -174,7 +175,7 @@ def test_what_is_resumed_is_bit_for_bit_the_same(
         assert not list(home.glob("turned/*")) or killed
 
 
-@settings(max_examples=8)
+@settings(max_examples=5)
 @given(SHAPES, st.integers(1, 5), st.integers(1, 3), st.integers(0, 2**32 - 1))
 def test_shards_of_planes_are_together_the_whole(shape: tuple[int, int, int], of: int, slices: int, seed: int) -> None:
     image = np.random.default_rng(seed).random(shape, np.float32)
@@ -377,6 +378,18 @@ def test_merged_parts_are_the_file_that_one_process_makes(folder: Path, tmp_path
     assert isinstance(parameters, p.Merge)
     shards.merge(parameters, Context())
     assert np.array_equal(predicted(out, "cube"), predicted(tmp_path / "whole.hdf5", "cube"))
+
+
+def test_a_disk_that_is_full_is_told_by_the_name_of_the_copy(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(orthogonal, "_copy", full)
+    with pytest.raises(ResourceError, match=r"turned.*No space left"):
+        run(folder, tmp_path / "out.hdf5")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_dry_run_counts_the_planes_and_the_disk(folder: Path, tmp_path: Path) -> None:

@@ -9,10 +9,10 @@ slices of the result then take their part out of the slabs of all three.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -95,27 +95,18 @@ def across(source: Source, plane: Plane, span: tuple[int, int], path: Path, cont
         DataError, ResourceError: it cannot be written.
         Stopped: on request.
     """
-    axes = AXES[plane]
-    depth = source.shape[0]
     shape = turned(source.shape, plane)
-    path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with writing(path), path.open("wb+", buffering=0) as file:
-            first = source.read(0, 1)
-            step = max(1, _SLAB_BYTES // first.nbytes)
-            row = shape[2] * first.itemsize
-            for z0 in range(0, depth, step):
-                context.stop.check()
-                z1 = min(z0 + step, depth)
-                context.report.progress("Turning", z0, depth, "slices", f"{source.name}, {plane}")
-                for index, rows in enumerate(_part(source.read(z0, z1), axes, span)):
-                    file.seek((index * depth + z0) * row)
-                    file.write(np.ascontiguousarray(rows).data)
-            context.report.progress("Turning", depth, depth, "slices", f"{source.name}, {plane}")
-            copy = PlainSource(path, file, 0, (span[1] - span[0], *shape[1:]), first.dtype)
+        with ExitStack() as stack:
+            with writing(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                file = stack.enter_context(path.open("wb+"))
+                stored = _copy(source, plane, span, file, context)
+                file.flush()
+            copy = PlainSource(path, file, 0, (span[1] - span[0], *shape[1:]), stored)
 
             def read(start: int, stop: int) -> npt.NDArray[Any]:
-                out = np.empty((stop - start, *shape[1:]), copy.dtype)
+                out = np.empty((stop - start, *shape[1:]), stored)
                 copy.read_into(start - span[0], out)
                 return out
 
@@ -124,9 +115,21 @@ def across(source: Source, plane: Plane, span: tuple[int, int], path: Path, cont
         path.unlink(missing_ok=True)
 
 
-def _part(slab: npt.NDArray[Any], axes: tuple[int, int, int], span: tuple[int, int]) -> npt.NDArray[Any]:
-    """Slices ``span`` of a plane, as far as some slices along Z (Z, Y, X) show them: (plane, Z, the rest)."""
-    return slab.transpose(axes)[slice(*span)]
+def _copy(source: Source, plane: Plane, span: tuple[int, int], file: BinaryIO, context: Context) -> np.dtype[Any]:
+    """Write slices of a plane one after the other, as rows of them are read; gives the type of the voxels."""
+    depth = source.shape[0]
+    first = source.read(0, 1)
+    step = max(1, _SLAB_BYTES // first.nbytes)
+    row = turned(source.shape, plane)[2] * first.itemsize
+    for z0 in range(0, depth, step):
+        context.stop.check()
+        context.report.progress("Turning", z0, depth, "slices", f"{source.name}, {plane}")
+        slab = source.read(z0, min(z0 + step, depth))
+        for index, rows in enumerate(slab.transpose(AXES[plane])[slice(*span)]):
+            file.seek((index * depth + z0) * row)
+            file.write(np.ascontiguousarray(rows).data)
+    context.report.progress("Turning", depth, depth, "slices", f"{source.name}, {plane}")
+    return first.dtype
 
 
 class Mean:
