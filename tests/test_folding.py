@@ -13,7 +13,9 @@ from deepscem_tui.engine.devices import cpu_has_bfloat16
 from deepscem_tui.engine.model_actions import create_model
 from deepscem_tui.engine.model_files import load_model, save_model
 from deepscem_tui.engine.model_info import read_network
+from deepscem_tui.engine.networks.assemble import delicate
 from deepscem_tui.engine.networks.folding import folded
+from deepscem_tui.engine.networks.graph import Graph, Layer
 from deepscem_tui.engine.prediction_network import TileNetwork, load_network
 
 
@@ -105,3 +107,14 @@ def test_early_layers_and_the_last_stay_exact(tmp_path: Path, architecture: str)
     first, second = ("down_0", "down_1") if architecture == "u-net" else ("level_0", "level_1")
     early = {f"{level}_{part}" for level in (first, second) for part in ("convolution_1", "shortcut")}
     assert exact == early | {"image", "output"}
+
+
+def test_a_convolution_in_place_of_the_first_pooling_stays_exact_with_what_reads_it() -> None:
+    layers = [Layer("image", "InputLayer", {}, ())]
+    for name, kind, strides, given in (
+        ("first", "Conv2D", 1, "image"), ("second", "Conv2D", 1, "first"), ("half", "Conv2D", 2, "second"),
+        ("relu", "Activation", 0, "half"), ("third", "Conv2D", 1, "relu"), ("quarter", "Conv2D", 2, "third"),
+        ("fourth", "Conv2D", 1, "quarter"), ("up", "Conv2DTranspose", 2, "fourth"),
+    ):  # fmt: skip
+        layers.append(Layer(name, kind, {"strides": (strides, strides)}, (given,)))
+    assert delicate(Graph("n", tuple(layers), "up", 2)) == {"first", "half", "relu", "third"}

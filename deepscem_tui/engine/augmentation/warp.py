@@ -30,7 +30,7 @@ _TILT = np.pi / 6  # radians at most otherwise; nnU-Net's
 _ZOOM = 1.4  # at most, or its inverse; nnU-Net's
 _SPACING, _BEND = 32, 3.0  # pixels between points that move independently, and the standard deviation of that
 _SLIP, _SMALL_SLIP = 8, 2  # pixels at most, where slices are thick and where they are not
-_SIDE = 32_000  # OpenCV maps no larger pictures
+_SIDE = 32_766  # OpenCV maps no larger pictures
 
 
 @dataclass(frozen=True)
@@ -251,10 +251,11 @@ def _map_in_space(
     last = [size - 1 for size in image.shape]
 
     def map_(source: NDArray[Any], slices: NDArray[Any], rows: Floats, columns: Floats, how: int) -> NDArray[Any]:
-        down, across = (slices, 0) if n_across == 1 else np.divmod(slices, np.float32(n_across))
-        mapped: NDArray[Any] = cv2.remap(
-            source, columns + across * np.float32(image.shape[2]), rows + down * np.float32(image.shape[1]), how
-        )
+        if n_across > 1:  # NumPy's divmod of floats takes longer than the rest
+            down = np.floor((slices + np.float32(0.5)) * np.float32(1 / n_across))
+            columns = columns + (slices - down * n_across) * np.float32(image.shape[2])
+            slices = down
+        mapped: NDArray[Any] = cv2.remap(source, columns, rows + slices * np.float32(image.shape[1]), how)
         return mapped
 
     for index in range(patch[0]):
