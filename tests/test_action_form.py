@@ -496,6 +496,7 @@ FULL: dict[str, dict[str, Any]] = {
     "distance-transform": {"file": "a", "overwrite": True},
     "check-dataset": {"file": "a"},
     "plan": {"dataset": "a"},
+    "show-augmentation": {"file": "a", "out": "b.png", "augment": ["noise=2"], "rows": "2", "style": "ascii"},
     "info": {"path": "a"},
     "preview": {"file": "a", "sample": "s", "z": "3", "overlay": "none", "width": "40"},
     "create-model": {"out": "m.h5", "labels": "2", "dimension": "3", "activation": "softmax", "kernel_size": "5"},

@@ -94,7 +94,8 @@ class SamplePlan:
         """
         n_batches = sum(ceil(len(layer.tiles) / self.batch) for layer in self.layers)
         before, after = (min(n_batches, number) for number in _IN_QUEUES)
-        batches = 4 * self.batch * self.tiles.tile_voxels * (before + after * n_outputs)
+        given, said = prod(self.tiles.given), self.tiles.tile_voxels * n_outputs  # voxels, numbers
+        batches = 4 * self.batch * (before * given + after * said)
         return self.slab_depth * prod(self.tiles.shape[1:]) * each + batches
 
     @property
