@@ -28,9 +28,10 @@ from deepscem_tui.engine.reporting import Reporter
 from deepscem_tui.engine.stop import Stop
 from deepscem_tui.engine.tiling import along_axes
 from deepscem_tui.engine.trainer import State
-from deepscem_tui.engine.training import _choose_preview, train
+from deepscem_tui.engine.training import train
 from deepscem_tui.engine.training_loop import Schedule, TrainingLoop, smoothed
 from deepscem_tui.engine.training_plan import fitting_patch
+from deepscem_tui.engine.training_preview import choose_preview
 
 NAMES = ("disc", "half")
 
@@ -488,10 +489,10 @@ def test_the_slice_that_is_shown_has_labels_where_there_are_any() -> None:
         Source(name, image.shape, None, image, [label], np.count_nonzero(label, axis=(1, 2))[None])
         for name, label in (("blank", blank), ("rare", rare))
     ]
-    chosen = _choose_preview(sources, (1, 16, 16), True)
+    chosen = choose_preview(sources, (1, 16, 16), True)
     assert (chosen.sample, chosen.z) == ("rare", 5)
     assert chosen.batch.labels.sum() == 12
-    assert _choose_preview(sources[:1], (1, 16, 16), True).sample == "blank"
+    assert choose_preview(sources[:1], (1, 16, 16), True).sample == "blank"
 
 
 def test_a_finished_training_goes_on_from_where_it_was(files) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from math import prod
@@ -24,13 +24,10 @@ from deepscem_tui.engine.devices import (
     available_cores,
     available_memory,
     be_deterministic,
-    best_precision,
     device_summary,
-    gpu_names,
     memory_kept_for_reuse,
 )
-from deepscem_tui.engine.distribution import Distribution, distribution
-from deepscem_tui.engine.errors import ParameterError
+from deepscem_tui.engine.distribution import Distribution
 from deepscem_tui.engine.evaluation import evaluate
 from deepscem_tui.engine.files import check_writable, refuse_existing, write_text
 from deepscem_tui.engine.learning_rate import RateSchedule
@@ -38,16 +35,11 @@ from deepscem_tui.engine.losses import make_loss
 from deepscem_tui.engine.memory import memory_limit
 from deepscem_tui.engine.model_files import ModelInfo, check_format, check_suffix, load_model, save_model
 from deepscem_tui.engine.model_info import read_network
-from deepscem_tui.engine.networks.geometry import sizes_along
 from deepscem_tui.engine.patches import (
     HELD_BYTES,
-    Batch,
     Cache,
     PatchSampler,
-    Shape,
     Source,
-    assemble,
-    cut,
     load_sources,
     opened_cache,
 )
@@ -57,12 +49,12 @@ from deepscem_tui.engine.reporting import Reporter
 from deepscem_tui.engine.results import Result, Table
 from deepscem_tui.engine.trainer import Optimisation, State, Trainer
 from deepscem_tui.engine.training_checks import label_problems, leak_problems
+from deepscem_tui.engine.training_devices import chosen_devices, chosen_precision
 from deepscem_tui.engine.training_loop import Schedule, TrainingLoop
 from deepscem_tui.engine.training_plan import Plan, check_labels, check_memory, plan_training
+from deepscem_tui.engine.training_preview import choose_preview
 from deepscem_tui.engine.validation import Validated, Validator
 
-_PREVIEW_SOURCES = 4  # samples, and labels of each, among which the slice to show is chosen
-_PREVIEW_LABELS = 8
 _MOST_WORKERS = 8  # threads that make patches: more than one GPU takes up
 
 
@@ -99,9 +91,9 @@ def train(parameters: p.Train, context: Context) -> Result:
             return Result(f"Would train {parameters.model} for {parameters.epochs} epochs: {plan}", plan.facts)
         if parameters.deterministic:
             be_deterministic()
-        shared = _devices(parameters, plan)
+        shared = chosen_devices(parameters, plan)
         check_memory(plan, device_summary().startswith("CPU"))
-        precision = _precision(parameters, plan, context)
+        precision = chosen_precision(parameters, plan, context.report)
         context.report.event(
             "started", resumed=resuming, device=device_summary(), precision=precision, devices=shared.n_replicas,
             **plan.facts,
@@ -161,7 +153,7 @@ class _Session:
         held_out = self._sources(self.valid, memory) if self.valid else []
         self._names = list(self.learn.names_for(info.n_labels))
         self._warn(sources, held_out)
-        self._preview = _choose_preview(held_out or sources, plan.patch, flat, info.context)
+        self._preview = choose_preview(held_out or sources, plan.patch, flat, info.context)
         self._trainer = self._made_trainer()
         loop = TrainingLoop(
             trainer=self._trainer,
@@ -305,80 +297,6 @@ class _Session:
 
 def _voxels_by_label(sources: Sequence[Source]) -> list[int]:
     return [sum(int(source.foreground[index].sum()) for source in sources) for index in range(len(sources[0].labels))]
-
-
-@dataclass(frozen=True)
-class _PreviewPatch:
-    """What the network is asked again and again to show what it has learned: a batch of one patch."""
-
-    batch: Batch
-    sample: str
-    z: int
-
-
-def _choose_preview(sources: Sequence[Source], patch: Shape, flat: bool, context: int = 0) -> _PreviewPatch:
-    """The patch whose middle slice shows most labels, and most of them, among a few that are sure to show some."""
-    best: tuple[tuple[int, int], Source, Shape, list[np.ndarray[Any, Any]]] | None = None
-    for source in sources[:_PREVIEW_SOURCES]:
-        for start in _preview_starts(source, patch):
-            arrays = cut(source, start, patch, context)
-            shown = [int(np.count_nonzero(label[len(label) // 2])) for label in arrays[1:]]
-            rank = (sum(count > 0 for count in shown), sum(shown))
-            if best is None or rank > best[0]:
-                best = rank, source, start, arrays
-    assert best is not None
-    _, source, start, arrays = best
-    return _PreviewPatch(assemble([arrays], flat), source.name, start[0] + patch[0] // 2)
-
-
-def _preview_starts(source: Source, patch: Shape) -> Iterator[Shape]:
-    """The middle of a sample, and for each label a patch around a voxel in the slice that has most of it."""
-    centres = [(source.shape[0] // 2, source.shape[1] // 2, source.shape[2] // 2)]
-    for label, by_slice in zip(source.labels[:_PREVIEW_LABELS], source.foreground, strict=False):
-        if by_slice.any():
-            z = int(by_slice.argmax())
-            voxels = np.flatnonzero(label[z])
-            y, x = divmod(int(voxels[len(voxels) // 2]), source.shape[2])
-            centres.append((z, y, x))
-    for centre in centres:
-        sizes = zip(centre, patch, source.shape, strict=True)
-        z, y, x = (min(max(0, middle - size // 2), n - size) for middle, size, n in sizes)
-        yield z, y, x
-
-
-def _precision(parameters: p.Train, plan: Plan, context: Context) -> str:
-    """The precision to train in: the one asked for, or the fastest there is, unless that would go wrong.
-
-    In bfloat16 oneDNN 3.7 computes the gradient of a 3D convolution's kernel from memory that nobody wrote to, where
-    the image is two slices deep: it is right at 1, 3, 4 or more, and in 2D (measured with TensorFlow 2.21 on a CPU
-    with avx512_bf16: up to 11 of 30 such gradients were no numbers, others 98 times too large).
-    """
-    chosen = best_precision() if parameters.precision == "auto" else parameters.precision
-    on_cpu = not gpu_names() or parameters.devices == "cpu"
-    if chosen == "bfloat16" and on_cpu and plan.info.dimension == 3 and 2 in sizes_along(plan.graph, 0, plan.patch[0]):
-        context.report.warning(
-            "Training in float32: on CPUs bfloat16 gives wrong gradients where a level of a 3D network is 2 slices "
-            f"deep, as with patches of {plan.patch[0]} slices here"
-        )
-        return "float32"
-    return chosen
-
-
-def _devices(parameters: p.Train, plan: Plan) -> Distribution:
-    """The devices that are asked for.
-
-    Raises:
-        ParameterError: there are none such, or a batch cannot be shared out among them.
-    """
-    shared = distribution(parameters.devices)
-    n = shared.n_replicas
-    if plan.batch_size % n:
-        raise ParameterError(
-            f"A batch of {plan.batch_size} patches cannot be shared out evenly among {n} devices",
-            f"Use a --batch-size of {max(1, plan.batch_size // n) * n}.",
-            "batch_size",
-        )
-    return shared
 
 
 # ------------------------------------------------------------------------------------------------ the end
