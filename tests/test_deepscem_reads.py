@@ -212,7 +212,7 @@ def test_no_action_is_forgotten() -> None:
         or (parameter.opens == "dataset" and parameter.name == "file" and issubclass(action.parameters, p.Changing))
     }
     tried = {name for label in (*LABELLED, *UNLABELLED) for name in label.split(", ")}
-    assert makes - {"export-sample"} <= tried | set(COMPOSED)
+    assert makes - {"export-sample", "show-augmentation"} <= tried | set(COMPOSED)
 
 
 def read_everything(file: Path, folder: Path, trains: bool) -> None:
