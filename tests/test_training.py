@@ -497,11 +497,11 @@ def test_the_slice_that_is_shown_has_labels_where_there_are_any() -> None:
 
 def test_a_finished_training_goes_on_from_where_it_was(files) -> None:
     """Two epochs and then two more are the same as four, where the rate does not depend on how many there are."""
-    run(files, schedule="constant")
-    run(files, schedule="constant", epochs=4)
+    run(files, schedule="constant", warm_up=0)
+    run(files, schedule="constant", warm_up=0, epochs=4)
     continued = [np.array(w) for w in load_model(files["out"])[0].get_weights()]
     whole = {**files, "out": files["out"].with_name("whole.keras")}
-    run(whole, schedule="constant", folder="whole", epochs=4)
+    run(whole, schedule="constant", warm_up=0, folder="whole", epochs=4)
     for one, other in zip(continued, load_model(whole["out"])[0].get_weights(), strict=True):
         assert np.allclose(one, other, atol=1e-5)
 
