@@ -294,6 +294,9 @@ def _chosen_axes(
     choices = [_axis_choices(size, step, reach, most) for size, step, reach in zip(sizes, divisor, radius, strict=True)]
     if most_deep is not None:
         choices[0] = [axis for axis in choices[0] if axis.tile <= most_deep] or choices[0][-1:]
+    whole = [axes[0] for axes in choices]
+    if all(len(axis.starts) == 1 for axis in whole) and prod(axis.tile for axis in whole) <= most_voxels:
+        return whole  # nothing wastes less
     best: tuple[tuple[int, int, int], tuple[AxisPlan, ...]] | None = None
     for axes in product(*choices):
         voxels = prod(axis.tile for axis in axes)
