@@ -114,7 +114,7 @@ class Train(Writing):
     devices: Devices = option(
         "auto", "What to compute on: auto (all GPUs, or the CPU), cpu, or numbers of GPUs, such as 0,1.", more=True
     )
-    xla: bool = option(False, "Compile steps with XLA: slower on the CPUs tried, may be faster on a GPU.", more=True)
+    xla: bool = option(False, "Compile steps with XLA; may be faster on a GPU.", more=True)
     deterministic: bool = option(False, "Use only operations that give the same result each time; slower.", more=True)
     checkpoint_minutes: float = option(
         10.0, "Time after which the state is saved within an epoch.", "min", more=True, gt=0
