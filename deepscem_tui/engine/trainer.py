@@ -1,4 +1,4 @@
-"""A model that learns: its traced training and validation steps, and all that a checkpoint of it holds."""
+"""A model that learns: its traced steps, and all that a checkpoint of it holds."""
 
 from __future__ import annotations
 
