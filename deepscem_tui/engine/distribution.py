@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -61,15 +62,19 @@ class Distribution:
         """The sum over all processes of what each gives; they must all ask, in the same order."""
         if self.n_workers == 1:
             return values
-        tf = tensorflow()
+        given = tensorflow().constant(values, "float64")
+        return tuple(float(value) for value in self._summed(given).numpy())
+
+    @cached_property
+    def _summed(self) -> Any:
+        """What adds up, traced once: it is asked at every step."""
         here = self.n_replicas // self.n_workers
 
-        @tf.function
-        def total() -> Any:
-            each = tf.constant(values, tf.float64) / here
-            return self.strategy.reduce("SUM", self.strategy.run(lambda: each), axis=None)
+        @tensorflow().function(reduce_retracing=True)
+        def total(values: Any) -> Any:
+            return self.strategy.reduce("SUM", self.strategy.run(lambda: values / here), axis=None)
 
-        return tuple(float(value) for value in total().numpy())
+        return total
 
 
 def distribution(devices: str) -> Distribution:
