@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import datetime
+import shlex
 import shutil
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from math import prod
 from pathlib import Path
@@ -21,6 +22,8 @@ from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.dataset_tree import member_name
 from deepscem_tui.engine.datasets import Dataset, MemberWriter, change_dataset, open_dataset, real_path
 from deepscem_tui.engine.errors import DatasetError, ParameterError, ResourceError, VolumeError
+from deepscem_tui.engine.ignoring import Ignored, Slabs, write_ignored
+from deepscem_tui.engine.labelled import check_size, given_boxes, runs_of, slices_with_labels
 from deepscem_tui.engine.results import Result, Table
 from deepscem_tui.engine.volumes import LabelValues, Volume, open_volume, value_range
 
@@ -93,14 +96,17 @@ def add_sample(parameters: p.AddSample, context: Context) -> Result:
             summary = f"Would add sample {parameters.name!r} {words.sizes(sources.image.shape)} to {parameters.file}"
             return Result(summary, _facts(parameters, sources, noted))
         grey = _grey(parameters, sources.image, noted, context)
-        found = _write(parameters, sources, grey, context)
+        found, ignored = _write(parameters, sources, grey, context)
     for path, name, values in zip(sources.paths, sources.names, found, strict=True):
         _remark(path, name, values, noted, context)
     rows = [
         (name, str(path) if path else "blank", values.foreground / max(1, values.voxels), str(values) or None)
         for name, path, values in zip(sources.names, sources.paths, found, strict=True)
     ]
+    if parameters.ignore_value is not None and not any(values.ignored for values in found):
+        noted.warn(f"No label file has the value {parameters.ignore_value} of --ignore-value")
     facts = _facts(parameters, sources, noted) | {"foreground": {name: share for name, _, share, _ in rows}}
+    facts |= _remark_on_slices(parameters, found, ignored, context)
     tables = [Table("labels", ("label", "source", "foreground", "values"), rows)] if rows else []
     what = f"sample {parameters.name!r} {words.sizes(sources.image.shape)} with {words.counted(len(rows), 'label')}"
     return Result(f"Added {what} to {parameters.file}", facts, tables)
@@ -115,6 +121,7 @@ class _Sources:
         paths: Of the labels; None for a blank one.
         labels: Opened.
         stored: Type of the image in the data set.
+        mask: Above 0 where nothing is labelled; None if there is no such file.
     """
 
     image: Volume
@@ -122,6 +129,31 @@ class _Sources:
     paths: Sequence[Path | None]
     labels: Sequence[Volume | None]
     stored: np.dtype[Any]
+    mask: Volume | None = None
+
+
+@dataclass
+class _Values(LabelValues):
+    """What is found in a label file while it is copied.
+
+    Attributes:
+        ignored: Voxels of the value that stands for no label.
+        shown: For each slice whether it has foreground.
+    """
+
+    ignored: int = 0
+    shown: list[bool] = field(default_factory=list)
+
+    def mask(self, slab: npt.NDArray[Any], ignore_value: int | None) -> npt.NDArray[np.uint8]:
+        """The foreground of slices (n, Y, X), as 0 and 1."""
+        if ignore_value is not None:
+            left_out = slab == ignore_value
+            self.ignored += int(np.count_nonzero(left_out))
+            slab = np.where(left_out, slab.dtype.type(0), slab)
+        self.update(slab)
+        foreground = slab > 0
+        self.shown += [bool(slice_.any()) for slice_ in foreground]
+        return foreground.view(np.uint8)
 
 
 def _sources(parameters: p.AddSample, files: ExitStack, noted: _Noted, context: Context) -> _Sources:
@@ -133,14 +165,28 @@ def _sources(parameters: p.AddSample, files: ExitStack, noted: _Noted, context: 
     image = files.enter_context(open_volume(parameters.image))
     labels = [files.enter_context(open_volume(path)) if path else None for path in paths]
     _check_volumes(image, labels, noted)
+    mask = files.enter_context(open_volume(parameters.ignore_mask)) if parameters.ignore_mask else None
+    if mask is not None:
+        check_size(mask, image.shape, "ignore_mask")
+    _check_labelled(parameters, image)
     stored = np.dtype(np.float16 if image.dtype.itemsize == 1 else np.float32)
     _check_space(parameters.file, prod(image.shape) * stored.itemsize)
-    return _Sources(image, names, paths, labels, stored)
+    return _Sources(image, names, paths, labels, stored, mask)
 
 
-def _write(parameters: p.AddSample, sources: _Sources, grey: Grey, context: Context) -> list[LabelValues]:
-    """The second pass; the values of each label."""
-    image, found = sources.image, [LabelValues() for _ in sources.labels]
+def _check_labelled(parameters: p.AddSample, image: Volume) -> None:
+    """Raise before anything is written if what is said to be labelled cannot be."""
+    if parameters.labelled_z != "auto":
+        given_boxes(parameters.labelled_z, parameters.labelled_y, parameters.labelled_x, image.shape)
+    if not parameters.labels and (parameters.labelled_z == "auto" or parameters.ignore_value is not None):
+        raise ParameterError("There are no label files to look for labelled slices in", "Give them.", "labels")
+
+
+def _write(
+    parameters: p.AddSample, sources: _Sources, grey: Grey, context: Context
+) -> tuple[list[_Values], Ignored | None]:
+    """The second pass; the values of each label, and what is not labelled."""
+    image, found = sources.image, [_Values() for _ in sources.labels]
     members = {"image": sources.stored}
     members |= {member_name("label", index): np.dtype(np.uint8) for index in range(len(found))}
     with change_dataset(parameters.file) as changed:
@@ -153,10 +199,62 @@ def _write(parameters: p.AddSample, sources: _Sources, grey: Grey, context: Cont
             copying.copy(image, sample["image"], lambda slab: grey.normalise(slab, sources.stored))
         for index, (label, values) in enumerate(zip(sources.labels, found, strict=True)):
             if label is not None:
-                copying.copy(label, sample[member_name("label", index)], partial(_mask, values))
+                convert = partial(values.mask, ignore_value=parameters.ignore_value)
+                copying.copy(label, sample[member_name("label", index)], convert)
         texts = tuple(str(values) for values in found)
         changed.set_attributes({"label_values": texts or None}, sample=parameters.name)
-    return found
+        z: Any = parameters.labelled_z
+        if z == "auto":
+            z = slices_with_labels(_shown(found))
+        boxes = given_boxes(z, parameters.labelled_y, parameters.labelled_x, image.shape)
+        slabs = _ignored_slabs(parameters, sources, context)
+        ignored = write_ignored(changed, parameters.name, boxes, slabs) if boxes or slabs else None
+    return found, ignored
+
+
+def _shown(found: Sequence[_Values]) -> npt.NDArray[np.bool_]:
+    """Slices in which any label has foreground, bool (Z,)."""
+    shown: npt.NDArray[np.bool_] = np.any([values.shown for values in found if values.shown], axis=0)
+    return shown
+
+
+def _ignored_slabs(parameters: p.AddSample, sources: _Sources, context: Context) -> Slabs | None:
+    """Which voxels are not labelled by a mask, or by a value in any label file; None if neither is given."""
+    mask, value = sources.mask, parameters.ignore_value
+    if mask is None and value is None:
+        return None
+    labels = list(filter(None, sources.labels)) if value is not None else []
+
+    def slab(_: object, z0: int, z1: int) -> npt.NDArray[np.bool_]:
+        context.stop.check()
+        ignored = np.zeros((z1 - z0, *sources.image.shape[1:]), bool) if mask is None else mask.read(z0, z1) > 0
+        for label in labels:
+            ignored |= label.read(z0, z1) == value
+        context.report.progress("Writing what is not labelled", z1, sources.image.shape[0], "slices")
+        return ignored
+
+    return slab
+
+
+def _remark_on_slices(
+    parameters: p.AddSample, found: Sequence[_Values], ignored: Ignored | None, context: Context
+) -> dict[str, Any]:
+    """Say what is left out; or which slices show no label, in case nobody looked there."""
+    if ignored is not None:
+        context.report.message(f"Labelled of {parameters.name!r}: {ignored}; the rest is left out")
+        return {"labelled_share": ignored.share}
+    said = (parameters.labelled_z, parameters.labelled_y, parameters.labelled_x, parameters.ignore_mask)
+    if any(value is not None for value in said) or not any(values.shown for values in found):
+        return {}
+    empty = runs_of(~_shown(found))
+    if not empty or sum(stop - start for start, stop in empty) == len(_shown(found)):
+        return {}
+    command = shlex.join(["deepscem-tui", "run", "set-labelled", str(parameters.file), parameters.name])
+    context.report.message(
+        f"No label has a voxel in slices {words.ranges(empty)}. If nobody labelled them, have them left out: "
+        f"{command} --labelled-z auto"
+    )
+    return {"slices_without_label": [list(run) for run in empty]}
 
 
 def _label_files(parameters: p.AddSample, dataset: Dataset, context: Context) -> list[Path | None]:
@@ -259,11 +357,6 @@ class _Copying:
             slab = convert(slab)
             writer[z0:z1] = slab
             self._context.report.progress(self._task, self._done, self._total, "B")
-
-
-def _mask(values: LabelValues, slab: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    values.update(slab)
-    return (slab > 0).view(np.uint8)
 
 
 def _remark(source: Path | None, name: str, values: LabelValues, noted: _Noted, context: Context) -> None:

@@ -49,6 +49,12 @@ def listed(names: Iterable[str]) -> str:
     return ", ".join(shown[:_LISTED]) + (f" and {len(shown) - _LISTED} more" if len(shown) > _LISTED else "")
 
 
+def ranges(spans: Iterable[tuple[int, int]]) -> str:
+    """The first ranges, such as ``0:40, 80:120``, and how many more there are."""
+    shown = [f"{start}:{stop}" for start, stop in spans]
+    return ", ".join(shown[:_LISTED]) + (f" and {len(shown) - _LISTED} more" if len(shown) > _LISTED else "")
+
+
 def file_name(name: str) -> str:
     """A part of a file's name: letters, digits, spaces, ``-``, ``.`` and ``_``, no folder and nothing hidden."""
     allowed = "".join(

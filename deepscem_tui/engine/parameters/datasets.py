@@ -12,6 +12,7 @@ from deepscem_tui.engine.parameters.kinds import (
     Changing,
     Name,
     Parameters,
+    Ranges,
     Writing,
     argument,
     option,
@@ -48,6 +49,60 @@ class AddSample(Changing):
     range: Literal["data", "type"] = option(
         "data", "Grey values that become 0 and 1: those found in the image, or those of its type (one pass less)."
     )
+    labelled_z: Ranges | None = option(
+        None,
+        "Slices that are labelled, START:STOP,START:STOP,..., where not all are: the others are left out of training, "
+        "validation and evaluation; auto for those in which any label has a voxel.",
+        "voxels",
+        otherwise="all",
+    )
+    labelled_y: Bounds | None = option(
+        None, "Rows of them that are labelled, START:STOP.", "voxels", otherwise="all", more=True
+    )
+    labelled_x: Bounds | None = option(
+        None, "Columns of them that are labelled, START:STOP.", "voxels", otherwise="all", more=True
+    )
+    ignore_mask: Path | None = option(
+        None,
+        "Image of the same size that is above 0 where nothing is labelled.",
+        opens="image",
+        otherwise="none",
+        more=True,
+    )
+    ignore_value: int | None = option(
+        None, "Value in the label files where nothing is labelled, such as 255.", otherwise="none", more=True
+    )
+
+
+class SetLabelled(Changing):
+    """Say which part of a sample is labelled: training, validation and evaluation leave the rest out.
+
+    What was said before is forgotten. DeepSCEM reads the data set as before, and takes the rest for background.
+    """
+
+    file: Path = argument("Data set to change.", opens="dataset")
+    sample: str = argument("Sample that is labelled in part.", within="file.samples")
+    labelled_z: Ranges | None = option(
+        None,
+        "Slices that are labelled, START:STOP,START:STOP,...; auto for those in which any label has a voxel.",
+        "voxels",
+        otherwise="all",
+    )
+    labelled_y: Bounds | None = option(None, "Rows of them that are labelled, START:STOP.", "voxels", otherwise="all")
+    labelled_x: Bounds | None = option(
+        None, "Columns of them that are labelled, START:STOP.", "voxels", otherwise="all"
+    )
+    ignore_mask: Path | None = option(
+        None, "Image of the sample's size that is above 0 where nothing is labelled.", opens="image", otherwise="none"
+    )
+    clear: bool = option(False, "All of the sample is labelled.")
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> SetLabelled:
+        given = (self.labelled_z, self.labelled_y, self.labelled_x, self.ignore_mask)
+        if all(value is None for value in given) != self.clear:
+            raise wrong("labelled_z", "give either what is labelled, such as --labelled-z 0:40, or --clear")
+        return self
 
 
 class CropSample(Changing):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
@@ -48,6 +49,21 @@ def _check_bounds(value: tuple[int | None, int | None]) -> tuple[int | None, int
     return value
 
 
+def _ranges(value: Any) -> Any:
+    """``"A:B,C:D"`` as ranges in order, half open; ``"auto"`` as it is."""
+    if value == "auto":
+        return value
+    parts = value.split(",") if isinstance(value, str) else value
+    if not isinstance(parts, (list, tuple)) or not parts:
+        raise ValueError("must be START:STOP,START:STOP,... or auto")
+    ranges = [_check_bounds(_bounds(part)) for part in parts]
+    ordered = sorted(ranges, key=lambda item: item[0] or 0)
+    for (_, stop), (start, _) in pairwise(ordered):
+        if stop is None or (start or 0) < stop:
+            raise ValueError("ranges must not overlap")
+    return tuple(ordered)
+
+
 def _sizes(value: Any) -> Any:
     """``"Z,Y,X"`` or ``"Y,X"`` as a tuple of integers."""
     if not isinstance(value, str):
@@ -68,6 +84,10 @@ def _check_sizes(value: tuple[int, ...]) -> tuple[int, ...]:
 
 def _as_bounds_text(value: tuple[int | None, int | None]) -> str:
     return ":".join("" if end is None else str(end) for end in value)
+
+
+def _as_ranges_text(value: Any) -> str:
+    return value if isinstance(value, str) else ",".join(map(_as_bounds_text, value))
 
 
 def _as_sizes_text(value: tuple[int, ...]) -> str:
@@ -108,6 +128,11 @@ Bounds = Annotated[
     BeforeValidator(_bounds),
     AfterValidator(_check_bounds),
     PlainSerializer(_as_bounds_text),
+]
+Ranges = Annotated[
+    tuple[tuple[int | None, int | None], ...] | Literal["auto"],
+    BeforeValidator(_ranges),
+    PlainSerializer(_as_ranges_text),
 ]
 PatchSize = Annotated[
     tuple[int, ...], BeforeValidator(_sizes), AfterValidator(_check_sizes), PlainSerializer(_as_sizes_text)
