@@ -180,7 +180,7 @@ def _left_out(
         if true.ignored or found.ignored
     }  # fmt: skip
     for name, share in shares.items():
-        context.report.message(f"{100 * share:.3g} % of the voxels of {name!r} are not annotated: they are left out")
+        context.report.message(f"{100 * share:.3g} % of the voxels of {name!r} are not labelled: they are left out")
     return {"left_out": shares} if shares else {}
 
 

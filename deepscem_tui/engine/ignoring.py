@@ -32,6 +32,7 @@ from deepscem_tui.engine.datasets import (
     real_path,
 )
 from deepscem_tui.engine.errors import DatasetError
+from deepscem_tui.engine.files import MASKS
 
 __all__ = [
     "ATTRIBUTES",
@@ -55,7 +56,7 @@ Mask = npt.NDArray[np.bool_]
 Slabs = Callable[[NewDataset, int, int], Mask]
 
 BOXES, VOXELS, MASK = ATTRIBUTES = ("annotated_boxes", "annotated_voxels", "ignore_mask")  # of a sample
-_NAME = "not annotated"  # of a file of masks, and of its label
+_NAME = "not labelled"  # of a file of masks, and of its label
 _MEMBER = "label_0000"
 _SLAB_VOXELS = 2**26
 _MOST_BOXES = 1000  # that fit in an attribute
@@ -80,6 +81,9 @@ class Ignored:
     annotated: int
     boxes: tuple[Box, ...] | None = None
     mask: str = ""
+
+    dtype = np.dtype(np.uint8)
+    depth = 8  # slices that are best read together
 
     @property
     def share(self) -> float:
@@ -117,6 +121,12 @@ class Ignored:
             return np.arange(self.shape[0])
         return np.unique(np.concatenate([np.arange(*box[0]) for box in self.boxes] or [np.arange(0)]))
 
+    def check(self) -> None:
+        """Raise :class:`DatasetError` if the mask is gone, or belongs to something else."""
+        if self.mask:
+            with self.opened():
+                pass
+
     @contextmanager
     def opened(self, masks: Dataset | None = None) -> Iterator[Member]:
         """The mask, uint8 (Z, Y, X), 1 where nobody has annotated.
@@ -145,9 +155,9 @@ class Ignored:
 
     def _missing(self, why: str) -> DatasetError:
         return DatasetError(
-            f"What is not annotated of {self.what} ({words.sizes(self.shape)} voxels) is in "
+            f"What is not labelled of {self.what} ({words.sizes(self.shape)} voxels) is in "
             f"{mask_file(self.path)}, {why}",
-            "Copy the two files together, or say anew what is annotated: deepscem-tui run set-labelled",
+            "Copy the two files together, or say anew what is labelled: deepscem-tui run set-labelled",
         )
 
     def __str__(self) -> str:
@@ -172,11 +182,11 @@ def ignored_in(sample: Sample) -> Ignored | None:
         return None
     found = None if boxes is None else _boxes(boxes, sample)
     if not isinstance(voxels, int) or not 0 <= voxels <= prod(sample.shape):
-        raise DatasetError(f"{sample.what} does not say how many voxels are annotated", _ANEW)
+        raise DatasetError(f"{sample.what} does not say how many voxels are labelled", _ANEW)
     return Ignored(sample.what, sample.path, sample.shape, voxels, found, str(mask or ""))
 
 
-_ANEW = "Say anew what is annotated: deepscem-tui run set-labelled"
+_ANEW = "Say anew what is labelled: deepscem-tui run set-labelled"
 
 
 def _boxes(stored: Any, sample: Sample) -> tuple[Box, ...]:
@@ -186,7 +196,7 @@ def _boxes(stored: Any, sample: Sample) -> tuple[Box, ...]:
         raise DatasetError(f"{sample.what} has an attribute {BOXES!r} that is no list of boxes", _ANEW)
     found = ends.reshape(-1, 3, 2)
     if (found < 0).any() or (found > np.array(sample.shape)[:, None]).any():
-        raise DatasetError(f"{sample.what} says that voxels outside of it are annotated", _ANEW)
+        raise DatasetError(f"{sample.what} says that voxels outside of it are labelled", _ANEW)
     some = found[(found[..., 1] > found[..., 0]).all(axis=1)]
     return tuple(((z[0], z[1]), (y[0], y[1]), (x[0], x[1])) for z, y, x in some.tolist())
 
@@ -194,7 +204,7 @@ def _boxes(stored: Any, sample: Sample) -> tuple[Box, ...]:
 def mask_file(path: Path) -> Path:
     """Where the masks of a data set are, if it has any."""
     path = real_path(Path(path))
-    return path.with_name(f"{path.stem}.ignore.hdf5")
+    return path.with_name(f"{path.stem}{MASKS}{path.suffix}")
 
 
 def mask_id(sample: Sample) -> str:

@@ -107,7 +107,7 @@ class Survey:
         whole, annotated = self.voxels, sum(sample.annotated for sample in self.samples)
         if annotated == whole:
             return []
-        return [f"{annotated / whole:.2%} of the voxels are annotated: the others are left out"]
+        return [f"{annotated / whole:.2%} of the voxels are labelled: the others are left out"]
 
     def _of_labels(self) -> list[str]:
         found = []
@@ -148,7 +148,7 @@ class Survey:
     def _of_size(self) -> list[str]:
         slices = sum(len(sample.slices) for sample in self.samples)
         if slices < _FEW_SLICES:
-            return [f"There are {slices} annotated slices in all: scores of a validation will be uncertain"]
+            return [f"There are {slices} labelled slices in all: scores of a validation will be uncertain"]
         return []
 
 

@@ -176,7 +176,7 @@ def _check_annotated(parameter: str, dataset: Dataset, report: Reporter) -> None
     """Say what is left out because nobody has annotated it."""
     found = [ignored_in(sample) for sample in dataset.samples.values()]
     for ignored in filter(None, found):
-        report.message(f"{ignored.what} is annotated in part: {ignored}. The rest is left out")
+        report.message(f"{ignored.what} is labelled in part: {ignored}. The rest is left out")
     if all(ignored is not None and not ignored.annotated for ignored in found):
         hint = "Say which slices are: deepscem-tui run set-labelled"
-        raise DatasetError(f"Nothing of {dataset.path} is annotated", hint, parameter)
+        raise DatasetError(f"Nothing of {dataset.path} is labelled", hint, parameter)

@@ -187,7 +187,7 @@ class Validator:
             for sample in self._plan.samples
         )
         judged = sum(self._annotated(part) for part in self.parts)
-        kind = "annotated voxels" if self._ignored else "voxels"
+        kind = "labelled voxels" if self._ignored else "voxels"
         how = "each label at its best threshold" if self._tune else f"at a threshold of {UNTUNED:g}"
         if judged == whole:
             return f"Validating on all {kind} of {path}, {how}"
