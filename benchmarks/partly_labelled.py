@@ -3,10 +3,10 @@
     python benchmarks/partly_labelled.py            the table; what is missing is computed, piece by piece, and kept
     python benchmarks/partly_labelled.py --seeds 1  some of it
 
-The first 40 slices of fib25, of which every tenth, from the fifth on, is labelled: 4 in all. `partly` is the volume with
-the others left out of it by `--labelled-z auto`; `cropped` is four samples of one slice, by `crop-sample`; `background`
-is the volume as an earlier program takes it, with nothing in the other slices. Each trains the same 2D U-Net for the
-same steps with the defaults of `train`, and is scored on 20 slices far from them, 200-220, at a threshold of 0.5.
+The first 40 slices of fib25, of which every tenth, from the fifth on, is labelled: 4 in all. `partly` is the volume
+without the others, by `--labelled-z auto`; `cropped` is four samples of one slice, by `crop-sample`; `background` is
+the volume as it is without being told, with nothing in the other slices. Each trains the same 2D U-Net for the same
+steps with the defaults of `train`, and is scored on 20 slices far from them, 200-220, at a threshold of 0.5.
 """
 
 from __future__ import annotations

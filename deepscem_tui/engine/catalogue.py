@@ -8,7 +8,6 @@ takes long is left for the next scan, so that a list can grow on the screen.
 from __future__ import annotations
 
 import os
-import re
 import stat
 import time
 from collections.abc import Iterator, Sequence
@@ -16,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from deepscem_tui.engine import words
 from deepscem_tui.engine.errors import EngineError
 from deepscem_tui.engine.files import MASKS
 from deepscem_tui.engine.lock import holder, lock_path
@@ -312,8 +312,7 @@ def _sorted(found: _Found) -> _Found:
 
 def _order(path: Path) -> tuple[int, str, list[tuple[int, str]]]:
     """Nearest folder first, then by name, 2 before 10."""
-    parts = re.split(r"(\d+)", path.name.casefold())
-    return len(path.parts), str(path.parent), [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
+    return len(path.parts), str(path.parent), words.natural(path.name)
 
 
 # ------------------------------------------------------------------------------------------------ reading
