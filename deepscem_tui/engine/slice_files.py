@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import glob
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -175,11 +175,12 @@ def _codes(file: Path, picture: npt.NDArray[Any], colours: bool) -> Code:
 
 def _has_colours(path: Path, tables: bool) -> bool:
     """Whether a TIFF file is in colour: three samples a pixel, or, if that counts, a colour table."""
-    with explained(str(path)), tifffile.TiffFile(path, _multifile=False) as tiff:
+    with suppress(Exception), tifffile.TiffFile(path, _multifile=False) as tiff:  # opening it tells what is wrong
         first = tiff.pages.first
         planes = first.planarconfig == 2 and tiff.is_shaped  # as tifffile marks every stack of 3 or 4 slices
         in_colour = first.photometric == 2 and first.samplesperpixel in (3, 4) and not planes
         return bool(in_colour or (tables and _table(first)))
+    return False
 
 
 def _table(page: Any) -> bool:

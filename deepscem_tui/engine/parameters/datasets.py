@@ -81,12 +81,18 @@ class AddSample(Changing):
         "validation and evaluation; auto for those in which any label has a voxel.",
         "voxels",
         otherwise="all",
+        title="Labelled slices",
     )
     labelled_y: Bounds | None = option(
-        None, "Rows of them that are labelled, START:STOP.", "voxels", otherwise="all", more=True
+        None, "Rows of them that are labelled, START:STOP.", "voxels", otherwise="all", title="Labelled rows", more=True
     )
     labelled_x: Bounds | None = option(
-        None, "Columns of them that are labelled, START:STOP.", "voxels", otherwise="all", more=True
+        None,
+        "Columns of them that are labelled, START:STOP.",
+        "voxels",
+        otherwise="all",
+        title="Labelled columns",
+        more=True,
     )
     ignore_mask: Path | None = option(
         None,
@@ -120,10 +126,13 @@ class SetLabelled(Changing):
         "Slices that are labelled, START:STOP,START:STOP,...; auto for those in which any label has a voxel.",
         "voxels",
         otherwise="all",
+        title="Labelled slices",
     )
-    labelled_y: Bounds | None = option(None, "Rows of them that are labelled, START:STOP.", "voxels", otherwise="all")
+    labelled_y: Bounds | None = option(
+        None, "Rows of them that are labelled, START:STOP.", "voxels", otherwise="all", title="Labelled rows"
+    )
     labelled_x: Bounds | None = option(
-        None, "Columns of them that are labelled, START:STOP.", "voxels", otherwise="all"
+        None, "Columns of them that are labelled, START:STOP.", "voxels", otherwise="all", title="Labelled columns"
     )
     ignore_mask: Path | None = option(
         None, "Image of the sample's size that is above 0 where nothing is labelled.", opens="image", otherwise="none"
