@@ -340,7 +340,7 @@ def test_a_change_that_fails_leaves_the_data_set_as_it_was(folder: Path, monkeyp
 def test_it_is_said_where_samples_are_listed(folder: Path) -> None:
     file = folder / "d.hdf5"
     add(folder, ignore_mask=folder / "mask.tif", labelled_z="2:4")
-    words = f"parts of slices 2:4 ({100 * (1 - mask_of(file).mean()):.2g} % of the voxels)"
+    words = f"parts of slices 2:4 ({100 * (1 - mask_of(file).mean()):.3g} % of the voxels)"
     (table,) = [table for table in do("info", {"path": file}).tables if table.name == "labelled"]
     assert table.rows == [("s", words)]
     checked = do("check-dataset", {"file": file})

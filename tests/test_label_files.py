@@ -182,7 +182,7 @@ def test_what_could_be_meant_is_proposed(folder: Path) -> None:
     with pytest.raises(ParameterError) as refused:
         add(folder, folder / "classes.tif", aliases=("mito", "er"))
     assert "has 2 labels a sample (mito, er), but 1 were given" in refused.value.what
-    shares = ", ".join(f"{64 * k} ({100 * (np.minimum(CLASSES, 2) == k).mean():.2g} %)" for k in range(3))
+    shares = ", ".join(f"{64 * k} ({100 * (np.minimum(CLASSES, 2) == k).mean():.3g} %)" for k in range(3))
     assert f"classes.tif has the values {shares}" in refused.value.hint
     option = "--classes mito=64,er=128"
     assert refused.value.hint.endswith(option)
@@ -254,7 +254,7 @@ def test_soft_edges_are_told_and_cut(folder: Path) -> None:
     heard = Heard()
     add(folder, folder / "soft.tif", n_labels=1, label_threshold=127, report=heard)
     assert np.array_equal(labels_of(folder)[0], soft > 127)
-    assert "50 voxels (2.1 %) lie between 0 and 255; those above 127 are label_0000" in heard.warnings[0]
+    assert "50 voxels (2.08 %) lie between 0 and 255; those above 127 are label_0000" in heard.warnings[0]
 
 
 def test_ids_are_foreground_or_have_boundaries(folder: Path) -> None:

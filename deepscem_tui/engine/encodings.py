@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,7 +18,7 @@ __all__ = ["Above", "Boundaries", "Encoding", "Named", "Shares", "look_at", "pro
 
 Mask = npt.NDArray[np.bool_]
 
-_SLICES = 16  # of a file that are looked at for a proposal, evenly spread
+_VOXELS = 2**27  # of a file that are looked at for a proposal: slices evenly spread, or all of them
 _LISTED = 16  # values of a proposal; more are ids
 _WHITE = (1, 255, 65535)  # what masks have for foreground; more in between is a soft edge
 
@@ -136,7 +137,7 @@ class Shares:
         """Such as ``0 (80 %), 1 (12 %), 2 (8 %)``."""
         shown = sorted(self.counts.items())[:_LISTED]
         more = f" and {len(self.counts) - _LISTED} more" if len(self.counts) > _LISTED else ""
-        texts = (f"{value_text(value, self.coloured)} ({100 * n / self.voxels:.2g} %)" for value, n in shown)
+        texts = (f"{value_text(value, self.coloured)} ({100 * n / self.voxels:.3g} %)" for value, n in shown)
         return ", ".join(texts) + more
 
 
@@ -146,10 +147,10 @@ def value_text(value: int, coloured: bool) -> str:
 
 
 def look_at(volume: Volume) -> Shares:
-    """Count the values in some slices of a file."""
+    """Count the values of a file; of a large one in some slices."""
     shares = Shares(coloured=isinstance(volume, ColourVolume))
-    number = min(volume.shape[0], _SLICES)
-    for z in dict.fromkeys((2 * index + 1) * volume.shape[0] // (2 * number) for index in range(number)):
+    number = min(volume.shape[0], max(1, _VOXELS // prod(volume.shape[1:])))
+    for z in ((2 * index + 1) * volume.shape[0] // (2 * number) for index in range(number)):
         shares.add(volume.read(z, z + 1))
     return shares
 
@@ -160,9 +161,8 @@ def proposed(shares: Shares, names: Sequence[str]) -> str:
     if len(values) > _LISTED and not shares.coloured:
         return "--instances foreground"
     wanted = [*names, *(f"label{index + 1}" for index in range(len(names), len(values)))]
-    pairs = ",".join(
-        f"{name}={value_text(value, shares.coloured)}" for name, value in zip(wanted, values, strict=False)
-    )
+    found = [value_text(value, shares.coloured) for value in values] or ["VALUE"] * len(wanted)
+    pairs = ",".join(f"{name}={value}" for name, value in zip(wanted, found, strict=False))
     return f"--classes {pairs}"
 
 

@@ -162,7 +162,7 @@ class Ignored:
 
     def __str__(self) -> str:
         """In a few words, such as ``slices 0:4, 20:24 (20 % of the voxels)``."""
-        share = f"{100 * self.share:.2g} % of the voxels"
+        share = f"{100 * self.share:.3g} % of the voxels"
         if self.boxes is None or not self.boxes:
             return share if self.annotated else "nothing"
         listed = words.ranges(sorted({box[0] for box in self.boxes}))

@@ -169,7 +169,7 @@ class LabelSource:
         if isinstance(self.encoding, Named):
             return self._of_classes()
         if isinstance(self.encoding, Above) and self.encoding.threshold:
-            share = f"{self.shares.between:,} voxels ({100 * self.shares.between / max(1, self.values.voxels):.2g} %)"
+            share = f"{self.shares.between:,} voxels ({100 * self.shares.between / max(1, self.values.voxels):.3g} %)"
             between = f"{share} lie between 0 and {max(self.shares.counts, default=0)}; " if self.shares.between else ""
             return [f"{between}those above {self.encoding.threshold:g} are {name}"]
         if isinstance(self.encoding, Boundaries) or self.ids or self.values.usual:
