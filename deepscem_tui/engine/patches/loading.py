@@ -25,7 +25,12 @@ _SLAB_VOXELS = 8 << 20
 
 
 def load_sources(
-    samples: Sequence[Sample], memory: int, report: Reporter, stop: Stop, cache: Cache | None = None
+    samples: Sequence[Sample],
+    memory: int,
+    report: Reporter,
+    stop: Stop,
+    cache: Cache | None = None,
+    shared: bool = False,
 ) -> list[Source]:
     """Read the samples once: count the foreground, and keep in memory what fits.
 
@@ -36,6 +41,7 @@ def load_sources(
         report: Told how far it is.
         stop: Looked at between slabs.
         cache: Makes the copies; without it, or without room for them, HDF5 reads each patch, which is slow.
+        shared: Whether what is held in memory is such that other processes can read it too; needs a cache.
 
     Raises:
         Stopped: on request.
@@ -50,7 +56,7 @@ def load_sources(
         report.progress("Reading samples", done + z, total, "slices")
 
     for sample in samples:
-        source = _load(sample, memory, cache, files, before_slab)
+        source = _load(sample, memory, cache, files, before_slab, shared)
         memory -= source.held_bytes
         done += sample.shape[0]
         sources.append(source)
@@ -59,7 +65,12 @@ def load_sources(
 
 
 def _load(
-    sample: Sample, memory: int, cache: Cache | None, files: dict[Path, RawFile], before_slab: Callable[[int], None]
+    sample: Sample,
+    memory: int,
+    cache: Cache | None,
+    files: dict[Path, RawFile],
+    before_slab: Callable[[int], None],
+    shared: bool,
 ) -> Source:
     shape, n_labels = sample.shape, len(sample.labels)
     n_bytes = (sample.image.dtype.itemsize + n_planes(n_labels)) * int(np.prod(shape))
@@ -69,7 +80,10 @@ def _load(
     new_image: Any = None  # both are filled by slices and rows
     new_bits: Any = None
     if held:
-        new_image, new_bits = np.empty(shape, image.dtype), np.empty((n_planes(n_labels), *shape), np.uint8)
+        places: list[tuple[Sequence[int], Any]] = [(shape, image.dtype), ((n_planes(n_labels), *shape), np.uint8)]
+        made = [cache.shared(*place) for place in places] if shared and cache else [None]
+        shared = None not in made
+        new_image, new_bits = made if shared else (np.empty(*place) for place in places)
     else:
         image = raw_member(sample.image, files) or image
         raw = [raw_member(label, files) for label in sample.labels]
@@ -96,8 +110,10 @@ def _load(
         image = new_image if held else new_image.filled()
     if new_bits is not None:
         labels = PackedLabels(new_bits if held else _Planes([new.filled() for new in new_bits]), n_labels)
-    held_bytes = n_bytes if held else 0
-    return Source(sample.name, shape, sample.voxel_size, image, labels, where.by_slice, held_bytes, where)
+    shareable = shared if held else image is not sample.image and labels is not sample.labels
+    return Source(
+        sample.name, shape, sample.voxel_size, image, labels, where.by_slice, n_bytes if held else 0, where, shareable
+    )
 
 
 def _slabs(shape: Shape) -> Iterator[tuple[slice, slice]]:

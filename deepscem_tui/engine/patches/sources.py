@@ -25,6 +25,7 @@ class Source:
         foreground: Foreground voxels by label and slice, int64 (L, Z).
         held_bytes: Memory that its arrays take; 0 if they are on disk.
         where: Where the foreground is, if that is known.
+        shareable: Whether other processes can read it too.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Source:
     foreground: NDArray[np.int64]
     held_bytes: int = 0
     where: Foreground | None = None
+    shareable: bool = False
 
     def read(self, box: tuple[slice, slice, slice]) -> tuple[NDArray[Any], NDArray[np.uint8]]:
         """The image of a box (Z, Y, X) in the type it is stored in, and its labels as bits (P, Z, Y, X)."""
