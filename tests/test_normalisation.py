@@ -154,6 +154,7 @@ def test_data_that_are_normalised_otherwise_are_told_of(tmp_path: Path) -> None:
     model = make_model(tmp_path / "m.keras", labels=1)
     heard = Heard()
     predict(p.Predict(model=model, input=file, out=tmp_path / "o.hdf5"), Context(heard))
+    assert do("info", {"path": file}).facts["normalization"] == {rule: rule for rule in RULES[:2]}
     (text,) = [text for text in heard.warnings if "normalised" in text]
     assert f"'percentiles' is normalised by percentiles, and the images of the model by {MIN_MAX}" in text
     heard = Heard()

@@ -320,6 +320,15 @@ def test_training_on_nothing_labelled_is_refused(network: Path, tmp_path: Path) 
         train(p.Train(model=network, out=tmp_path / "out.keras", train=data, dry_run=True), Context())
 
 
+def test_a_data_set_that_says_more_is_labelled_than_is_is_refused_too(tmp_path: Path) -> None:
+    data = make(tmp_path / "d.hdf5", "slices", further=False)
+    with change_dataset(data) as changed:
+        write_ignored(changed, "part", (), None)
+        changed.set_attributes({"annotated_voxels": 7}, "part")
+    with pytest.raises(DatasetError, match=r"Nothing of .* is labelled"):
+        loaded(data, 1 << 30, None)
+
+
 @pytest.mark.parametrize("how", ["slices", "mask"])
 def test_a_training_ends_well(network: Path, tmp_path: Path, how: str) -> None:
     data = make(tmp_path / "d.hdf5", how)

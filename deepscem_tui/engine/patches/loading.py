@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepscem_tui.engine.datasets import Sample
+from deepscem_tui.engine.errors import DatasetError
 from deepscem_tui.engine.ignoring import ignored_in
 from deepscem_tui.engine.patches.cache import CHUNK, Cache
 from deepscem_tui.engine.patches.foreground import Foreground
@@ -46,7 +47,7 @@ def load_sources(
 
     Raises:
         Stopped: on request.
-        DatasetError: a sample cannot be read.
+        DatasetError: a sample cannot be read, or nothing of them is annotated.
     """
     total = sum(sample.shape[0] for sample in samples)
     sources, done = [], 0
@@ -63,6 +64,9 @@ def load_sources(
         done += sample.shape[0]
         sources.append(source)
     report.progress("Reading samples", total, total, "slices")
+    if not any(source.n_annotated for source in sources):
+        hint = "Say which slices are: deepscem-tui run set-labelled"
+        raise DatasetError(f"Nothing of {samples[0].path} is labelled", hint)
     return sources
 
 
