@@ -1,14 +1,22 @@
-"""Small files written whole or not at all."""
+"""Files written whole or not at all, and what is left of those that were not."""
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 import secrets
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from deepscem_tui.engine.errors import DataError, ParameterError
+from deepscem_tui.engine.processes import running, this_process
+
+_LEFT = re.compile(r"\..*-([0-9a-f]{8})-(\d+)-([0-9a-f]{8})-[0-9a-f]{8}\.tmp(\..*)?", re.DOTALL)
+_FORGOTTEN_SECONDS = 7 * 86400.0  # after which nobody writes to another host's temporary file any more
+_swept: set[tuple[int, Path]] = set()
 
 
 def refuse_existing(path: Path, overwrite: bool) -> None:
@@ -29,25 +37,67 @@ def check_writable(folder: Path) -> None:
 
 
 @contextmanager
-def published(path: Path) -> Iterator[Path]:
+def published(path: Path, before: Callable[[Path], None] = lambda _: None) -> Iterator[Path]:
     """Give a temporary path beside ``path`` to write to, and rename it to ``path`` when the block ends well.
 
     The content reaches the disk before the rename, so that a crash leaves the old file or the new one.
-    When the block fails the temporary file is removed.
+    When the block fails the temporary file is removed; what a process leaves that is killed is swept by the next one.
+
+    Args:
+        before: Called with the temporary path when its content is on the disk, before it is renamed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f".{path.stem[:40]}-{secrets.token_hex(4)}.tmp{path.suffix}"
+    sweep(path.parent)
+    temporary = temporary_name(path)
     temporary.open("xb").close()
     try:
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
+        before(temporary)
         temporary.replace(path)
     except BaseException:
         with suppress(OSError):
             temporary.unlink()
         raise
     sync_folder(path.parent)
+
+
+def temporary_name(path: Path) -> Path:
+    """A hidden name beside ``path`` that nobody has, and that says which process writes there."""
+    me = this_process()
+    whose = f"{_digest(me.host)}-{me.pid}-{_digest(me.identity)}"
+    return path.with_name(f".{path.stem[:40]}-{whose}-{secrets.token_hex(4)}.tmp{path.suffix}")
+
+
+def sweep(folder: Path) -> None:
+    """Remove temporary files whose process was killed; a process looks once at a folder.
+
+    Of another host's processes nothing is known: what they left is removed when a week has passed.
+    """
+    place = (os.getpid(), folder.absolute())
+    if place in _swept:
+        return
+    _swept.add(place)
+    with suppress(OSError):  # what cannot be removed does no harm
+        for name in os.listdir(folder):  # noqa: PTH208 -- of folders with many files no more than the names
+            if name.startswith(".") and _is_left(folder / name):
+                (folder / name).unlink(missing_ok=True)
+
+
+def _is_left(path: Path) -> bool:
+    found = _LEFT.fullmatch(path.name)
+    if found is None:
+        return False
+    host, pid, identity = found.group(1), int(found.group(2)), found.group(3)
+    if host != _digest(this_process().host):
+        return time.time() - path.stat().st_mtime > _FORGOTTEN_SECONDS
+    process = running(pid)
+    return process is None or _digest(process.identity) != identity
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def write_text(path: Path, text: str) -> None:

@@ -39,6 +39,7 @@ from deepscem_tui.engine.errors import ParameterError, RunError, Stopped
 from deepscem_tui.engine.files import write_text
 from deepscem_tui.engine.lock import Holder, locked
 from deepscem_tui.engine.parameters import Parameters
+from deepscem_tui.engine.processes import Process, this_process
 from deepscem_tui.engine.reporting import Reporter
 from deepscem_tui.engine.results import Result, finite
 from deepscem_tui.engine.stop import Stop
@@ -48,6 +49,7 @@ HEARTBEAT_SECONDS = 5.0
 DEAD_AFTER_SECONDS = 60.0  # on another node, where its process cannot be looked up; several heartbeats and a slow NFS
 ENDED = ("finished", "stopped", "failed")
 _PROGRESS_SECONDS = 0.5
+_SIGN_SECONDS = 0.2
 
 
 def default_folder() -> Path:
@@ -131,7 +133,12 @@ def resume(folder: Path, report: Reporter, stop: Stop, epochs: int | None = None
         LockedError: if another process resumes it at this moment.
         EngineError: as the action says.
     """
-    with locked(folder / "run.json", 0):  # two may try at once
+
+    def gone(found: Holder) -> bool:  # on another node, as of a job that was begun anew, the heartbeat tells
+        return found.dead or not (found.process.here or _beats(folder))
+
+    _wait_for_a_sign(folder, report, stop)
+    with locked(folder / "run.json", 0, gone):  # two may try at once
         return _resume(folder, report, stop, epochs, overwrite)
 
 
@@ -160,6 +167,17 @@ def _resume(folder: Path, report: Reporter, stop: Stop, epochs: int | None, over
     if run.working_folder != Path.cwd():  # where it began, they are said as they were then
         paths = {name: run.working_folder / value for name, value in parameters if isinstance(value, Path)}
     return _carry_out_in(folder, action, parameters.model_copy(update=paths), report, stop, run)
+
+
+def _wait_for_a_sign(folder: Path, report: Reporter, stop: Stop) -> None:
+    """Wait until it is known whether a run of another node lives: a job is begun anew soon after its node has died."""
+    run, beat = read(folder), _beat(folder)
+    if run.state != "running" or Process(run.host, run.pid, run.pid_started).here:
+        return
+    report.message(f"{folder} ran on {run.host} a moment ago: waiting for a sign of life")
+    while _beat(folder) == beat and _beats(folder):
+        stop.check()
+        time.sleep(_SIGN_SECONDS)
 
 
 def _check_epochs(run: RunState, epochs: int) -> None:
@@ -336,6 +354,7 @@ def _description(action: actions.Action, parameters: Parameters) -> dict[str, An
         if isinstance(value, Path) and name != "out" and value.is_file():
             status = value.stat()
             inputs.append({"path": str(value.absolute()), "size": status.st_size, "mtime": status.st_mtime})
+    me = this_process()
     versions = {"deepscem-tui": __version__, "python": platform.python_version()}
     for package in ("tensorflow", "keras", "numpy", "h5py"):
         with suppress(PackageNotFoundError):
@@ -346,9 +365,10 @@ def _description(action: actions.Action, parameters: Parameters) -> dict[str, An
         "command": actions.command_line(action, parameters),
         "working_folder": str(Path.cwd()),
         "versions": versions,
-        "host": socket.gethostname(),
-        "pid": os.getpid(),
-        "pid_started": psutil.Process().create_time(),
+        "host": me.host,
+        "pid": me.pid,
+        "pid_started": me.started,
+        "pid_birth": me.birth,
         "seed": getattr(parameters, "seed", None),
         "inputs": inputs,
     }
@@ -386,6 +406,7 @@ class RunState:
     host: str
     pid: int
     pid_started: float
+    pid_birth: str
     state: str
     began: float
     latest: float
@@ -406,7 +427,9 @@ def read(folder: Path) -> RunState:
         facts["inputs"] = description.get("inputs", [])
         facts["working_folder"] = Path(description["working_folder"])
         facts["pid_started"] = float(description["pid_started"])
-        alive = _alive(folder, str(facts["host"]), int(facts["pid"]), facts["pid_started"])
+        facts["pid_birth"] = str(description.get("pid_birth", ""))
+        process = Process(str(facts["host"]), int(facts["pid"]), facts["pid_started"], facts["pid_birth"])
+        alive = _alive(folder, process)
     except FileNotFoundError:
         raise RunError(f"{folder} is not a run folder: it has no run.json", "See: deepscem-tui runs list") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -525,7 +548,7 @@ def stop_now(folder: Path, seconds: float = 10.0) -> RunState:
         raise RunError(f"{folder} runs in this very process", ask)
     try:
         process = psutil.Process(run.pid)  # which looks at the time of its start again before each signal
-        if not process_alive(run.host, run.pid, run.pid_started):
+        if not process_alive(Process(run.host, run.pid, run.pid_started, run.pid_birth)):
             raise RunError(f"{folder} has ended just now")
         _end(process, seconds)
     except psutil.NoSuchProcess:
@@ -562,17 +585,24 @@ def events(folder: Path) -> list[dict[str, Any]]:
     return found
 
 
-def process_alive(host: str, pid: int, pid_started: float) -> bool | None:
+def process_alive(process: Process) -> bool | None:
     """Whether a run's process lives; None for one of another host, where it cannot be looked up."""
-    process = Holder(host, pid, pid_started, since=pid_started, token="")
     return not process.dead if process.here else None
 
 
-def _alive(folder: Path, host: str, pid: int, pid_started: float) -> bool:
-    known = process_alive(host, pid, pid_started)
-    if known is not None:
-        return known
+def _alive(folder: Path, process: Process) -> bool:
+    known = process_alive(process)
+    return known if known is not None else _beats(folder)
+
+
+def _beats(folder: Path) -> bool:
+    """Whether the heartbeat is not old."""
+    return time.time() - _beat(folder) < DEAD_AFTER_SECONDS
+
+
+def _beat(folder: Path) -> float:
+    """When it was last heard, seconds since the epoch; 0 if never."""
     try:
-        return time.time() - (folder / "heartbeat").stat().st_mtime < DEAD_AFTER_SECONDS
+        return (folder / "heartbeat").stat().st_mtime
     except OSError:
-        return False
+        return 0.0
