@@ -18,6 +18,7 @@ from pathlib import Path
 from deepscem_tui.engine.errors import DatasetError, LockedError
 from deepscem_tui.engine.files import sweep, temporary_name
 from deepscem_tui.engine.processes import Process, this_process
+from deepscem_tui.engine.space import is_full, no_room
 
 __all__ = ["Holder", "holder", "lock_path", "locked", "wait_until_free"]
 
@@ -95,6 +96,7 @@ def locked(
     Raises:
         LockedError: another process holds it.
         DatasetError: no lock file can be made in the folder.
+        ResourceError: the disk is full.
     """
     lock, deadline = lock_path(path), time.monotonic() + (WAIT_SECONDS if seconds is None else seconds)
     mine = Holder(this_process(), time.time(), secrets.token_hex(8))
@@ -105,6 +107,8 @@ def locked(
                 raise _refusal(path, _read(lock) or mine)
             time.sleep(_POLL_SECONDS)
     except OSError as error:
+        if is_full(error):
+            raise no_room(lock, error, len(_content(mine))) from error
         what = f"{path} cannot be changed: no lock file can be made beside it ({error.strerror or error})"
         raise DatasetError(what, "Ask for permission to write in its folder, or copy it elsewhere.") from error
     try:

@@ -16,7 +16,7 @@ from deepscem_tui.engine import words
 from deepscem_tui.engine.dataset_samples import SCALE
 from deepscem_tui.engine.datasets import NewDataset, new_dataset
 from deepscem_tui.engine.errors import ParameterError
-from deepscem_tui.engine.files import refuse_existing
+from deepscem_tui.engine.files import Together, refuse_existing
 from deepscem_tui.engine.model_files import ModelInfo
 from deepscem_tui.engine.prediction_values import BYTE_SCALE, values_of
 from deepscem_tui.engine.reporting import Reporter
@@ -85,13 +85,13 @@ def open_output(parameters: p.Predict, info: ModelInfo, images: Sequence[InputIm
         return
     kind = np.dtype(parameters.probability_type if parameters.probabilities else np.bool_)  # bool becomes 0 and 255
     image = images[0]
-    with ExitStack() as files:
+    with Together() as together, ExitStack() as files:
         writers = [
             files.enter_context(
                 create_volume(
                     path, image.source.shape, kind,
                     voxel_size=image.voxel_size, voxel_unit=image.voxel_unit, overwrite=parameters.overwrite,
-                    scale=1 / BYTE_SCALE if kind == np.uint8 else None,
+                    scale=1 / BYTE_SCALE if kind == np.uint8 else None, together=together,
                 )
             )
             for path in tiff_files(parameters.out, info.label_names)

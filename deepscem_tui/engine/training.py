@@ -291,8 +291,8 @@ class _Session:
             image, labels, outputs = image[middle], labels[middle], outputs[middle]
         file = "preview/now.npz" if epoch is None else f"preview/epoch-{epoch:04}.npz"
         prediction, true = np.moveaxis(outputs, -1, 0), np.moveaxis(labels, -1, 0)
-        run_preview.write(self.folder / file, image, prediction, self._names, box.sample, box.z, labels=true)
-        self.context.report.event("preview", epoch=epoch, file=file, sample=box.sample, z=box.z)
+        if run_preview.write(self.folder / file, image, prediction, self._names, box.sample, box.z, labels=true):
+            self.context.report.event("preview", epoch=epoch, file=file, sample=box.sample, z=box.z)
 
 
 def _voxels_by_label(sources: Sequence[Source]) -> list[int]:

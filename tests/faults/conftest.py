@@ -1,8 +1,10 @@
 """What the tests of faults share: how many faults there are, and processes whose children are killed."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from cases import make_template
 from kills import TIMES, Driver
 
 
@@ -10,6 +12,14 @@ from kills import TIMES, Driver
 def times() -> int:
     """By how much there are more faults than in CI."""
     return TIMES
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder to copy, with a data set and the files of a sample to add."""
+    folder = tmp_path_factory.mktemp("template")
+    make_template(folder)
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -5,8 +5,10 @@ costs milliseconds; it counts the calls that change a disk, in every library tha
 at any of them, before it or after it. Started with `tensorflow` as its argument it has that imported, too.
 """
 
+import errno
 import json
 import os
+import resource
 import select
 import signal
 import sys
@@ -17,9 +19,9 @@ from pathlib import Path
 import deepscem_tui.engine.dataset_actions
 import deepscem_tui.engine.volumes
 from deepscem_tui.engine import actions, runs
-from deepscem_tui.engine.errors import EngineError
 from deepscem_tui.engine.reporting import Reporter
 from deepscem_tui.engine.stop import Stop
+from deepscem_tui.outcome import explained
 
 CHANGING = {
     "write", "writelines", "tofile", "fsync", "truncate", "ftruncate", "open", "close",
@@ -27,26 +29,41 @@ CHANGING = {
 }  # fmt: skip
 
 
-class Cutter:
-    """Counts what may change a disk, and kills its own process at one of these."""
+TAKING = {"write", "writelines", "tofile", "fsync", "truncate", "ftruncate", "link", "mkdir"}
 
-    def __init__(self, at: int | None) -> None:
-        self.at = at
-        self.count = 0
+
+class Cutter:
+    """Counts what may change a disk, and at one of these kills its own process, or says that the disk is full.
+
+    Args:
+        at: Number of the call, counted twice: before and after it.
+        full: Number of the call that needs room and does not get it.
+    """
+
+    def __init__(self, at: int | None, full: int | None) -> None:
+        self.at, self.full = at, full
+        self.count = self.taking = 0
 
     def __call__(self, frame: object, event: str, called: object) -> None:
-        if event in ("c_call", "c_return") and getattr(called, "__name__", "") in CHANGING:
+        name = getattr(called, "__name__", "")
+        if event in ("c_call", "c_return") and name in CHANGING:
             if type(getattr(called, "__self__", "")) in (str, bytes):  # texts are replaced, too
                 return
             if self.count == self.at:
                 os.kill(os.getpid(), signal.SIGKILL)
             self.count += 1
+            if event == "c_call" and name in TAKING:
+                self.taking += 1
+                if self.taking - 1 == self.full:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def work(asked: dict, said: int) -> int:
     """Carry out an action or go on with a run, and tell how many places there were to cut."""
     os.chdir(asked["folder"])
-    cutter = Cutter(asked.get("at"))
+    cutter = Cutter(asked.get("at"), asked.get("full"))
+    if "limit" in asked:  # Python ignores SIGXFSZ: writing more fails
+        resource.setrlimit(resource.RLIMIT_FSIZE, (asked["limit"], resource.RLIM_INFINITY))
     began = time.monotonic()
     error = ""
     threading.setprofile(cutter)
@@ -59,12 +76,13 @@ def work(asked: dict, said: int) -> int:
             parameters = actions.build(action, asked["parameters"])
             runs.perform(action, parameters, Reporter(), Stop(), Path("runs"))
         status = 0
-    except EngineError as refused:
+    except Exception as raised:
+        refused = explained(raised)
         status, error = refused.exit_code, str(refused)
     finally:
         sys.setprofile(None)
         threading.setprofile(None)  # type: ignore[arg-type]
-    facts = {"count": cutter.count, "seconds": time.monotonic() - began, "error": error}
+    facts = {"count": cutter.count, "taking": cutter.taking, "seconds": time.monotonic() - began, "error": error}
     os.write(said, json.dumps(facts).encode())
     return status
 
