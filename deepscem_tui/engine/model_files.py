@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import warnings
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -77,12 +78,15 @@ def load_model(path: Path) -> tuple[Any, ModelInfo]:
     return model, info
 
 
-def save_model(model: Any, info: ModelInfo, path: Path, overwrite: bool) -> None:
+def save_model(
+    model: Any, info: ModelInfo, path: Path, overwrite: bool, before: Callable[[Path], None] = lambda _: None
+) -> None:
     """Write a model, whole or not at all.
 
     Args:
         model: Keras model of the kinds of layers that :mod:`deepscem_tui.engine.networks.graph` knows.
         path: ``.keras``, or ``.h5`` for DeepSCEM and Keras 2.10.
+        before: See :func:`~deepscem_tui.engine.files.published`.
 
     Raises:
         ParameterError: for a name that a model cannot have, or that exists and may not be replaced.
@@ -94,7 +98,7 @@ def save_model(model: Any, info: ModelInfo, path: Path, overwrite: bool) -> None
     metadata = json.dumps(info.as_json(), ensure_ascii=False)
     try:
         size = sum(weight.nbytes for weight in model.get_weights())
-        with published(path, size) as temporary:
+        with published(path, size, before) as temporary:
             if path.suffix == ".h5":
                 _write_h5(model, metadata, temporary)
             else:

@@ -18,6 +18,7 @@ from deepscem_tui.engine.datasets import NewDataset, new_dataset
 from deepscem_tui.engine.errors import ParameterError
 from deepscem_tui.engine.files import Together, refuse_existing
 from deepscem_tui.engine.model_files import ModelInfo
+from deepscem_tui.engine.own_results import noting
 from deepscem_tui.engine.prediction_values import BYTE_SCALE, values_of
 from deepscem_tui.engine.reporting import Reporter
 from deepscem_tui.engine.sources import InputImage
@@ -70,8 +71,13 @@ def check_output(parameters: p.Predict, samples: Sequence[str], label_names: Seq
 
 
 @contextmanager
-def open_output(parameters: p.Predict, info: ModelInfo, images: Sequence[InputImage]) -> Iterator[Output]:
+def open_output(
+    parameters: p.Predict, info: ModelInfo, images: Sequence[InputImage], folder: Path | None = None
+) -> Iterator[Output]:
     """Make the result; it appears when the block ends well, and nothing is left of it otherwise.
+
+    Args:
+        folder: Of the run whose result it is.
 
     Raises:
         DataError, ResourceError: it cannot be written.
@@ -79,7 +85,12 @@ def open_output(parameters: p.Predict, info: ModelInfo, images: Sequence[InputIm
     if parameters.out.suffix.lower() in _DATASETS:
         aliases = tuple(info.label_names) if info.named else ()
         with new_dataset(
-            parameters.out, parameters.out.stem, info.n_labels, aliases=aliases, overwrite=parameters.overwrite
+            parameters.out,
+            parameters.out.stem,
+            info.n_labels,
+            aliases=aliases,
+            overwrite=parameters.overwrite,
+            before=noting(folder, parameters.out),
         ) as dataset:
             yield _DatasetOutput(parameters, info, dataset)
         return
@@ -92,6 +103,7 @@ def open_output(parameters: p.Predict, info: ModelInfo, images: Sequence[InputIm
                     path, image.source.shape, kind,
                     voxel_size=image.voxel_size, voxel_unit=image.voxel_unit, overwrite=parameters.overwrite,
                     scale=1 / BYTE_SCALE if kind == np.uint8 else None, together=together,
+                    before=noting(folder, path),
                 )
             )
             for path in tiff_files(parameters.out, info.label_names)

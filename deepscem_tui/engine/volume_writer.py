@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -177,6 +177,7 @@ def create_volume(
     scale: float | None = None,
     overwrite: bool = False,
     together: Together | None = None,
+    before: Callable[[Path], None] = lambda _: None,
 ) -> Iterator[VolumeWriter]:
     """Make a .tif, .tiff or .npy file from slabs; it appears when the block ends well.
 
@@ -191,6 +192,7 @@ def create_volume(
         scale: What a value of 1 stands for, kept in TIFF files only; None where values stand for themselves.
         overwrite: Replace the file if it exists.
         together: With what other files it appears.
+        before: See :func:`~deepscem_tui.engine.files.published`.
 
     Raises:
         ParameterError: if the file exists already, or its name says no format that can be written.
@@ -203,7 +205,7 @@ def create_volume(
     refuse_existing(path, overwrite)
     with ExitStack() as stack:
         with writing(path):
-            temporary = stack.enter_context(published(path, together=together))
+            temporary = stack.enter_context(published(path, before=before, together=together))
             size = voxel_size if voxel_unit else None
             writer = _writer(stack, path, temporary, shape, kind, size, voxel_unit, scale)
         yield writer

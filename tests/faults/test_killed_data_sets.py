@@ -23,7 +23,7 @@ def test_killed_anywhere_it_is_as_before_or_done(
 ) -> None:
     case = CASES[name]
     old, whole = state(template), copy(template, tmp_path / "whole")
-    ready = driver.whole(folder=whole, action=case.action, parameters=case.parameters)
+    ready = driver.whole(folder=whole, action=case.action, parameters=case.parameters, count=True)
     new = state(whole)
     assert new != old
     seen, dead = [], 0

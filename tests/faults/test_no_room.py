@@ -23,7 +23,7 @@ def test_without_room_nothing_is_changed_and_the_bytes_are_told(
 ) -> None:
     case, chance = CASES[name], random.Random(name)
     old, whole = state(template), copy(template, tmp_path / "whole")
-    ready = driver.whole(folder=whole, action=case.action, parameters=case.parameters)
+    ready = driver.whole(folder=whole, action=case.action, parameters=case.parameters, count=True)
     new = state(whole)
     largest = max(path.stat().st_size for path in whole.iterdir() if new[path.name] != old.get(path.name))
     told = 0
