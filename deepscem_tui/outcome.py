@@ -84,7 +84,7 @@ def carry_out(console: Console, work: Callable[[Stop], Result]) -> int:
 
     def do() -> int:
         stop = Stop()
-        with asking_to_stop(stop, console.message):
+        with asking_to_stop(stop, console.message, console.show_cursor):
             result = work(stop)
         try:
             console.result(result)

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from deepscem_tui.engine.errors import RunError
-from deepscem_tui.engine.files import temporary_name
+from deepscem_tui.engine.files import sweep, temporary_name
 
 __all__ = ["RunPreview", "read", "write"]
 
@@ -97,6 +97,7 @@ def write(
     temporary = temporary_name(path)
     try:  # not synced to the disk
         path.parent.mkdir(parents=True, exist_ok=True)
+        sweep(path.parent)
         with temporary.open("xb") as file:
             np.savez_compressed(file, about=np.frombuffer(about, np.uint8), **arrays)  # type: ignore[arg-type]
         temporary.replace(path)
