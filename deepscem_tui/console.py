@@ -92,6 +92,11 @@ class Console(Reporter):
         """End what is being drawn."""
         self._unless_gone(self._bars.close)
 
+    def show_cursor(self) -> None:
+        """Bring back the cursor, which a progress bar hides, where there is no time to end the bar."""
+        if _is_terminal(self._err):
+            os.write(self._err.fileno(), b"\x1b[?25h\n")
+
     def _unless_gone(self, write: Callable[[], None]) -> None:
         """Write to stderr; what cannot be written, since the terminal or pipe is gone, must not end the work."""
         if not self._gone:

@@ -10,6 +10,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from deepscem_tui import __version__
@@ -31,7 +32,8 @@ def guarded(console: Console, work: Callable[[], int]) -> int:
         return 0
     except Exception as error:
         known = explained(error)
-        console.error(known)
+        with suppress(OSError):  # stdout may be what cannot be written
+            console.error(known)
         return known.exit_code
 
 
@@ -82,9 +84,13 @@ def carry_out(console: Console, work: Callable[[Stop], Result]) -> int:
 
     def do() -> int:
         stop = Stop()
-        with asking_to_stop(stop, console.message):
+        with asking_to_stop(stop, console.message, console.show_cursor):
             result = work(stop)
-        console.result(result)
+        try:
+            console.result(result)
+        except OSError as error:
+            if error.errno != errno.EIO:  # a terminal that is gone: nobody is left to tell
+                raise
         return 0 if result.ok else EngineError.exit_code
 
     return guarded(console, do)

@@ -161,6 +161,27 @@ def test_a_run_whose_process_is_gone_is_dead(tmp_path: Path) -> None:
     assert runs.read(elsewhere).state == "dead"
 
 
+def test_a_job_that_begins_anew_on_another_node_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its node has died in the middle of a resumed run: neither the lock nor the last heartbeat keep it."""
+    parameters = {"out": "x", "what": "finish"}
+    folder = forge(tmp_path / "a", host="dead-node", parameters=parameters)
+    lock = {"host": "dead-node", "pid": 1, "process_started": 1.0, "since": 1.0, "token": "t"}
+    (folder / "run.json.lock").write_text(json.dumps(lock))
+    (folder / "heartbeat").touch()
+    monkeypatch.setattr(runs, "DEAD_AFTER_SECONDS", 0.5)
+    monkeypatch.setattr(runs, "_SIGN_SECONDS", 0.01)
+    assert runs.resume(folder, Reporter(), Stop()).summary == "worked"
+    assert not list(folder.glob("*.lock*"))
+
+
+def test_a_run_that_lives_on_another_node_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = forge(tmp_path / "a", host="another-node")
+    (folder / "heartbeat").touch()
+    monkeypatch.setattr(runs.time, "sleep", lambda _: (folder / "heartbeat").touch())
+    with pytest.raises(RunError, match="is running"):
+        runs.resume(folder, Reporter(), Stop())
+
+
 def test_a_torn_or_foreign_line_is_left_out(tmp_path: Path) -> None:
     folder = forge(tmp_path / "a")
     (folder / "events.jsonl").write_text('{"t": 1, "type": "started"}\nrubbish\n[1]\n{"t": 2, "type": "epo')

@@ -219,6 +219,7 @@ def new_dataset(
     aliases: Sequence[str] = (),
     overwrite: bool = False,
     before_publishing: Callable[[], None] = lambda: None,
+    before: Callable[[Path], None] = lambda _: None,
 ) -> Iterator[NewDataset]:
     """Make a data set; it appears when the block ends well, and nothing is left of it otherwise.
 
@@ -229,6 +230,7 @@ def new_dataset(
         aliases: Names of the labels; none or one for each.
         overwrite: Replace the file if it exists.
         before_publishing: Called under the file's lock when all is written; what it raises prevents the publishing.
+        before: See :func:`~deepscem_tui.engine.files.published`.
 
     Raises:
         ParameterError: the file exists already.
@@ -243,7 +245,7 @@ def new_dataset(
     wait_until_free(path)
     with ExitStack() as stack:
         with writing(path):
-            temporary = stack.enter_context(published(path))
+            temporary = stack.enter_context(published(path, before=before))
             watched = stack.enter_context(WatchedFile(temporary))
         with session(path, watched, "w") as (file, pool):
             file.attrs["name"] = name

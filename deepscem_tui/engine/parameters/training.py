@@ -127,3 +127,4 @@ class Train(Writing):
     )
     early_stopping: bool = option(False, "End when nothing improves for max(5, epochs / 20) epochs.", more=True)
     seed: int = option(0, "Seed of everything random.", more=True, ge=0, le=2**31 - 1)
+    resume: bool = option(False, "Go on with the run that began to make OUT, if there is one.", more=True)
