@@ -16,6 +16,7 @@ import h5py
 from deepscem_tui.engine.devices import available_cores
 from deepscem_tui.engine.errors import DatasetError, LockedError, ResourceError
 from deepscem_tui.engine.journal import WatchedFile
+from deepscem_tui.engine.probing import probe
 
 __all__ = ["check_file", "h5py_file", "real_path", "session", "unopened", "writing"]
 
@@ -108,6 +109,8 @@ def session(path: Path, watched: WatchedFile, mode: str) -> Iterator[tuple[h5py.
 
 @contextmanager
 def h5py_file(path: Path, name: Any, mode: str, **options: Any) -> Iterator[h5py.File]:
+    if name is path:
+        probe(path, DatasetError)
     try:
         file = h5py.File(name, mode, **options)
     except PermissionError:

@@ -19,7 +19,7 @@ __all__ = ["Unusable", "member_kind", "member_name", "names", "open_member", "op
 Shape = tuple[int, int, int]
 
 _MEMBER = re.compile(r"(image)|(label|prediction)_(\d{4})|label_(\d{4})_dt", re.ASCII)
-_FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32, h5py.h5z.FILTER_LZF}
+FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32, h5py.h5z.FILTER_LZF}
 _LAYOUTS = {h5py.h5d.COMPACT, h5py.h5d.CONTIGUOUS, h5py.h5d.CHUNKED}
 
 
@@ -131,7 +131,7 @@ def open_member(group: h5py.Group, name: str, shape: Shape) -> h5py.Dataset:
         stored = member.id.get_create_plist()
         if stored.get_layout() not in _LAYOUTS or stored.get_external_count():
             raise Unusable("has its voxels in other files, which are not opened")
-        unknown = {stored.get_filter(index)[0] for index in range(stored.get_nfilters())} - _FILTERS
+        unknown = {stored.get_filter(index)[0] for index in range(stored.get_nfilters())} - FILTERS
         if unknown:
             raise Unusable(f"is compressed in a way that is not supported (HDF5 filter {min(unknown)})")
     return member

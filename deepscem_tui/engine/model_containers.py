@@ -21,6 +21,7 @@ import h5py
 from deepscem_tui.engine.errors import ModelError
 from deepscem_tui.engine.networks import keras2
 from deepscem_tui.engine.networks.graph import Graph, read_graph
+from deepscem_tui.engine.probing import probe
 
 METADATA_MEMBER = "deepscem_tui.json"  # of a .keras archive
 METADATA_ATTRIBUTE = "deepscem_tui"  # of an HDF5 file's root
@@ -68,6 +69,7 @@ def is_model(path: Path) -> bool:
     if not path.is_file() or not h5py.is_hdf5(path):
         return False
     try:
+        probe(path, ModelError)
         with h5py.File(path, "r", locking=False) as file:
             return "model_config" in file.attrs or "model_weights" in file
     except Exception:  # h5py raises nearly anything on a damaged file: whoever opens it next says so
@@ -84,6 +86,7 @@ def checked_weights(path: Path, form: Literal["keras", "h5"]) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="deepscem-tui-") as folder:
         with explained(path):
             weights = path if form == "h5" else _extracted(path, Path(folder) / _WEIGHTS_MEMBER)
+            probe(weights, ModelError, known_as=path)
             with h5py.File(weights, "r") as file:
                 total = sum(_walk(file, 0))
             if total > _allowance(path):
@@ -142,6 +145,7 @@ def _json(archive: zipfile.ZipFile, member: str) -> Any:
 
 
 def _read_h5(path: Path) -> tuple[Graph, Any]:
+    probe(path, ModelError)
     with h5py.File(path, "r") as file:
         if "model_config" not in file.attrs:
             kind = "a data set" if "labels" in file.attrs else "an HDF5 file"

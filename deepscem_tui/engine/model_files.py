@@ -29,6 +29,7 @@ from deepscem_tui.engine.model_info import ModelInfo, info_of, read_info
 from deepscem_tui.engine.networks import keras2
 from deepscem_tui.engine.networks.geometry import graph_of
 from deepscem_tui.engine.networks.graph import Graph
+from deepscem_tui.engine.probing import remember
 
 __all__ = ["ModelInfo", "check_format", "check_suffix", "load_model", "read_info", "save_model"]
 
@@ -101,6 +102,7 @@ def save_model(model: Any, info: ModelInfo, path: Path, overwrite: bool) -> None
         raise ModelError(
             f"{path} cannot be written: {error.strerror or error}", "Is there space, and is the folder yours?"
         ) from None
+    remember(path)
 
 
 def _load_keras_weights(model: Any, names: list[str], stored: Path) -> None:

@@ -20,6 +20,7 @@ from deepscem_tui.engine import words
 from deepscem_tui.engine.devices import available_cores
 from deepscem_tui.engine.errors import ResourceError, VolumeError
 from deepscem_tui.engine.plain_files import COPY_AGAIN, PlainSource, check_dtype
+from deepscem_tui.engine.probing import probe
 from deepscem_tui.engine.tiff_metadata import OmeImage, ome_image, value_scale, voxel_size
 
 # Whatever tifffile logs is found by the checks here and raised or kept as a warning; on a screen it would be noise.
@@ -171,6 +172,8 @@ def _source(path: Path, file: BinaryIO, tiff: Any) -> PlainSource | PagesSource:
         source = PlainSource(path, file, offset, shape, stored.newbyteorder(tiff.byteorder))
     else:
         _check_pages(path, pages, shape)
+        if int(first.compression) not in EXPANSION:  # decoders of photographs are large
+            probe(path, VolumeError, "tiff")
         source = PagesSource(path, pages, shape, stored.newbyteorder("="))
     if first.photometric == 0:
         notes.append("its metadata say that 0 is white: its values are used as they are stored")
