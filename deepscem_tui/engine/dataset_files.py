@@ -67,7 +67,9 @@ def check_file(path: Path) -> None:
     except PermissionError:
         raise DatasetError(f"{path} may not be read", "Ask its owner for permission to read it.") from None
     except OSError as error:
-        raise DatasetError(f"{path} cannot be opened: {error.strerror or error}") from error
+        raise DatasetError(
+            f"{path} cannot be opened: {error.strerror or error}", "Check its name and folder."
+        ) from error
 
 
 @contextmanager

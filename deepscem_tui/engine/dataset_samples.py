@@ -123,7 +123,7 @@ class Sample:
             DatasetError: the sample has none, as a prediction may.
         """
         if "image" not in self.members:
-            raise DatasetError(f"{self.what} has no image")
+            raise DatasetError(f"{self.what} has no image", "Use a data set whose samples have images.")
         return self.members["image"]
 
     def _open(self, member: str) -> h5py.Dataset:
@@ -233,6 +233,7 @@ class Dataset:
         """Raise :class:`DatasetError` about a parameter if a new sample cannot have that name."""
         unfit = not name or "/" in name or "\0" in name or name in (".", "..")
         if unfit or any("\ud800" <= character <= "\udfff" for character in name):
-            raise DatasetError(f"{name!r} cannot be the name of a sample", "Use a name without '/'.", parameter)
+            what = f"{name!r} cannot be the name of a sample of {self.path}"
+            raise DatasetError(what, "Use a name of letters and digits, without '/'.", parameter)
         if name in self.samples:
             raise DatasetError(f"{self.path} has a sample {name!r} already", "Choose another name.", parameter)

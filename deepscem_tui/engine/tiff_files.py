@@ -116,7 +116,7 @@ def _explained(where: str) -> Iterator[None]:
     except MemoryError as error:
         raise ResourceError(f"Memory does not suffice to decode {where}", "Save it with smaller slices.") from error
     except OSError as error:
-        raise VolumeError(f"{where}: cannot be read: {error.strerror or error}") from error
+        raise VolumeError(f"{where}: cannot be read: {error.strerror or error}", COPY_AGAIN) from error
     except Exception as error:  # tifffile and its codecs raise nearly every kind of error
         reason = " ".join(str(error).split())[:160] or type(error).__name__
         raise VolumeError(f"{where}: the TIFF file is damaged or of an unknown kind ({reason})", RESAVE) from error
@@ -230,7 +230,7 @@ def _pages(path: Path, series: Any) -> list[Any]:
 def _form(path: Path, series: Any) -> tuple[str, tuple[int, ...]]:
     """Axes and sizes of a series without axes of one element, ``YX`` or one more before them."""
     if 0 in series.shape:
-        raise VolumeError(f"{path} has no voxels: its shape is {tuple(series.shape)}")
+        raise VolumeError(f"{path} has no voxels: its shape is {tuple(series.shape)}", "Export it again.")
     given = series.axes.replace("S", "Q") if _is_stack_in_planes(series) else series.axes
     kept = [(axis, size) for axis, size in zip(given, series.shape, strict=True) if size > 1 or axis in ("Y", "X")]
     axes, sizes = "".join(axis for axis, _ in kept), tuple(size for _, size in kept)

@@ -237,4 +237,4 @@ def writing(path: Path) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
             hint = "Free some space, or choose a folder on another disk."
             raise ResourceError(f"The disk is full: {path} was not written", hint) from error
-        raise VolumeError(f"{path} cannot be written: {error.strerror or error}") from error
+        raise VolumeError(f"{path} cannot be written: {error.strerror or error}", "Write it somewhere else.") from error
