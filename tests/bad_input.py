@@ -43,9 +43,9 @@ def make_kit(folder: Path, run: Callable[..., int]) -> Path:
     make_dataset(folder / "data.hdf5", ("a", "b"))
     make_dataset(folder / "segmented.hdf5", ("a", "b"), probabilities=True)
     model = "run create-model model.keras --like data.hdf5 --depth 2 --filters 2"
-    for line in (model, "run convert-model model.keras model.h5"):
+    shard = "run predict model.keras image.tif part.tif --shard 1/1 --precision float32"
+    for line in (model, "run convert-model model.keras model.h5", shard):
         assert run(*line.split()) == 0
-    assert run(*"run predict model.keras image.tif part.tif --shard 1/1 --precision float32".split()) == 0
     return folder
 
 
@@ -168,6 +168,14 @@ def _tiff(make: Callable[[], Any], **options: Any) -> Callable[[Path, Path], Any
     return lambda _, path: tifffile.imwrite(path, make(), **options)
 
 
+def _with_nan() -> Any:
+    values = np.arange(8 * 32 * 32, dtype=np.float32).reshape(SHAPE)
+    return np.where(values % 7, values, np.nan)
+
+
+CODE = b"\x93NUMPY\x01\x00" + struct.pack("<H", 40) + b"__import__('os').system('touch hacked')".ljust(40)
+
+
 def _header(shape: tuple[int, ...], dtype: str = "|u1") -> bytes:
     file = io.BytesIO()
     np.lib.format.write_array_header_1_0(file, {"descr": dtype, "fortran_order": False, "shape": shape})
@@ -186,9 +194,7 @@ def _huge_tiff(right: Path, path: Path) -> None:
     tifffile.imwrite(path, np.zeros((64, 64), np.uint8), compression="deflate", rowsperstrip=64)
     content = bytearray(path.read_bytes())
     for tag in (256, 257, 278):
-        at = content.index(
-            struct.pack("<HH", tag, 4) if struct.pack("<HH", tag, 4) in content else struct.pack("<HH", tag, 3)
-        )
+        at = content.index(struct.pack("<HH", tag, 3))  # a number of 16 bits
         content[at : at + 12] = struct.pack("<HHII", tag, 4, 1, 2**20)
     path.write_bytes(content)
 
@@ -200,11 +206,11 @@ IMAGES = {
         Bad("NPY", _copy("image.npy")),
         Bad("HDF5", _copy("data.hdf5")),
         Bad("colour", _tiff(lambda: np.zeros((32, 32, 3), np.uint8), photometric="rgb")),
-        Bad("four dimensions", _tiff(lambda: np.zeros((2, 8, 32, 32), np.uint8), metadata={"axes": "TZYX"}, imagej=True)),
+        Bad("four dimensions", _tiff(lambda: np.zeros((2, 8, 32, 32), np.uint8), imagej=True)),
         Bad("another shape", _tiff(lambda: np.ones((8, 16, 16), np.uint8)), fine=True),
         Bad("complex", _tiff(lambda: np.zeros(SHAPE, np.complex64))),
         Bad("all NaN", _tiff(lambda: np.full(SHAPE, np.nan, np.float32)), fine=True),
-        Bad("some NaN", _tiff(lambda: np.where(np.arange(8 * 32 * 32) % 7, 1.0, np.nan).reshape(SHAPE).astype(np.float32)), fine=True),
+        Bad("some NaN", _tiff(_with_nan), fine=True),
         Bad("constant", _tiff(lambda: np.full(SHAPE, 7, np.uint8)), fine=True),
         Bad("one voxel", _tiff(lambda: np.zeros((1, 1), np.uint8)), fine=True),
     ],
@@ -212,7 +218,7 @@ IMAGES = {
         Bad("claims 1 TB", _write(_header((2**20, 2**10, 2**10)) + bytes(1000))),
         Bad("claims more than there can be", _write(_header((2**40, 2**40, 2**40)) + bytes(1000))),
         Bad("negative sizes", _write(_header((-8, 32, 32)) + bytes(10_000))),
-        Bad("code in its header", _write(b"\x93NUMPY\x01\x00" + struct.pack("<H", 40) + b"__import__('os').system('touch hacked')".ljust(40))),
+        Bad("code in its header", _write(CODE)),
         Bad("Python objects", _saved(lambda: np.array([{"a": 1}, "b"], object))),
         Bad("texts", _saved(lambda: np.array([["a", "b"], ["c", "d"]]))),
         Bad("one dimension", _saved(lambda: np.zeros(100, np.uint8))),
@@ -265,30 +271,59 @@ def _cycle(file: h5py.File) -> None:
         file[f"again{number}"] = file["/"]
 
 
+def _image(**options: Any) -> Callable[[Path, Path], Any]:
+    """A data set whose first image is another array."""
+    given = {"shape": SHAPE, "dtype": "f4"} | options
+    return _replaced("a/image", lambda file: file.create_dataset("a/image", **given))
+
+
+def _attribute(name: str, value: Any) -> Callable[[Path, Path], Any]:
+    return _changed(lambda file: file.attrs.__setitem__(name, value))
+
+
+def _sample(link: Any) -> Callable[[Path, Path], Any]:
+    return _replaced("a", lambda file: file.__setitem__("a", link))
+
+
+def _more_labels(file: h5py.File) -> None:
+    file.attrs["labels"] = 3
+    del file.attrs["labels_aliases"]
+
+
+def _hostile(file: h5py.File) -> None:
+    file.move("a", "\x1b[31m[bold]a[/]\n")
+    file.attrs["name"] = "\x1b]0;x\x07[/]"
+    file.attrs["labels_aliases"] = ["../../\x1b[2J[/b]"]
+
+
+def _emptied(file: h5py.File) -> None:
+    del file["a"], file["b"]
+
+
 DATASETS = [
     Bad("a model", _copy("model.h5")),
     Bad("TIFF", _copy("image.tif")),
     Bad("HDF5 of others", lambda right, path: h5py.File(path, "w").close()),
     Bad("no number of labels", _changed(lambda file: file.attrs.__delitem__("labels"))),
-    Bad("a negative number of labels", _changed(lambda file: file.attrs.__setitem__("labels", -1))),
-    Bad("a huge number of labels", _changed(lambda file: file.attrs.__setitem__("labels", 2**40))),
-    Bad("a text for the number of labels", _changed(lambda file: file.attrs.__setitem__("labels", "two"))),
-    Bad("another number of labels", _changed(lambda file: (file.attrs.__setitem__("labels", 3), file.attrs.__delitem__("labels_aliases"))), fine=True),
-    Bad("an image elsewhere", _replaced("a/image", lambda file: file.create_dataset("a/image", SHAPE, "f4", external=[("/etc/passwd", 0, 4 * 8192)])), fine=True),
+    Bad("a negative number of labels", _attribute("labels", -1)),
+    Bad("a huge number of labels", _attribute("labels", 2**40)),
+    Bad("a text for the number of labels", _attribute("labels", "two")),
+    Bad("another number of labels", _changed(_more_labels), fine=True),
+    Bad("an image elsewhere", _image(external=[("/etc/passwd", 0, 4 * 8192)]), fine=True),
     Bad("a virtual image", _replaced("a/image", _virtual), fine=True),
-    Bad("a sample in another file", _replaced("a", lambda file: file.__setitem__("a", h5py.ExternalLink("other.hdf5", "/a"))), fine=True),
-    Bad("a soft link for a sample", _replaced("a", lambda file: file.__setitem__("a", h5py.SoftLink("/b"))), fine=True),
-    Bad("a filter to be loaded", _replaced("a/image", lambda file: file.create_dataset("a/image", SHAPE, "f4", chunks=SHAPE, compression=32001, allow_unknown_filter=True)), fine=True),
+    Bad("a sample in another file", _sample(h5py.ExternalLink("other.hdf5", "/a")), fine=True),
+    Bad("a soft link for a sample", _sample(h5py.SoftLink("/b")), fine=True),
+    Bad("a filter to be loaded", _image(chunks=SHAPE, compression=32001, allow_unknown_filter=True), fine=True),
     Bad("claims 1 TB", _changed(_huge), fine=True),
     Bad("leads round in circles", _changed(_cycle), fine=True),
-    Bad("a label of another shape", _replaced("a/label_0000", lambda file: file.create_dataset("a/label_0000", (8, 16, 16), "u1")), fine=True),
-    Bad("complex voxels", _replaced("a/image", lambda file: file.create_dataset("a/image", SHAPE, "c8")), fine=True),
-    Bad("texts for voxels", _replaced("a/image", lambda file: file.create_dataset("a/image", SHAPE, h5py.string_dtype())), fine=True),
-    Bad("big-endian voxels", _replaced("a/image", lambda file: file.create_dataset("a/image", SHAPE, ">f4")), fine=True),
-    Bad("voxels of NaN", _changed(lambda file: file["a/image"].__setitem__(slice(None), np.nan)), fine=True),
-    Bad("constant voxels", _changed(lambda file: file["a/image"].__setitem__(slice(None), 0.5)), fine=True),
-    Bad("no samples", _changed(lambda file: (file.__delitem__("a"), file.__delitem__("b"))), fine=True),
-    Bad("hostile names", _changed(lambda file: (file.move("a", "\x1b[31m[bold]a[/]\n"), file.attrs.__setitem__("name", "\x1b]0;x\x07[/]"), file.attrs.__setitem__("labels_aliases", ["../../\x1b[2J[/b]"]))), fine=True),
+    Bad("an image of another shape", _image(shape=(8, 16, 16)), fine=True),
+    Bad("complex voxels", _image(dtype="c8"), fine=True),
+    Bad("texts for voxels", _image(dtype=h5py.string_dtype()), fine=True),
+    Bad("big-endian voxels", _image(dtype=">f4"), fine=True),
+    Bad("voxels of NaN", _image(fillvalue=np.nan), fine=True),
+    Bad("constant voxels", _image(fillvalue=0.5), fine=True),
+    Bad("no samples", _changed(_emptied), fine=True),
+    Bad("hostile names", _changed(_hostile), fine=True),
     Bad("a name that is no UTF-8", _changed(lambda file: file.move("a", b"\xff\xfe")), fine=True),
 ]  # fmt: skip
 
@@ -314,8 +349,18 @@ def _described(change: Callable[[Any], Any]) -> Callable[[Path, Path], Any]:
     return make
 
 
-def _layer(about: Any, kind: str) -> Any:
-    return next(layer for layer in about["config"]["layers"] if layer["class_name"] == kind)
+COLOUR = [None, None, None, 3]
+
+
+def _layered(kind: str, **changes: Any) -> Callable[[Path, Path], Any]:
+    """A model whose first layer of a kind says something else."""
+
+    def change(about: Any) -> None:
+        layer = next(layer for layer in about["config"]["layers"] if layer["class_name"] == kind)
+        for name, value in changes.items():
+            (layer if name in ("class_name", "module", "registered_name") else layer["config"])[name] = value
+
+    return _described(change)
 
 
 MODELS = [
@@ -323,12 +368,12 @@ MODELS = [
     Bad("TIFF", _copy("image.tif")),
     Bad("an empty archive", lambda right, path: zipfile.ZipFile(path, "w").close()),
     Bad("a description of nothing", _described(lambda about: {"class_name": "Functional"})),
-    Bad("a layer of program code", _described(lambda about: _layer(about, "Conv2D").update(class_name="Lambda"))),
-    Bad("a class of elsewhere", _described(lambda about: _layer(about, "Conv2D").update(module="os", class_name="system"))),
-    Bad("a registered class", _described(lambda about: _layer(about, "Conv2D").update(registered_name="x>Conv2D"))),
-    Bad("a huge kernel", _described(lambda about: _layer(about, "Conv2D")["config"].update(kernel_size=[10**9, 10**9]))),
-    Bad("a huge number of filters", _described(lambda about: _layer(about, "Conv2D")["config"].update(filters=60_000))),
-    Bad("three channels", _described(lambda about: _layer(about, "InputLayer")["config"].update(batch_shape=[None, None, None, 3], batch_input_shape=[None, None, None, 3]))),
+    Bad("a layer of program code", _layered("Conv2D", class_name="Lambda")),
+    Bad("a class of elsewhere", _layered("Conv2D", module="os", class_name="system")),
+    Bad("a registered class", _layered("Conv2D", registered_name="x>Conv2D")),
+    Bad("a huge kernel", _layered("Conv2D", kernel_size=[10**9, 10**9])),
+    Bad("a huge number of filters", _layered("Conv2D", filters=60_000), fine=True),
+    Bad("three channels", _layered("InputLayer", batch_shape=COLOUR, batch_input_shape=COLOUR)),
 ]  # fmt: skip
 
 
@@ -344,16 +389,18 @@ NAMES = {
     "a line break": "a\nb", "a carriage return": "a\rb", "an escape": "\x1b[31mred", "a title": "\x1b]0;owned\x07",
     "C1": "a\x9b31m", "from right to left": "a\u202egnp", "no width": "a\u200bb", "a line separator": "a\u2028b",
     "markup": "[bold]x[/bold]", "a closing tag": "[/]", "half a tag": "[bold", "a link": "[link=http://x]y[/link]",
-    "an action": "[@click=app.quit]x[/]", "long": "x" * 300, "an option": "--help", "a dash": "-x", "no UTF-8": "a\udcffb",
+    "an action": "[@click=app.quit]x[/]", "long": "x" * 300, "an option": "--help", "a dash": "-x",
+    "no UTF-8": "a\udcffb",
     "a device of Windows": "CON", "a member": "image", "a label": "label_0000", "everything": "%s{}$HOME`id`;*?~\\\"'",
-    "Cyrillic": "митохондрия", "Chinese": "線粒體", "Hebrew": "מיטוכונדריה", "Devanagari": "सूत्रकणिका", "Thai": "ไมโทคอนเดรีย",
+    "Cyrillic": "митохондрия", "Chinese": "線粒體", "Hebrew": "מיטוכונדריה", "Devanagari": "सूत्रकणिका",
+    "Thai": "ไมโทคอนเดรีย",
     "Japanese": "ミトコンドリア", "combined": "e\u0301\u0323", "emoji": "\U0001f9ec",
 }  # fmt: skip
 """Names that somebody gives, by what is special about them."""
 
 
 def mutated(content: bytes, seed: int) -> bytes:
-    """A file that is damaged a little: bytes and bits changed, blocks swapped, repeated or left out, cut, or enlarged."""
+    """A file that is damaged a little: bytes changed, blocks swapped, repeated or left out, cut."""
     chance = random.Random(seed)
     data = bytearray(content)
     for _ in range(chance.randint(1, 4)):

@@ -66,8 +66,11 @@ class Member:
 
     @property
     def stored_bytes(self) -> int:
-        """Bytes that the array takes in the file."""
-        return int(self.id.get_storage_size())
+        """Bytes that the array takes in the file; 0 where damage hides it, which reading the array tells."""
+        try:
+            return int(self.id.get_storage_size())
+        except (OSError, RuntimeError):
+            return 0
 
 
 def _scale(dataset: h5py.Dataset) -> np.float32 | None:
