@@ -126,9 +126,11 @@ def _from_file(path: Path, action: actions.Action) -> dict[str, Any]:
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from None
+        raise DataError(f"{path} cannot be read: {error.strerror}", "Check its name and folder.") from None
     except ValueError as error:  # TOML and UTF-8 errors alike
-        raise DataError(f"{path} is not valid TOML: {error}") from None
+        raise DataError(
+            f"{path} is not valid TOML: {error}", "Mend it, or make it with: deepscem-tui run plan"
+        ) from None
     values = {name.replace("-", "_"): value for name, value in values.items()}
     unknown = sorted(set(values) - set(action.parameters.model_fields))
     if unknown:

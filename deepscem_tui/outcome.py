@@ -62,7 +62,7 @@ def _from_system(error: OSError) -> EngineError:
     what = f"{where}{error.strerror or error}"
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EFBIG):
         return ResourceError(what, "Make space, or write somewhere else.")
-    return EngineError(what)
+    return EngineError(what, "Check the name and the folder, and that they are yours.")
 
 
 def report(error: BaseException) -> str:

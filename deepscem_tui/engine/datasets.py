@@ -24,6 +24,7 @@ from deepscem_tui.engine.errors import DatasetError, LockedError
 from deepscem_tui.engine.files import published, refuse_existing
 from deepscem_tui.engine.journal import JournalledFile, WatchedFile, is_journalled, journal_path, recover
 from deepscem_tui.engine.lock import locked, wait_until_free
+from deepscem_tui.engine.probing import remember
 
 __all__ = [
     "ChangedDataset",
@@ -261,6 +262,7 @@ def new_dataset(
             refuse_existing(path, overwrite)
             before_publishing()
             stack.close()
+    remember(path)
 
 
 def _forget_journal(path: Path) -> None:
@@ -296,6 +298,7 @@ def change_dataset(path: Path) -> Iterator[ChangedDataset]:
             dataset.finish()
         with writing(path, journalled):
             journalled.commit()
+    remember(path)
 
 
 def _roll_back(file: JournalledFile) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 import secrets
+import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -26,6 +27,14 @@ def refuse_existing(path: Path, overwrite: bool) -> None:
     """Raise :class:`ParameterError` if ``path`` exists and may not be replaced."""
     if path.is_dir():
         raise ParameterError(f"{path} is a folder, not a file", "Give the name of a file.")
+    try:
+        ours = stat.S_ISREG(path.stat().st_mode)
+    except FileNotFoundError:
+        ours = True
+    except OSError as error:
+        raise ParameterError(f"{path} cannot be made: {error.strerror}", "Choose another name.") from None
+    if not ours:
+        raise ParameterError(f"{path} is no regular file: it is never replaced", "Choose another name.")
     if not overwrite and (path.exists() or path.is_symlink()):
         raise ParameterError(f"{path} exists already", "Use --overwrite to replace it, or choose another name.")
 

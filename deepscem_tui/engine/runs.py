@@ -465,7 +465,7 @@ def read(folder: Path) -> RunState:
     except FileNotFoundError:
         raise RunError(f"{folder} is not a run folder: it has no run.json", "See: deepscem-tui runs list") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunError(f"{folder / 'run.json'} cannot be read: {error}") from None
+        raise RunError(f"{folder / 'run.json'} cannot be read: {error}", "It is damaged, or no run folder.") from None
     last: dict[str, dict[str, Any]] = {}
     began = latest = _written(folder)
     first = True
@@ -507,7 +507,7 @@ def _written(folder: Path) -> float:
     try:
         return (folder / "run.json").stat().st_mtime
     except OSError as error:
-        raise RunError(f"{folder} is gone: {error.strerror}") from None
+        raise RunError(f"{folder} is gone: {error.strerror}", "See: deepscem-tui runs list") from None
 
 
 def find(runs_folder: Path) -> list[RunState]:

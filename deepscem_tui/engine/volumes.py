@@ -150,7 +150,8 @@ def _check_file(path: Path) -> None:
     except PermissionError:
         raise VolumeError(f"{path} may not be read", "Ask its owner for permission to read it.") from None
     except (OSError, ValueError) as error:
-        raise VolumeError(f"{path} cannot be opened: {getattr(error, 'strerror', None) or error}") from error
+        reason = getattr(error, "strerror", None) or error
+        raise VolumeError(f"{path} cannot be opened: {reason}", "Check its name and folder.") from error
 
 
 @dataclass(frozen=True)
