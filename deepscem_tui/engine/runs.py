@@ -4,7 +4,7 @@
 
     run.json       action, parameters, versions, host, process, input files
     events.jsonl   one JSON object a line: {"t": seconds since the epoch, "type": ...}
-    metrics.csv    one row an epoch, written whole or not at all
+    metrics.csv    one row an epoch
     log.txt        what libraries print
     heartbeat      touched every few seconds while the run lives
     stop           made by whoever asks the run to stop
@@ -25,7 +25,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
@@ -315,16 +315,27 @@ class Recorder(Reporter):
                 self._events.write(b"\n")
 
     def _append_metrics(self, facts: Mapping[str, Any]) -> None:
-        """Add the row of an epoch; rows of an epoch that is done again after a kill, and a torn one, make room."""
+        """Add the row of an epoch; a torn one, and rows of epochs that are done again after a kill, make room."""
         path = self._folder / "metrics.csv"
-        before = path.read_text(encoding="utf-8") if path.exists() else ""
-        rows = list(csv.reader(io.StringIO(before[: before.rfind("\n") + 1])))
-        kept = rows[:1] or [list(facts)]
-        kept += [row for row in rows[1:] if row and row[0].isdecimal() and int(row[0]) < facts["epoch"]]
-        kept.append(["" if value is None else str(value) for value in facts.values()])
-        text = io.StringIO()
-        csv.writer(text).writerows(kept)
-        write_text(path, text.getvalue())
+        text = path.read_bytes().decode("utf-8", "replace") if path.exists() else ""
+        rows = list(csv.reader(io.StringIO(text[: text.rfind("\n") + 1], newline=""))) or [list(facts)]
+        kept = rows[:1] + [row for row in rows[1:] if row and row[0].isdecimal() and int(row[0]) < facts["epoch"]]
+        if _as_csv(kept) != text:
+            write_text(path, _as_csv(kept))
+        new = _as_csv([["" if value is None else value for value in facts.values()]])
+        try:
+            with path.open("a", newline="", encoding="utf-8") as file:
+                file.write(new)
+        except OSError as error:
+            if is_full(error):
+                raise no_room(path, error, len(new)) from error
+            raise
+
+
+def _as_csv(rows: Sequence[Sequence[Any]]) -> str:
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows(rows)
+    return text.getvalue()
 
 
 @contextmanager
