@@ -92,6 +92,13 @@ class Job:
     def live(self) -> bool:
         return self.state in LIVE
 
+    @property
+    def command(self) -> str:
+        """The same thing on the command line."""
+        if self.parameters is not None:
+            return actions.command_line(actions.ACTIONS[self.action], self.parameters)
+        return shlex.join(["deepscem-tui", "runs", "resume", str(self.folder)])
+
 
 class _Teller(Reporter):
     """Writes what an action says into its job."""
@@ -204,7 +211,7 @@ class Jobs:
             job.error = stopped
             state = "stopped"
         except Exception as error:
-            job.error = explained(error)
+            job.error = explained(error, job.command)
         except BaseException as error:  # as a library's SystemExit: the job is over all the same
             job.error = EngineError(f"It was ended by {type(error).__name__}: {error}")
         with self._states:

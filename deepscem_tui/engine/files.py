@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 import stat
@@ -10,6 +11,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from deepscem_tui.engine.errors import DataError, ParameterError
+
+_log = logging.getLogger(__name__)
 
 
 def refuse_existing(path: Path, overwrite: bool) -> None:
@@ -57,6 +60,7 @@ def published(path: Path) -> Iterator[Path]:
             temporary.unlink()
         raise
     sync_folder(path.parent)
+    _log.debug("wrote %s", path)
 
 
 def write_text(path: Path, text: str) -> None:
