@@ -25,6 +25,7 @@ from typing import Literal
 
 from deepscem_tui.engine import actions, runs
 from deepscem_tui.engine.errors import EngineError, Stopped
+from deepscem_tui.engine.own_python import own_python
 from deepscem_tui.engine.parameters import Parameters
 from deepscem_tui.engine.reporting import Reporter
 from deepscem_tui.engine.results import Result
@@ -274,7 +275,7 @@ def start_detached(words: Sequence[str], runs_folder: Path) -> Detached:
     Raises:
         OSError: it could not be started.
     """
-    command, began = [sys.executable, "-m", "deepscem_tui", *words], time.time() - 1  # clocks of files are coarse
+    command, began = [*own_python("deepscem_tui.cli"), *words], time.time() - 1  # clocks of files are coarse
     environment = {**os.environ, "DEEPSCEM_TUI_RUNS": str(runs_folder.absolute())}
     with tempfile.NamedTemporaryFile(prefix="deepscem-tui-detached-", suffix=".txt", delete=False) as output:
         process = subprocess.Popen(
