@@ -328,12 +328,12 @@ DATASETS = [
 ]  # fmt: skip
 
 
-def _described(change: Callable[[Any], Any]) -> Callable[[Path, Path], Any]:
+def described(change: Callable[[Any], Any]) -> Callable[[Path, Path], Any]:
     """A model whose description is changed."""
 
     def make(right: Path, path: Path) -> None:
         if path.suffix == ".h5":
-            shutil.copy(right.with_name("model.h5"), path)
+            path.write_bytes(right.with_name("model.h5").read_bytes())
             with h5py.File(path, "r+") as file:
                 about = json.loads(file.attrs["model_config"])
                 file.attrs["model_config"] = json.dumps(change(about) or about)
@@ -352,7 +352,7 @@ def _described(change: Callable[[Any], Any]) -> Callable[[Path, Path], Any]:
 COLOUR = [None, None, None, 3]
 
 
-def _layered(kind: str, **changes: Any) -> Callable[[Path, Path], Any]:
+def layered(kind: str, **changes: Any) -> Callable[[Path, Path], Any]:
     """A model whose first layer of a kind says something else."""
 
     def change(about: Any) -> None:
@@ -360,20 +360,20 @@ def _layered(kind: str, **changes: Any) -> Callable[[Path, Path], Any]:
         for name, value in changes.items():
             (layer if name in ("class_name", "module", "registered_name") else layer["config"])[name] = value
 
-    return _described(change)
+    return described(change)
 
 
 MODELS = [
     Bad("a data set", _copy("data.hdf5")),
     Bad("TIFF", _copy("image.tif")),
     Bad("an empty archive", lambda right, path: zipfile.ZipFile(path, "w").close()),
-    Bad("a description of nothing", _described(lambda about: {"class_name": "Functional"})),
-    Bad("a layer of program code", _layered("Conv2D", class_name="Lambda")),
-    Bad("a class of elsewhere", _layered("Conv2D", module="os", class_name="system")),
-    Bad("a registered class", _layered("Conv2D", registered_name="x>Conv2D")),
-    Bad("a huge kernel", _layered("Conv2D", kernel_size=[10**9, 10**9])),
-    Bad("a huge number of filters", _layered("Conv2D", filters=60_000), fine=True),
-    Bad("three channels", _layered("InputLayer", batch_shape=COLOUR, batch_input_shape=COLOUR)),
+    Bad("a description of nothing", described(lambda about: {"class_name": "Functional"})),
+    Bad("a layer of program code", layered("Conv2D", class_name="Lambda")),
+    Bad("a class of elsewhere", layered("Conv2D", module="os", class_name="system")),
+    Bad("a registered class", layered("Conv2D", registered_name="x>Conv2D")),
+    Bad("a huge kernel", layered("Conv2D", kernel_size=[10**9, 10**9])),
+    Bad("a huge number of filters", layered("Conv2D", filters=60_000), fine=True),
+    Bad("three channels", layered("InputLayer", batch_shape=COLOUR, batch_input_shape=COLOUR)),
 ]  # fmt: skip
 
 

@@ -19,8 +19,26 @@ from deepscem_tui.engine.datasets import change_dataset, new_dataset, open_datas
 from deepscem_tui.engine.errors import DatasetError, VolumeError
 from deepscem_tui.engine.probing import probe
 
-CRASHES = "os.kill(os.getpid(), signal.SIGSEGV)"
-ENDLESS = "[0 for _ in iter(int, 1)]"
+HARMFUL = """
+import os, signal
+from deepscem_tui.engine import probe_helper
+
+def look(path):
+    name = os.path.basename(path)
+    if name.startswith("crash"):
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if name.startswith("endless"):
+        all(True for _ in iter(int, 1))
+    if name.startswith("greedy"):
+        bytearray(1 << 40)
+    if name.startswith("odd"):
+        raise RuntimeError
+
+def main():
+    probe_helper._LOOKS["hdf5"] = look
+    probe_helper._SECONDS = 0.3
+    probe_helper.main()
+"""
 
 
 @pytest.fixture
@@ -46,20 +64,11 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Path]]:
 
 
 @pytest.fixture
-def harmful(monkeypatch: pytest.MonkeyPatch) -> None:
+def harmful(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In the helper, files called so do what a damaged file may do to HDF5."""
-    spoil = f"""
-import os, signal
-from deepscem_tui.engine import probe_helper
-def look(path):
-    if "crash" in path: {CRASHES}
-    if "endless" in path: {ENDLESS}
-    if "greedy" in path: bytearray(1 << 40)
-    if "odd" in path: raise RuntimeError
-probe_helper._LOOKS["hdf5"] = look
-probe_helper.main()
-"""
-    monkeypatch.setattr(probing, "_CODE", f"import sys; sys.path[:] = {{path!r}}\n{spoil}")
+    (tmp_path / "harmful_helper.py").write_text(HARMFUL)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(probing, "_MODULE", "harmful_helper")
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals tell how a process ended")

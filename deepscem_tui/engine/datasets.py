@@ -6,6 +6,7 @@ A file holds what DeepSCEM reads and nothing else in the tree: a group for each 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -39,6 +40,8 @@ __all__ = [
     "open_dataset",
     "real_path",
 ]
+
+_log = logging.getLogger(__name__)
 
 Shape = tuple[int, int, int]
 
@@ -189,6 +192,7 @@ def open_dataset(path: Path) -> Iterator[Dataset]:
     for _ in range(3):
         _wait_for_a_whole_file(real_path(path))
         with h5py_file(path, path, "r", locking=False) as file:
+            _log.debug("read %s", path)
             dataset = Dataset(path, file)
             if not is_journalled(real_path(path)):  # else a change has begun since
                 yield dataset
@@ -200,6 +204,7 @@ def _wait_for_a_whole_file(path: Path) -> None:
     wait_until_free(path)
     if not is_journalled(path):
         return
+    _log.debug("undo the change of %s that broke off", path)
     try:
         with locked(path):
             recover(path)
@@ -291,6 +296,7 @@ def change_dataset(path: Path) -> Iterator[ChangedDataset]:
             with h5py_file(path, path, "r", locking=False) as file:
                 Dataset(path, file)  # what is no data set is not touched
             journalled = JournalledFile(path)
+        _log.debug("change %s", path)
         stack.callback(_roll_back, journalled)
         with session(path, journalled, "r+") as (file, pool):
             dataset = ChangedDataset(path, file, pool)

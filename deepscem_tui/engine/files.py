@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import re
 import secrets
@@ -21,6 +22,8 @@ _FORGOTTEN_SECONDS = 7 * 86400.0  # after which nobody writes to another host's 
 _swept: set[tuple[int, Path]] = set()
 
 MASKS = ".ignore"  # before the suffix of what lies beside a data set and belongs to it: what is not labelled
+
+_log = logging.getLogger(__name__)
 
 
 def refuse_existing(path: Path, overwrite: bool) -> None:
@@ -115,6 +118,7 @@ def published(
             raise no_room(path, error, reached if size is None else size, at_least=size is None) from error
         raise
     sync_folder(path.parent)
+    _log.debug("wrote %s", path)
 
 
 def temporary_name(path: Path) -> Path:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import warnings
 import zipfile
 from collections.abc import Callable
@@ -36,6 +37,8 @@ from deepscem_tui.engine.networks.graph import Graph
 from deepscem_tui.engine.probing import remember
 
 __all__ = ["ModelInfo", "check_format", "check_suffix", "load_model", "read_info", "save_model"]
+
+_log = logging.getLogger(__name__)
 
 _CHECKSUM = "weights_sha256"  # in what is stored of a model; files of others, and earlier ones, have none
 
@@ -65,6 +68,7 @@ def load_model(path: Path) -> tuple[Any, ModelInfo]:
     """
     contents = read_contents(path)
     info = info_of(path, contents)
+    _log.debug("load %s: %d parameters", path, info.n_parameters)
     from deepscem_tui.engine.networks.assemble import assemble, keras_name
 
     with checked_weights(path, contents.format) as weights, explained(path):

@@ -16,7 +16,6 @@ import json
 import logging
 import os
 import subprocess
-import sys
 import threading
 import time
 from contextlib import suppress
@@ -26,6 +25,7 @@ from typing import Literal
 import platformdirs
 
 from deepscem_tui.engine.errors import DataError
+from deepscem_tui.engine.own_python import own_python
 from deepscem_tui.engine.probe_helper import ENDLESS
 
 __all__ = ["probe", "remember"]
@@ -33,7 +33,7 @@ __all__ = ["probe", "remember"]
 Kind = Literal["hdf5", "tiff"]
 
 _log = logging.getLogger(__name__)
-_CODE = "import sys; sys.path[:] = {path!r}; from deepscem_tui.engine.probe_helper import main; main()"
+_MODULE = "deepscem_tui.engine.probe_helper"
 _LINE = 33  # bytes of a file in the list
 _MOST_BYTES = 8000 * _LINE
 _REASONS = {
@@ -178,7 +178,7 @@ class _Helper:
 
 def _start() -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-I", "-c", _CODE.format(path=[entry for entry in sys.path if entry])],
+        own_python(_MODULE, "-I"),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
