@@ -179,11 +179,12 @@ def test_a_training_beside_a_gpu_is_the_same_by_processes(tmp_path: Path, monkey
         (folder := tmp_path / device[:3]).mkdir()
         asked = p.Train(
             model=tmp_path / "m.keras", out=folder / "out.keras", train=tmp_path / "d.hdf5", epochs=2,
-            steps_per_epoch=3, batch_size=2, patch_size=(16, 16), precision="float32", deterministic=True,
+            steps_per_epoch=3, batch_size=2, patch_size=(16, 16), precision="float32",
         )  # fmt: skip
         training.train(asked, Context(folder=folder))
         weights.append(load_model(folder / "out.keras")[0].get_weights())
     assert len(used) == 1
     assert not children()
-    assert all(np.array_equal(one, two) for one, two in zip(*weights, strict=True))
+    for one, two in zip(*weights, strict=True):  # sums of several threads are not bit for bit the same
+        np.testing.assert_allclose(one, two, rtol=1e-3, atol=1e-4)
     assert not (tmp_path / "GPU" / "cache").exists()

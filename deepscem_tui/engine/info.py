@@ -67,7 +67,7 @@ def _image(path: Path, context: Context) -> Result:
             page = tiff.pages.first
             facts |= {
                 "pages": len(tiff.pages),
-                "compression": page.compression.name.lower(),
+                "compression": getattr(page.compression, "name", str(page.compression)).lower(),
                 "bigtiff": tiff.is_bigtiff,
             }
     size = f", voxels of {words.sizes(facts['voxel_size'])} {facts['voxel_unit']}" if facts["voxel_size"] else ""

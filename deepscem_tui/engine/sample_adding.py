@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import datetime
 import shlex
-import shutil
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from math import prod
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,13 +20,14 @@ from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.dataset_tree import member_name
 from deepscem_tui.engine.datasets import Dataset, MemberWriter, change_dataset, open_dataset, real_path
 from deepscem_tui.engine.encodings import Named, value_text
-from deepscem_tui.engine.errors import DatasetError, ParameterError, ResourceError, VolumeError
+from deepscem_tui.engine.errors import DatasetError, ParameterError, VolumeError
 from deepscem_tui.engine.ignoring import Ignored, Slabs, write_ignored
 from deepscem_tui.engine.label_files import Found, LabelOptions, OpenedLabels, open_labels
 from deepscem_tui.engine.labelled import check_size, given_boxes, runs_of, slices_with_labels
 from deepscem_tui.engine.normalisation import MIN_MAX, Grey, Greys, Normalisation, find_greys
 from deepscem_tui.engine.results import Result, Table
 from deepscem_tui.engine.slice_files import open_slices
+from deepscem_tui.engine.space import check_room
 from deepscem_tui.engine.volumes import Volume
 
 __all__ = ["add_sample"]
@@ -104,7 +103,7 @@ def _sources(parameters: p.AddSample, files: ExitStack, noted: _Noted, context: 
         check_size(mask, image.shape, "ignore_mask")
     _check_labelled(parameters, image)
     stored = np.dtype(np.float16 if image.dtype.itemsize == 1 else np.float32)
-    _check_space(parameters.file, prod(image.shape) * stored.itemsize)
+    check_room({real_path(parameters.file): prod(image.shape) * stored.itemsize})
     return _Sources(image, labels, stored, mask)
 
 
@@ -231,14 +230,6 @@ def _check_volumes(image: Volume, labels: Sequence[Volume], noted: _Noted) -> No
         known = volume.voxel_size and image.voxel_size and volume.voxel_unit == image.voxel_unit
         if known and not np.allclose(volume.voxel_size or (), image.voxel_size or (), rtol=1e-3):
             noted.warn(f"{volume.path} has voxels of another size than {image.path}: that of the image is kept")
-
-
-def _check_space(path: Path, needed: int) -> None:
-    """Raise before hours of copying rather than at their end: images are stored as they are, without compression."""
-    free = shutil.disk_usage(real_path(path).parent).free
-    if needed > free:
-        what = f"{needed:,} bytes are needed beside {path}, and {free:,} are free"
-        raise ResourceError(what, "Free some space, or move the data set to another disk.")
 
 
 def _type_range(parameters: p.AddSample, image: Volume) -> Grey | None:

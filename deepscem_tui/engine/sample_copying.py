@@ -151,7 +151,9 @@ class _Copier:
     ) -> None:
         """Add a sample made of a box of these arrays, or of all of them."""
         if not members:
-            raise DatasetError(f"Sample {name!r} of {target.path} has no arrays that could be copied")
+            raise DatasetError(
+                f"Sample {name!r} of {target.path} has no arrays that could be copied", "See: run check-dataset."
+            )
         whole = next(iter(members.values())).shape
         inside: Box = box or ((0, whole[0]), (0, whole[1]), (0, whole[2]))
         shape = [stop - start for start, stop in inside]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -152,7 +153,7 @@ def same_file(one: Path, other: Path) -> bool:
     """Whether two paths are one file, or would be once it is made."""
     if one.exists() and other.exists():
         return one.samefile(other)
-    return one.resolve() == other.resolve()
+    return os.path.realpath(one) == os.path.realpath(other)  # which does not mind links that lead to themselves
 
 
 @contextmanager

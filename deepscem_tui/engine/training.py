@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -29,12 +27,13 @@ from deepscem_tui.engine.devices import (
 )
 from deepscem_tui.engine.distribution import Distribution
 from deepscem_tui.engine.evaluation import evaluate
-from deepscem_tui.engine.files import check_writable, refuse_existing, write_text
+from deepscem_tui.engine.files import check_writable, refuse_existing
 from deepscem_tui.engine.learning_rate import RateSchedule
 from deepscem_tui.engine.losses import make_loss
 from deepscem_tui.engine.memory import memory_limit
 from deepscem_tui.engine.model_files import ModelInfo, check_format, check_suffix, load_model, save_model
 from deepscem_tui.engine.model_info import read_network
+from deepscem_tui.engine.own_results import is_own, noting
 from deepscem_tui.engine.patches import (
     HELD_BYTES,
     Cache,
@@ -71,7 +70,7 @@ def train(parameters: p.Train, context: Context) -> Result:
         Stopped: on request; the run can be resumed.
     """
     resuming = context.folder is not None and has_checkpoint(context.folder)
-    ours = context.folder is not None and _is_own_result(parameters.out, context.folder)
+    ours = is_own(context.folder, parameters.out)
     if not ours:  # a run may replace its own result
         refuse_existing(parameters.out, parameters.overwrite)
     check_suffix(parameters.out)
@@ -110,8 +109,8 @@ def train(parameters: p.Train, context: Context) -> Result:
     if not shared.chief:
         return Result(f"Trained along, as process {shared.worker}; the first one, 0, keeps the model", {})
     chosen = context.folder / ("best.keras" if valid is not None and parameters.keep_best else "last.keras")
-    save_model(*load_model(chosen), parameters.out, overwrite=parameters.overwrite or ours)
-    _note_result(parameters.out, context.folder)
+    noted = noting(context.folder, parameters.out)
+    save_model(*load_model(chosen), parameters.out, overwrite=parameters.overwrite or ours, before=noted)
     tables = _test(parameters, chosen, context) if test is not None else ()
     return _result(parameters, state, chosen.stem, tables)
 
@@ -301,8 +300,8 @@ class _Session:
             image, labels, outputs = image[middle], labels[middle], outputs[middle]
         file = "preview/now.npz" if epoch is None else f"preview/epoch-{epoch:04}.npz"
         prediction, true = np.moveaxis(outputs, -1, 0), np.moveaxis(labels, -1, 0)
-        run_preview.write(self.folder / file, image, prediction, self._names, box.sample, box.z, labels=true)
-        self.context.report.event("preview", epoch=epoch, file=file, sample=box.sample, z=box.z)
+        if run_preview.write(self.folder / file, image, prediction, self._names, box.sample, box.z, labels=true):
+            self.context.report.event("preview", epoch=epoch, file=file, sample=box.sample, z=box.z)
 
 
 def _voxels_by_label(sources: Sequence[Source]) -> list[int]:
@@ -310,28 +309,6 @@ def _voxels_by_label(sources: Sequence[Source]) -> list[int]:
 
 
 # ------------------------------------------------------------------------------------------------ the end
-
-
-def _note_result(out: Path, folder: Path) -> None:
-    """Remember what the run wrote, so that it may replace it when it goes on."""
-    write_text(folder / "result.json", json.dumps({"out": str(out.absolute()), "sha256": _digest(out)}) + "\n")
-
-
-def _is_own_result(out: Path, folder: Path) -> bool:
-    """Whether a file is still what this run wrote."""
-    try:
-        noted = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-        return out.is_file() and noted["sha256"] == _digest(out)
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-
-
-def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 class _Talk(Reporter):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ __all__ = [
     "plan_training",
     "usual_patch",
 ]
+
+_log = logging.getLogger(__name__)
 
 _DEFAULT_PATCH = {2: (1, 256, 256), 3: (32, 128, 128)}
 _DEFAULT_BATCH = {2: 8, 3: 2}
@@ -78,7 +81,9 @@ def plan_training(
     if info.dimension == 2 and len(asked) == 3 and asked[0] != 1:
         report.message("The network is 2D: Z of --patch-size does not count")
     check_loss(parameters.loss, info.activation, info.n_labels, info.n_outputs)
-    return Plan(info, graph, patch, parameters.batch_size or _DEFAULT_BATCH[info.dimension])
+    plan = Plan(info, graph, patch, parameters.batch_size or _DEFAULT_BATCH[info.dimension])
+    _log.debug("%s", plan)
+    return plan
 
 
 def check_memory(plan: Plan, on_cpu: bool | None = None) -> None:

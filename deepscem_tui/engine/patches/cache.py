@@ -16,6 +16,7 @@ from deepscem_tui.engine.errors import ResourceError
 from deepscem_tui.engine.patches.raw_arrays import RawArray, RawFile
 from deepscem_tui.engine.patches.shared_arrays import SharedArray
 from deepscem_tui.engine.reporting import Reporter
+from deepscem_tui.engine.space import free_bytes, is_full, no_room
 
 __all__ = ["CHUNK", "Cache", "CachedArray", "opened_cache"]
 
@@ -74,7 +75,7 @@ class Cache:
         if not kinds:
             return []
         sizes = [_padded_bytes(shape, kind) for kind in kinds]
-        free = shutil.disk_usage(self._path.parent).free
+        free = free_bytes(self._path.parent)
         where = f"{self._path.parent} ({words.amount(free, 'B')} are free)"
         if sum(sizes) + _SPARE > free:
             what = f"There is no room for {words.amount(sum(sizes), 'B')} in {where}"
@@ -104,6 +105,8 @@ class Cache:
             while buffer:
                 buffer = buffer[self._file.write(buffer) :]
         except OSError as error:
+            if is_full(error):
+                raise no_room(self._path, error, self._size) from error
             what = f"{self._path} cannot be written: {error.strerror or error}"
             raise ResourceError(what, "Free some space, or give --runs-dir a folder on another disk.") from error
 

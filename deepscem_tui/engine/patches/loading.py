@@ -94,6 +94,7 @@ def _load(
     labels: Sequence[Any] = sample.labels
     new_image: Any = None  # both are filled by slices and rows
     new_bits: Any = None
+    slow = False
     if held:
         places: list[tuple[Sequence[int], Any]] = [(shape, image.dtype), ((planes, *shape), np.uint8)]
         made = [cache.shared(*place) for place in places] if shared and cache else [None]
@@ -135,10 +136,11 @@ def _load(
     if new_bits is not None:
         labels = packed = PackedLabels(new_bits if held else _Planes([new.filled() for new in new_bits]), n_labels)
         ignored = packed.after() if partly else None
-    shareable = shared if held else image is not sample.image and (new_bits is not None or None not in raw)
+    by_any = new_bits is not None or not (slow or partly)  # what an array of HDF5 or of NumPy is not
+    shareable = shared if held else image is not sample.image and by_any
     return Source(
-        sample.name, shape, sample.voxel_size, image, labels, where.by_slice, n_bytes if held else 0, where,
-        ignored, annotated, shareable,
+        sample.name, shape, sample.voxel_size, image, labels, where.by_slice, n_bytes if held else 0, where, ignored,
+        annotated, shareable,
     )  # fmt: skip
 
 
