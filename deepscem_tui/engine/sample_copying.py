@@ -25,6 +25,7 @@ from deepscem_tui.engine.datasets import (
 from deepscem_tui.engine.errors import DatasetError, ParameterError
 from deepscem_tui.engine.files import refuse_existing
 from deepscem_tui.engine.results import Result
+from deepscem_tui.engine.space import check_room
 
 __all__ = ["crop_sample", "save_dataset"]
 
@@ -57,6 +58,8 @@ def crop_sample(parameters: p.CropSample, context: Context) -> Result:
         if _box(parameters, source) != box:
             raise DatasetError(f"{source.what} was changed meanwhile", "Try again.")
         members = {key: member for key, member in source.members.items() if not key.endswith("_dt")}
+        if "image" in members:  # is stored as it is, the rest shrinks
+            check_room({real_path(parameters.file): prod(shape) * members["image"].dtype.itemsize})
         attributes = source.attributes | _origin(source, box)
         copier = _Copier(context, f"Cropping {name}", sum(prod(shape) * m.dtype.itemsize for m in members.values()))
         copier.add(changed, name, members, box, attributes)
@@ -86,7 +89,9 @@ def save_dataset(parameters: p.SaveDataset, context: Context) -> Result:
         facts = {"file": str(parameters.file), "out": str(out), "samples": len(samples), "bytes_before": before.st_size}
         name, n_labels, aliases, attributes = dataset.name, dataset.n_labels, dataset.aliases, dataset.attributes
         total = sum(prod(m.shape) * m.dtype.itemsize for _, members in samples for m in members.values())
+        least = sum(members["image"].stored_bytes for _, members in samples if "image" in members)
     refuse_existing(out, parameters.overwrite)
+    check_room({out: least})  # images are stored as they are, the rest shrinks
     if parameters.dry_run:
         return Result(
             f"Would write {words.counted(len(samples), 'sample')} ({total:,} bytes of voxels) to {out}", facts

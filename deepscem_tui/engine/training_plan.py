@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from deepscem_tui.engine import parameters as p
@@ -18,7 +19,7 @@ from deepscem_tui.engine.networks.graph import Graph
 from deepscem_tui.engine.patches import Shape
 from deepscem_tui.engine.reporting import Reporter
 
-__all__ = ["Plan", "check_labels", "check_memory", "fitting_patch", "plan_training", "usual_patch"]
+__all__ = ["Plan", "check_labels", "check_memory", "disk_bytes", "fitting_patch", "plan_training", "usual_patch"]
 
 _DEFAULT_PATCH = {2: (1, 256, 256), 3: (32, 128, 128)}
 _DEFAULT_BATCH = {2: 8, 3: 2}
@@ -94,6 +95,20 @@ def check_memory(plan: Plan, on_cpu: bool | None = None) -> None:
         else "Use a model with fewer --filters or less --depth (create-model).",
         "batch_size" if fits else "patch_size" if limit.size > weights else "model",
     )
+
+
+def disk_bytes(plan: Plan, folder: Path, out: Path) -> dict[Path, int]:
+    """Bytes that a training takes on the disk: models and checkpoints, whose optimizer keeps two numbers a weight.
+
+    Of each kind one more is there while it is written, and the average of the weights counts as they do.
+
+    Args:
+        folder: Of the run.
+        out: The result.
+    """
+    weights = 4 * plan.graph.n_parameters
+    models, checkpoints = 3 * weights, 3 * 4 * weights
+    return {folder: models + checkpoints, out: weights}
 
 
 def usual_patch(dimension: int) -> tuple[Shape, int]:
