@@ -15,6 +15,7 @@ import h5py
 from deepscem_tui.engine.devices import available_cores
 from deepscem_tui.engine.errors import DatasetError, LockedError, ResourceError
 from deepscem_tui.engine.journal import PAGE, WatchedFile
+from deepscem_tui.engine.probing import probe
 from deepscem_tui.engine.space import is_full, no_room
 
 __all__ = ["check_file", "h5py_file", "real_path", "session", "unopened", "writing"]
@@ -62,7 +63,9 @@ def check_file(path: Path) -> None:
     except PermissionError:
         raise DatasetError(f"{path} may not be read", "Ask its owner for permission to read it.") from None
     except OSError as error:
-        raise DatasetError(f"{path} cannot be opened: {error.strerror or error}") from error
+        raise DatasetError(
+            f"{path} cannot be opened: {error.strerror or error}", "Check its name and folder."
+        ) from error
 
 
 @contextmanager
@@ -104,6 +107,8 @@ def session(path: Path, watched: WatchedFile, mode: str) -> Iterator[tuple[h5py.
 
 @contextmanager
 def h5py_file(path: Path, name: Any, mode: str, **options: Any) -> Iterator[h5py.File]:
+    if name is path:
+        probe(path, DatasetError)
     try:
         file = h5py.File(name, mode, **options)
     except PermissionError:

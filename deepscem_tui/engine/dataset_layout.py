@@ -14,9 +14,9 @@ Measured with ``benchmarks/dataset_layout.py``:
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping
 from concurrent.futures import Executor
+from contextlib import suppress
 from itertools import product
 from typing import Any
 
@@ -24,6 +24,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 from h5py._objects import phil
+from imagecodecs import deflate_encode
 
 from deepscem_tui.engine.errors import DatasetError
 
@@ -62,7 +63,8 @@ def create_member(group: h5py.Group, name: str, shape: Shape, dtype: npt.DTypeLi
 class MemberWriter:
     """Takes the slices of a new member in ascending order; slices never written are 0.
 
-    Chunks are compressed in threads and written as they are: HDF5's own way is one thread for all of it.
+    Chunks are compressed in threads and written as they are: HDF5's own way is one thread for all of it. And by
+    libdeflate, which makes zlib's format 1.5 to 2.5 times as fast at this level, and a fifth smaller.
     """
 
     def __init__(self, dataset: h5py.Dataset, pool: Executor) -> None:
@@ -144,8 +146,8 @@ class MemberWriter:
                 padded = np.zeros(chunk, self.dtype)
                 padded[tuple(map(slice, part.shape))] = part
                 part = padded
-            content = part.data
-            return zlib.compress(content, GZIP_LEVEL) if self._compressed else content.tobytes()
+            content = part.tobytes()
+            return bytes(deflate_encode(content, level=GZIP_LEVEL)) if self._compressed else content
 
         coded = self._pool.map(encoded, starts) if self._compressed else map(encoded, starts)
         for (y, x), content in zip(starts, coded, strict=True):
@@ -183,11 +185,10 @@ def write_attributes(attributes: Any, values: Mapping[str, Any], what: str) -> N
 def read_attributes(attributes: Any) -> dict[str, Any]:
     """Attributes as plain values: texts, numbers, tuples of them; what cannot be read is left out."""
     found = {}
-    for name in attributes:
-        try:
-            found[name] = _plain(attributes[name])
-        except Exception:  # h5py raises nearly anything on a damaged or unusual attribute
-            continue
+    with suppress(Exception):  # h5py raises nearly anything on a damaged or unusual attribute, when it lists them too
+        for name in attributes:
+            with suppress(Exception):
+                found[name] = _plain(attributes[name])
     return found
 
 

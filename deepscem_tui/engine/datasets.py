@@ -6,6 +6,7 @@ A file holds what DeepSCEM reads and nothing else in the tree: a group for each 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -24,6 +25,7 @@ from deepscem_tui.engine.errors import DatasetError, LockedError
 from deepscem_tui.engine.files import published, refuse_existing
 from deepscem_tui.engine.journal import JournalledFile, WatchedFile, is_journalled, journal_path, recover
 from deepscem_tui.engine.lock import locked, wait_until_free
+from deepscem_tui.engine.probing import remember
 
 __all__ = [
     "ChangedDataset",
@@ -38,6 +40,8 @@ __all__ = [
     "open_dataset",
     "real_path",
 ]
+
+_log = logging.getLogger(__name__)
 
 Shape = tuple[int, int, int]
 
@@ -102,6 +106,13 @@ class NewDataset(Dataset):
         owner = self.file if sample is None else tree.open_sample(self.file, sample)[0]
         whose = str(self.path) if sample is None else f"Sample {sample!r} of {self.path}"
         write_attributes(owner.attrs, values, whose)
+
+    def remove_attributes(self, names: Sequence[str], sample: str) -> None:
+        """Take attributes away from a sample, those of them that it has."""
+        attributes = tree.open_sample(self.file, sample)[0].attrs
+        for name in names:
+            if name in attributes:
+                del attributes[name]
 
     def finish(self) -> None:
         """Write what is still held; called when the block that made or changed the data set ends well."""
@@ -181,6 +192,7 @@ def open_dataset(path: Path) -> Iterator[Dataset]:
     for _ in range(3):
         _wait_for_a_whole_file(real_path(path))
         with h5py_file(path, path, "r", locking=False) as file:
+            _log.debug("read %s", path)
             dataset = Dataset(path, file)
             if not is_journalled(real_path(path)):  # else a change has begun since
                 yield dataset
@@ -192,6 +204,7 @@ def _wait_for_a_whole_file(path: Path) -> None:
     wait_until_free(path)
     if not is_journalled(path):
         return
+    _log.debug("undo the change of %s that broke off", path)
     try:
         with locked(path):
             recover(path)
@@ -254,6 +267,7 @@ def new_dataset(
             refuse_existing(path, overwrite)
             before_publishing()
             stack.close()
+    remember(path)
 
 
 def _forget_journal(path: Path) -> None:
@@ -282,6 +296,7 @@ def change_dataset(path: Path) -> Iterator[ChangedDataset]:
             with h5py_file(path, path, "r", locking=False) as file:
                 Dataset(path, file)  # what is no data set is not touched
             journalled = JournalledFile(path)
+        _log.debug("change %s", path)
         stack.callback(_roll_back, journalled)
         with session(path, journalled, "r+") as (file, pool):
             dataset = ChangedDataset(path, file, pool)
@@ -289,6 +304,7 @@ def change_dataset(path: Path) -> Iterator[ChangedDataset]:
             dataset.finish()
         with writing(path, journalled):
             journalled.commit()
+    remember(path)
 
 
 def _roll_back(file: JournalledFile) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import re
 import secrets
+import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -19,11 +21,23 @@ _LEFT = re.compile(r"\..*-([0-9a-f]{8})-(\d+)-([0-9a-f]{8})-[0-9a-f]{8}\.tmp(\..
 _FORGOTTEN_SECONDS = 7 * 86400.0  # after which nobody writes to another host's temporary file any more
 _swept: set[tuple[int, Path]] = set()
 
+MASKS = ".ignore"  # before the suffix of what lies beside a data set and belongs to it: what is not labelled
+
+_log = logging.getLogger(__name__)
+
 
 def refuse_existing(path: Path, overwrite: bool) -> None:
     """Raise :class:`ParameterError` if ``path`` exists and may not be replaced."""
     if path.is_dir():
         raise ParameterError(f"{path} is a folder, not a file", "Give the name of a file.")
+    try:
+        ours = stat.S_ISREG(path.stat().st_mode)
+    except FileNotFoundError:
+        ours = True
+    except OSError as error:
+        raise ParameterError(f"{path} cannot be made: {error.strerror}", "Choose another name.") from None
+    if not ours:
+        raise ParameterError(f"{path} is no regular file: it is never replaced", "Choose another name.")
     if not overwrite and (path.exists() or path.is_symlink()):
         raise ParameterError(f"{path} exists already", "Use --overwrite to replace it, or choose another name.")
 
@@ -104,6 +118,7 @@ def published(
             raise no_room(path, error, reached if size is None else size, at_least=size is None) from error
         raise
     sync_folder(path.parent)
+    _log.debug("wrote %s", path)
 
 
 def temporary_name(path: Path) -> Path:

@@ -7,7 +7,9 @@ which DeepSCEM reads and writes, with one more attribute. Networks are built ane
 
 from __future__ import annotations
 
+import hashlib
 import json
+import logging
 import warnings
 import zipfile
 from collections.abc import Callable
@@ -32,8 +34,13 @@ from deepscem_tui.engine.model_info import ModelInfo, info_of, read_info
 from deepscem_tui.engine.networks import keras2
 from deepscem_tui.engine.networks.geometry import graph_of
 from deepscem_tui.engine.networks.graph import Graph
+from deepscem_tui.engine.probing import remember
 
 __all__ = ["ModelInfo", "check_format", "check_suffix", "load_model", "read_info", "save_model"]
+
+_log = logging.getLogger(__name__)
+
+_CHECKSUM = "weights_sha256"  # in what is stored of a model; files of others, and earlier ones, have none
 
 
 def check_suffix(path: Path) -> None:
@@ -61,6 +68,7 @@ def load_model(path: Path) -> tuple[Any, ModelInfo]:
     """
     contents = read_contents(path)
     info = info_of(path, contents)
+    _log.debug("load %s: %d parameters", path, info.n_parameters)
     from deepscem_tui.engine.networks.assemble import assemble, keras_name
 
     with checked_weights(path, contents.format) as weights, explained(path):
@@ -75,6 +83,9 @@ def load_model(path: Path) -> tuple[Any, ModelInfo]:
         for layer in model.layers:
             if not all(np.isfinite(weight).all() for weight in layer.get_weights()):
                 raise ModelError(f"The weights of layer {layer.name!r} are not there, or not all finite numbers")
+        noted = contents.metadata.get(_CHECKSUM) if isinstance(contents.metadata, dict) else None
+        if noted is not None and noted != _checksum(model):
+            raise ModelError("Its weights are not those that were saved: their checksum differs", "Copy it again.")
     return model, info
 
 
@@ -95,7 +106,7 @@ def save_model(
     """
     check_suffix(path)
     refuse_existing(path, overwrite)
-    metadata = json.dumps(info.as_json(), ensure_ascii=False)
+    metadata = json.dumps(info.as_json() | {_CHECKSUM: _checksum(model)}, ensure_ascii=False)
     try:
         size = sum(weight.nbytes for weight in model.get_weights())
         with published(path, size, before) as temporary:
@@ -109,6 +120,17 @@ def save_model(
         raise ModelError(
             f"{path} cannot be written: {error.strerror or error}", "Is there space, and is the folder yours?"
         ) from None
+    remember(path)
+
+
+def _checksum(model: Any) -> str:
+    """SHA-256 of all weights, layer by layer as float32, the same in either format."""
+    digest = hashlib.sha256()
+    for layer in model.layers:
+        for weight in layer.get_weights():
+            digest.update(repr(weight.shape).encode())
+            digest.update(np.ascontiguousarray(weight, "<f4").data)
+    return digest.hexdigest()
 
 
 def _load_keras_weights(model: Any, names: list[str], stored: Path) -> None:

@@ -126,7 +126,7 @@ def read(path: Path) -> RunPreview:
         return _checked(arrays, about)
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError,
             RuntimeError, AttributeError, MemoryError) as error:  # fmt: skip
-        raise RunError(f"The preview {path} cannot be used: {error}") from None
+        raise RunError(f"The preview {path} cannot be used: {error}", "The run shows the next one.") from None
 
 
 def _checked(arrays: dict[str, Any], about: Any) -> RunPreview:

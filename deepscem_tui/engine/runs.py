@@ -18,6 +18,7 @@ import csv
 import errno
 import io
 import json
+import logging
 import os
 import platform
 import shlex
@@ -37,6 +38,7 @@ import psutil
 from deepscem_tui import __version__
 from deepscem_tui.engine import actions, native_output, words
 from deepscem_tui.engine.context import Context
+from deepscem_tui.engine.devices import available_cores, available_memory
 from deepscem_tui.engine.errors import ParameterError, ResourceError, RunError, Stopped
 from deepscem_tui.engine.files import write_text
 from deepscem_tui.engine.lock import Holder, locked
@@ -47,6 +49,8 @@ from deepscem_tui.engine.results import Result, finite
 from deepscem_tui.engine.space import is_full, no_room
 from deepscem_tui.engine.stop import Stop
 from deepscem_tui.engine.usage import Meter
+
+_log = logging.getLogger(__name__)
 
 HEARTBEAT_SECONDS = 5.0
 DEAD_AFTER_SECONDS = 60.0  # on another node, where its process cannot be looked up; several heartbeats and a slow NFS
@@ -74,6 +78,9 @@ def perform(
     Raises:
         EngineError: as the action says.
     """
+    _log.debug("%s with %s", action.name, parameters)
+    if _log.isEnabledFor(logging.DEBUG):
+        _log.debug("%d cores and %s may be used", available_cores(), words.amount(available_memory(), "B"))
     if not action.run or getattr(parameters, "dry_run", False):
         if not action.tensorflow:
             return action.carry_out(parameters, Context(report, stop, measuring=True))
@@ -208,6 +215,7 @@ def _carry_out_in(
     (folder / "stop").unlink(missing_ok=True)
     write_text(folder / "run.json", json.dumps(_description(action, parameters), indent=2, ensure_ascii=False) + "\n")
     report.began(folder)
+    _log.debug("run folder %s", folder)
     recorder = Recorder(folder, report)
     if before:
         recorder.event("resumed")
@@ -476,7 +484,7 @@ def read(folder: Path) -> RunState:
     except FileNotFoundError:
         raise RunError(f"{folder} is not a run folder: it has no run.json", "See: deepscem-tui runs list") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunError(f"{folder / 'run.json'} cannot be read: {error}") from None
+        raise RunError(f"{folder / 'run.json'} cannot be read: {error}", "It is damaged, or no run folder.") from None
     last: dict[str, dict[str, Any]] = {}
     began = latest = _written(folder)
     first = True
@@ -518,7 +526,7 @@ def _written(folder: Path) -> float:
     try:
         return (folder / "run.json").stat().st_mtime
     except OSError as error:
-        raise RunError(f"{folder} is gone: {error.strerror}") from None
+        raise RunError(f"{folder} is gone: {error.strerror}", "See: deepscem-tui runs list") from None
 
 
 def find(runs_folder: Path) -> list[RunState]:

@@ -24,6 +24,15 @@ from deepscem_tui.engine.datasets import (
 )
 from deepscem_tui.engine.errors import DatasetError, ParameterError
 from deepscem_tui.engine.files import refuse_existing
+from deepscem_tui.engine.ignoring import (
+    ATTRIBUTES,
+    compact_masks,
+    copy_masks,
+    cropped_boxes,
+    cropped_slabs,
+    ignored_in,
+    write_ignored,
+)
 from deepscem_tui.engine.results import Result
 from deepscem_tui.engine.space import check_room
 
@@ -60,9 +69,13 @@ def crop_sample(parameters: p.CropSample, context: Context) -> Result:
         members = {key: member for key, member in source.members.items() if not key.endswith("_dt")}
         if "image" in members:  # is stored as it is, the rest shrinks
             check_room({real_path(parameters.file): prod(shape) * members["image"].dtype.itemsize})
-        attributes = source.attributes | _origin(source, box)
+        ignored = ignored_in(source)
+        kept = {key: value for key, value in source.attributes.items() if key not in ATTRIBUTES}
+        attributes = kept | _origin(source, box)
         copier = _Copier(context, f"Cropping {name}", sum(prod(shape) * m.dtype.itemsize for m in members.values()))
         copier.add(changed, name, members, box, attributes)
+        if ignored is not None:
+            write_ignored(changed, name, cropped_boxes(ignored, box), cropped_slabs(ignored, box))
         left_out = sorted(set(source.members) - set(members)) + list(source.others)
     if left_out:
         context.report.message(f"Left out: {', '.join(left_out)}")
@@ -108,6 +121,8 @@ def save_dataset(parameters: p.SaveDataset, context: Context) -> Result:
         with open_dataset(parameters.file) as dataset:
             for sample in dataset.samples.values():
                 copier.add(new, sample.name, sample.members, None, sample.attributes)
+            copy_masks(list(dataset.samples.values()), out, lambda _: context.stop.check())
+    compact_masks(out)
     after = out.stat().st_size
     summary = f"Wrote {words.counted(len(samples), 'sample')} to {out}: {after:,} bytes, before {before.st_size:,}"
     return Result(summary, facts | {"bytes_after": after})
@@ -141,7 +156,9 @@ class _Copier:
     ) -> None:
         """Add a sample made of a box of these arrays, or of all of them."""
         if not members:
-            raise DatasetError(f"Sample {name!r} of {target.path} has no arrays that could be copied")
+            raise DatasetError(
+                f"Sample {name!r} of {target.path} has no arrays that could be copied", "See: run check-dataset."
+            )
         whole = next(iter(members.values())).shape
         inside: Box = box or ((0, whole[0]), (0, whole[1]), (0, whole[2]))
         shape = [stop - start for start, stop in inside]

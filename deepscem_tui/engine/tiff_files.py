@@ -20,6 +20,7 @@ from deepscem_tui.engine import words
 from deepscem_tui.engine.devices import available_cores
 from deepscem_tui.engine.errors import ResourceError, VolumeError
 from deepscem_tui.engine.plain_files import COPY_AGAIN, PlainSource, check_dtype
+from deepscem_tui.engine.probing import probe
 from deepscem_tui.engine.tiff_metadata import OmeImage, ome_image, value_scale, voxel_size
 
 # Whatever tifffile logs is found by the checks here and raised or kept as a warning; on a screen it would be noise.
@@ -82,7 +83,7 @@ class PagesSource:
         return self._kept[1]
 
     def _decode(self, page: int, threads: int | None) -> npt.NDArray[Any]:
-        with _explained(f"{self.path}, slice {page * self._per_page}"):
+        with explained(f"{self.path}, slice {page * self._per_page}"):
             decoded: npt.NDArray[Any] = self.pages[page].asarray(maxworkers=threads)
             return decoded.reshape(self._per_page, *self.shape[1:])
 
@@ -97,7 +98,7 @@ def open_tiff(path: Path) -> Iterator[PlainSource | PagesSource]:
     """
     with ExitStack() as stack:
         file = stack.enter_context(path.open("rb", buffering=0))
-        with _explained(str(path)):
+        with explained(str(path)):
             check_directories(path, file, path.stat().st_size)
             tiff = stack.enter_context(tifffile.TiffFile(path, _multifile=False))
             tiff.filehandle.set_lock(True)  # its pages are decoded by several threads
@@ -106,7 +107,7 @@ def open_tiff(path: Path) -> Iterator[PlainSource | PagesSource]:
 
 
 @contextmanager
-def _explained(where: str) -> Iterator[None]:
+def explained(where: str) -> Iterator[None]:
     """Turn whatever a decoder raises about a damaged file into a :class:`VolumeError`."""
     try:
         yield
@@ -115,7 +116,7 @@ def _explained(where: str) -> Iterator[None]:
     except MemoryError as error:
         raise ResourceError(f"Memory does not suffice to decode {where}", "Save it with smaller slices.") from error
     except OSError as error:
-        raise VolumeError(f"{where}: cannot be read: {error.strerror or error}") from error
+        raise VolumeError(f"{where}: cannot be read: {error.strerror or error}", COPY_AGAIN) from error
     except Exception as error:  # tifffile and its codecs raise nearly every kind of error
         reason = " ".join(str(error).split())[:160] or type(error).__name__
         raise VolumeError(f"{where}: the TIFF file is damaged or of an unknown kind ({reason})", RESAVE) from error
@@ -170,7 +171,9 @@ def _source(path: Path, file: BinaryIO, tiff: Any) -> PlainSource | PagesSource:
             raise VolumeError(f"{path} is cut off: {missing} bytes of its data are missing", COPY_AGAIN)
         source = PlainSource(path, file, offset, shape, stored.newbyteorder(tiff.byteorder))
     else:
-        _check_pages(path, pages, shape)
+        check_pages(path, pages, shape)
+        if int(first.compression) not in EXPANSION:  # decoders of photographs are large
+            probe(path, VolumeError, "tiff")
         source = PagesSource(path, pages, shape, stored.newbyteorder("="))
     if first.photometric == 0:
         notes.append("its metadata say that 0 is white: its values are used as they are stored")
@@ -227,7 +230,7 @@ def _pages(path: Path, series: Any) -> list[Any]:
 def _form(path: Path, series: Any) -> tuple[str, tuple[int, ...]]:
     """Axes and sizes of a series without axes of one element, ``YX`` or one more before them."""
     if 0 in series.shape:
-        raise VolumeError(f"{path} has no voxels: its shape is {tuple(series.shape)}")
+        raise VolumeError(f"{path} has no voxels: its shape is {tuple(series.shape)}", "Export it again.")
     given = series.axes.replace("S", "Q") if _is_stack_in_planes(series) else series.axes
     kept = [(axis, size) for axis, size in zip(given, series.shape, strict=True) if size > 1 or axis in ("Y", "X")]
     axes, sizes = "".join(axis for axis, _ in kept), tuple(size for _, size in kept)
@@ -277,7 +280,7 @@ def _check_complete(path: Path, tiff: Any, ome: OmeImage | None, found: int) -> 
         raise VolumeError(f"{path} is incomplete: it should have {slices}", COPY_AGAIN)
 
 
-def _check_pages(path: Path, pages: list[Any], shape: tuple[int, int, int]) -> None:
+def check_pages(path: Path, pages: list[Any], shape: tuple[int, int, int]) -> None:
     """Raise if a page is missing, lies beyond the end of the file, or cannot hold what it claims."""
     if any(page is None for page in pages):
         missing = sum(page is None for page in pages)

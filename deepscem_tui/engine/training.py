@@ -39,6 +39,8 @@ from deepscem_tui.engine.patches import (
     Cache,
     PatchSampler,
     Source,
+    by_processes,
+    by_threads,
     load_sources,
     opened_cache,
 )
@@ -55,7 +57,7 @@ from deepscem_tui.engine.training_plan import Plan, check_labels, check_memory, 
 from deepscem_tui.engine.training_preview import choose_preview
 from deepscem_tui.engine.validation import Validated, Validator
 
-_MOST_WORKERS = 8  # threads that make patches: more than one GPU takes up
+_MOST_WORKERS = 8  # that make patches: more than one GPU takes up
 
 
 def train(parameters: p.Train, context: Context) -> Result:
@@ -150,35 +152,43 @@ class _Session:
         flat = info.dimension == 2
         free = available_memory()
         memory = min(HELD_BYTES, free // 2, max(0, free - plan.step_bytes))  # for samples: a step must fit beside them
-        sources = self._sources(self.learn, memory)
+        # Of flat patches processes make more than threads; but beside a network on the CPU no core is left for them.
+        apart = flat and not device_summary().startswith("CPU")
+        sources = self._sources(self.learn, memory, shared=apart)
         memory -= sum(source.held_bytes for source in sources)
         held_out = self._sources(self.valid, memory) if self.valid else []
         self._names = list(self.learn.names_for(info.n_labels))
         self._warn(sources, held_out)
         self._preview = choose_preview(held_out or sources, plan.patch, flat, info.context)
         self._trainer = self._made_trainer()
-        loop = TrainingLoop(
-            trainer=self._trainer,
-            sampler=PatchSampler(
-                sources,
-                plan.patch,
-                plan.batch_size * parameters.accumulation,
-                focus=parameters.label_focus / 100,
-                augmentation=recipes.strengths(parameters.augmentation, parameters.augment),
-                flat=flat,
-                seed=parameters.seed,
-                weights=parameters.sample_weights,
-                context=info.context,
-            ),
-            validation=self._validator(self.valid) if self.valid else None,
-            schedule=self._schedule(),
-            checkpoints=Checkpoints(self.folder, parameters.steps_per_epoch),
-            label_names=self._names,
-            context=self.context,
-            on_epoch=self._keep,
-            on_preview=self._write_preview,
+        sampler = PatchSampler(
+            sources,
+            plan.patch,
+            plan.batch_size * parameters.accumulation,
+            focus=parameters.label_focus / 100,
+            augmentation=recipes.strengths(parameters.augmentation, parameters.augment),
+            flat=flat,
+            seed=parameters.seed,
+            weights=parameters.sample_weights,
+            context=info.context,
         )
-        return loop.run()
+        validation = self._validator(self.valid) if self.valid else None
+        n_workers = min(_MOST_WORKERS, available_cores())
+        apart = apart and all(source.shareable for source in sources)
+        made = by_processes(sampler, n_workers, self.cache.folder) if apart else by_threads(sampler, n_workers)
+        with made as batches:
+            return TrainingLoop(
+                trainer=self._trainer,
+                sampler=sampler,
+                batches=batches,
+                validation=validation,
+                schedule=self._schedule(),
+                checkpoints=Checkpoints(self.folder, parameters.steps_per_epoch),
+                label_names=self._names,
+                context=self.context,
+                on_epoch=self._keep,
+                on_preview=self._write_preview,
+            ).run()
 
     def _made_trainer(self) -> Trainer:
         from deepscem_tui.engine.networks.learning import learning_network
@@ -215,13 +225,12 @@ class _Session:
             parameters.epochs,
             parameters.early_stopping,
             RateSchedule(parameters.schedule, parameters.learning_rate, warm_up, steps),
-            min(_MOST_WORKERS, available_cores()),
             60 * parameters.checkpoint_minutes,
         )
 
-    def _sources(self, dataset: Dataset, memory: int) -> list[Source]:
+    def _sources(self, dataset: Dataset, memory: int, shared: bool = False) -> list[Source]:
         samples = list(dataset.samples.values())
-        return load_sources(samples, memory, self.context.report, self.context.stop, self.cache)
+        return load_sources(samples, memory, self.context.report, self.context.stop, self.cache, shared)
 
     def _validator(self, valid: Dataset) -> Validator:
         """What validates: with the tiles that `predict` has by itself."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine import words
 from deepscem_tui.engine.datasets import Dataset
 from deepscem_tui.engine.errors import DatasetError, ModelError, ParameterError, ResourceError
+from deepscem_tui.engine.ignoring import ignored_in
 from deepscem_tui.engine.losses import check_loss
 from deepscem_tui.engine.memory import memory_limit
 from deepscem_tui.engine.model_info import ModelInfo
@@ -20,6 +22,8 @@ from deepscem_tui.engine.patches import Shape
 from deepscem_tui.engine.reporting import Reporter
 
 __all__ = ["Plan", "check_labels", "check_memory", "disk_bytes", "fitting_patch", "plan_training", "usual_patch"]
+
+_log = logging.getLogger(__name__)
 
 _DEFAULT_PATCH = {2: (1, 256, 256), 3: (32, 128, 128)}
 _DEFAULT_BATCH = {2: 8, 3: 2}
@@ -68,7 +72,9 @@ def plan_training(
     if info.dimension == 2 and len(asked) == 3 and asked[0] != 1:
         report.message("The network is 2D: Z of --patch-size does not count")
     check_loss(parameters.loss, info.activation, info.n_labels, info.n_outputs)
-    return Plan(info, graph, patch, parameters.batch_size or _DEFAULT_BATCH[info.dimension])
+    plan = Plan(info, graph, patch, parameters.batch_size or _DEFAULT_BATCH[info.dimension])
+    _log.debug("%s", plan)
+    return plan
 
 
 def check_memory(plan: Plan, on_cpu: bool | None = None) -> None:
@@ -180,6 +186,17 @@ def check_labels(parameter: str, dataset: Dataset, info: ModelInfo, report: Repo
                 "Is it a data set of predictions? Labels are needed here.",
                 parameter,
             )
+    _check_annotated(parameter, dataset, report)
     if dataset.aliases and info.named and tuple(dataset.aliases) != tuple(info.label_names):
         ours, theirs = ", ".join(dataset.aliases), ", ".join(info.label_names)
         report.warning(f"The labels of {dataset.path} are named {ours}; those of the model {theirs}")
+
+
+def _check_annotated(parameter: str, dataset: Dataset, report: Reporter) -> None:
+    """Say what is left out because nobody has annotated it."""
+    found = [ignored_in(sample) for sample in dataset.samples.values()]
+    for ignored in filter(None, found):
+        report.message(f"{ignored.what} is labelled in part: {ignored}. The rest is left out")
+    if all(ignored is not None and not ignored.annotated for ignored in found):
+        hint = "Say which slices are: deepscem-tui run set-labelled"
+        raise DatasetError(f"Nothing of {dataset.path} is labelled", hint, parameter)

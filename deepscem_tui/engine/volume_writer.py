@@ -240,4 +240,4 @@ def writing(path: Path) -> Iterator[None]:
     except OSError as error:
         if is_full(error):
             raise  # told where the file is given up
-        raise VolumeError(f"{path} cannot be written: {error.strerror or error}") from error
+        raise VolumeError(f"{path} cannot be written: {error.strerror or error}", "Write it somewhere else.") from error

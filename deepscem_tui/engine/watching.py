@@ -75,7 +75,7 @@ def _described(folder: Path) -> _Description:
     except FileNotFoundError:
         raise
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
-        raise RunError(f"{folder / 'run.json'} cannot be read: {error}") from None
+        raise RunError(f"{folder / 'run.json'} cannot be read: {error}", "It is damaged, or no run folder.") from None
 
 
 class _Life:
