@@ -58,6 +58,7 @@ COMMANDS: dict[str, dict[str, Any]] = {
     "rename-sample": {"file": "data.hdf5", "sample": "a", "new": "new"},
     "remove-sample": {"file": "data.hdf5", "sample": "a"},
     "set-aliases": {"file": "data.hdf5", "aliases": ["new"]},
+    "set-labelled": {"file": "data.hdf5", "sample": "a", "labelled_z": "0:2", "ignore_mask": "mask.tif"},
     "save-dataset": {"file": "data.hdf5", "out": "new.hdf5"},
     "export-sample": {"file": "data.hdf5", "sample": "a", "folder": "new"},
     "distance-transform": {"file": "data.hdf5"},
