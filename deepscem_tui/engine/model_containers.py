@@ -23,6 +23,7 @@ from deepscem_tui.engine.errors import ModelError
 from deepscem_tui.engine.networks import keras2
 from deepscem_tui.engine.networks.graph import Graph, read_graph
 from deepscem_tui.engine.probing import probe
+from deepscem_tui.engine.space import is_full, no_room
 
 METADATA_MEMBER = "deepscem_tui.json"  # of a .keras archive
 METADATA_ATTRIBUTE = "deepscem_tui"  # of an HDF5 file's root
@@ -84,6 +85,7 @@ def checked_weights(path: Path, form: Literal["keras", "h5"]) -> Iterator[Path]:
 
     Raises:
         ModelError: it leads out of the file, or claims more than the file's size allows.
+        ResourceError: there is no room for the copy.
     """
     with tempfile.TemporaryDirectory(prefix="deepscem-tui-") as folder:
         with explained(path):
@@ -177,7 +179,13 @@ def _extracted(path: Path, target: Path) -> Path:
             left -= len(block)
             if left < 0:
                 raise ModelError("Its weights expand to many times the size of the file", "The file is damaged.")
-            copy.write(block)
+            try:
+                copy.write(block)
+                copy.flush()
+            except OSError as error:
+                if is_full(error):  # of the disk, and nothing is wrong with the model
+                    raise no_room(target, error, archive.getinfo(_WEIGHTS_MEMBER).file_size) from error
+                raise
     return target
 
 

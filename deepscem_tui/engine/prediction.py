@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from math import prod
 from pathlib import Path
-from shutil import disk_usage
 from tempfile import TemporaryDirectory
 
 from deepscem_tui.engine import parameters as p
@@ -23,6 +22,7 @@ from deepscem_tui.engine.orthogonal import check_planes
 from deepscem_tui.engine.own_results import is_own
 from deepscem_tui.engine.prediction_outlook import (
     as_deepscem,
+    check_disk,
     check_memory,
     chosen_precision,
     disk_bytes,
@@ -36,6 +36,7 @@ from deepscem_tui.engine.prediction_work import Predicting, Work, by_sample, dia
 from deepscem_tui.engine.results import Result, Table
 from deepscem_tui.engine.shards import agreed_plan, parts, shards_folder
 from deepscem_tui.engine.sources import InputImage, open_images, same_file
+from deepscem_tui.engine.space import free_bytes
 from deepscem_tui.engine.tiled import Network
 from deepscem_tui.engine.tiling import Shape
 
@@ -81,6 +82,7 @@ def predict(parameters: p.Predict, context: Context) -> Result:
         plan = PredictionPlan(plan.samples, precision, plan.version)
         if parameters.shard:
             plan = agreed_plan(parameters, plan)
+        check_disk(parameters, info, images, plan, parts(plan, parameters.shard), home)
         from deepscem_tui.engine.prediction_network import OutOfMemory, load_network
 
         allow_tensor_float_32(not as_deepscem(parameters))
@@ -168,8 +170,7 @@ def _say_disk(
     assert home is not None
     by_name = {image.source.name: image for image in images}
     needed = sum(disk_bytes(parameters, info, by_name[entry.sample], entry.plane) for entry in plan.samples)
-    there = next(folder for folder in (home, *home.absolute().parents) if folder.exists())
-    free = disk_usage(there).free
+    free = free_bytes(home)
     say = context.report.message if free > needed else context.report.warning
     say(
         f"--ortho keeps what the network says of three planes in {home} until the result is made: with it at most "

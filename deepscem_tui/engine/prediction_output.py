@@ -127,6 +127,15 @@ def output_bytes(parameters: p.Predict, info: ModelInfo, image: InputImage) -> i
     return prod(image.source.shape) * each
 
 
+def least_output_bytes(parameters: p.Predict, info: ModelInfo, image: InputImage) -> int:
+    """Bytes that a sample's result takes whatever its content: what is stored without compression."""
+    voxels = prod(image.source.shape)
+    if parameters.out.suffix.lower() in _DATASETS:
+        return voxels * image.stored.itemsize if parameters.image else 0
+    stored = stored_type(values_of(parameters, info).dtype)
+    return 0 if stored == np.uint8 else voxels * info.n_labels * stored.itemsize
+
+
 def output_files(out: Path, label_names: Sequence[str]) -> list[Path]:
     """The files that a prediction makes."""
     return [out] if out.suffix.lower() in _DATASETS else tiff_files(out, label_names)

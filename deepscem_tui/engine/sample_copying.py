@@ -34,6 +34,7 @@ from deepscem_tui.engine.ignoring import (
     write_ignored,
 )
 from deepscem_tui.engine.results import Result
+from deepscem_tui.engine.space import check_room
 
 __all__ = ["crop_sample", "save_dataset"]
 
@@ -66,6 +67,8 @@ def crop_sample(parameters: p.CropSample, context: Context) -> Result:
         if _box(parameters, source) != box:
             raise DatasetError(f"{source.what} was changed meanwhile", "Try again.")
         members = {key: member for key, member in source.members.items() if not key.endswith("_dt")}
+        if "image" in members:  # is stored as it is, the rest shrinks
+            check_room({real_path(parameters.file): prod(shape) * members["image"].dtype.itemsize})
         ignored = ignored_in(source)
         kept = {key: value for key, value in source.attributes.items() if key not in ATTRIBUTES}
         attributes = kept | _origin(source, box)
@@ -99,7 +102,9 @@ def save_dataset(parameters: p.SaveDataset, context: Context) -> Result:
         facts = {"file": str(parameters.file), "out": str(out), "samples": len(samples), "bytes_before": before.st_size}
         name, n_labels, aliases, attributes = dataset.name, dataset.n_labels, dataset.aliases, dataset.attributes
         total = sum(prod(m.shape) * m.dtype.itemsize for _, members in samples for m in members.values())
+        least = sum(members["image"].stored_bytes for _, members in samples if "image" in members)
     refuse_existing(out, parameters.overwrite)
+    check_room({out: least})  # images are stored as they are, the rest shrinks
     if parameters.dry_run:
         return Result(
             f"Would write {words.counted(len(samples), 'sample')} ({total:,} bytes of voxels) to {out}", facts
@@ -126,6 +131,10 @@ def save_dataset(parameters: p.SaveDataset, context: Context) -> Result:
 def _members(dataset: Dataset, name: str, onto_itself: bool, context: Context) -> Mapping[str, Member]:
     """What is to be copied of a sample; what is not ours is left out, but never lost."""
     sample = dataset.sample(name)
+    if any("\ud800" <= character <= "\udfff" for character in name):
+        raise DatasetError(
+            f"{sample.what} has a name that is no text", "Rename it first: deepscem-tui run rename-sample."
+        )
     if sample.others:
         listed = ", ".join(sample.others)
         if onto_itself:

@@ -48,11 +48,19 @@ from deepscem_tui.engine.prediction import predict
 from deepscem_tui.engine.prediction_plan import make_plan
 from deepscem_tui.engine.reporting import Reporter
 from deepscem_tui.engine.results import Result, Table
+from deepscem_tui.engine.space import check_room
 from deepscem_tui.engine.trainer import Optimisation, State, Trainer
 from deepscem_tui.engine.training_checks import label_problems, leak_problems
 from deepscem_tui.engine.training_devices import chosen_devices, chosen_precision
 from deepscem_tui.engine.training_loop import Schedule, TrainingLoop
-from deepscem_tui.engine.training_plan import Plan, check_labels, check_memory, common_normalisation, plan_training
+from deepscem_tui.engine.training_plan import (
+    Plan,
+    check_labels,
+    check_memory,
+    common_normalisation,
+    disk_bytes,
+    plan_training,
+)
 from deepscem_tui.engine.training_preview import choose_preview
 from deepscem_tui.engine.validation import Validated, Validator
 
@@ -92,6 +100,8 @@ def train(parameters: p.Train, context: Context) -> Result:
             return Result(f"Would train {parameters.model} for {parameters.epochs} epochs: {plan}", plan.facts)
         if parameters.deterministic:
             be_deterministic()
+        if context.folder is not None:
+            check_room(disk_bytes(plan, context.folder, parameters.out))
         shared = chosen_devices(parameters, plan)
         check_memory(plan, device_summary().startswith("CPU"))
         precision = chosen_precision(parameters, plan, context.report)

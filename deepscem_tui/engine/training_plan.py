@@ -6,6 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from deepscem_tui.engine import parameters as p
@@ -27,6 +28,7 @@ __all__ = [
     "check_labels",
     "check_memory",
     "common_normalisation",
+    "disk_bytes",
     "fitting_patch",
     "plan_training",
     "usual_patch",
@@ -110,6 +112,20 @@ def check_memory(plan: Plan, on_cpu: bool | None = None) -> None:
         else "Use a model with fewer --filters or less --depth (create-model).",
         "batch_size" if fits else "patch_size" if limit.size > weights else "model",
     )
+
+
+def disk_bytes(plan: Plan, folder: Path, out: Path) -> dict[Path, int]:
+    """Bytes that a training takes on the disk: models and checkpoints, whose optimizer keeps two numbers a weight.
+
+    Of each kind one more is there while it is written, and the average of the weights counts as they do.
+
+    Args:
+        folder: Of the run.
+        out: The result.
+    """
+    weights = 4 * plan.graph.n_parameters
+    models, checkpoints = 3 * weights, 3 * 4 * weights
+    return {folder: models + checkpoints, out: weights}
 
 
 def usual_patch(dimension: int) -> tuple[Shape, int]:

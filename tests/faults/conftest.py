@@ -23,16 +23,16 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def driver() -> Iterator[Driver]:
+def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Driver]:
     """Without TensorFlow."""
-    made = Driver()
+    made = Driver(tmp_path_factory.mktemp("home"))
     yield made
     made.close()
 
 
 @pytest.fixture(scope="session")
-def tensorflow_driver() -> Iterator[Driver]:
+def tensorflow_driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Driver]:
     """With TensorFlow imported, and nothing computed yet."""
-    made = Driver("tensorflow")
+    made = Driver(tmp_path_factory.mktemp("home"), "tensorflow")
     yield made
     made.close()

@@ -15,8 +15,9 @@ TIMES = int(os.environ.get("DEEPSCEM_TUI_FAULTS", "1"))
 class Driver:
     """Carries out actions in children of a warm process, which can be killed at a chosen point."""
 
-    def __init__(self, *words: str) -> None:
+    def __init__(self, home: Path, *words: str) -> None:
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+        environment |= {"XDG_CACHE_HOME": str(home), "XDG_STATE_HOME": str(home)}
         self._process = subprocess.Popen(
             [sys.executable, str(Path(__file__).with_name("driver.py")), *words],
             stdin=subprocess.PIPE,

@@ -1,8 +1,14 @@
-"""Trainings and predictions that are killed again and again: resumed to the end they are what they would have been."""
+"""Trainings and predictions that are killed, or find no room: resumed to the end they are what they would have been."""
 
 import csv
+import io
 import random
+import re
 import shutil
+import subprocess
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -84,9 +90,6 @@ def clean(place: Path, template: Path, out: str) -> Path:
 
 def weights(model: Path) -> list[bytes]:
     """Of a .keras file."""
-    import io
-    import zipfile
-
     found: list[bytes] = []
     with zipfile.ZipFile(model) as archive, h5py.File(io.BytesIO(archive.read("model.weights.h5"))) as file:
         file.visititems(lambda _, item: found.append(item[()].tobytes()) if isinstance(item, h5py.Dataset) else None)
@@ -122,6 +125,79 @@ def test_predictions_that_were_killed_say_the_same(
     whole, *others = kill_until(KILLS * times, "predict", PREDICT, folder, tmp_path, tensorflow_driver)
     for place in (whole, *others):
         clean(place, folder, "out.hdf5")
-        with h5py.File(place / "out.hdf5") as file, h5py.File(whole / "out.hdf5") as expected:
-            for name in ("image", "prediction_0000"):
-                assert np.array_equal(file["image"][name], expected["image"][name]), place
+        same(place / "out.hdf5", whole / "out.hdf5")
+
+
+# ------------------------------------------------------------------------------------------------ no room
+
+
+@contextmanager
+def small_disk(folder: Path) -> Iterator[None]:
+    """Make a folder a disk of its own, of 1 MiB."""
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    if not shutil.which("mount") or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("only root may mount")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+@pytest.mark.parametrize(("action", "out"), [("train", "out.keras"), ("predict", "out.hdf5")])
+def test_a_limit_of_bytes_ends_a_run_that_goes_on_without_it(
+    action: str, out: str, folder: Path, tmp_path: Path, tensorflow_driver: Driver
+) -> None:
+    parameters = {"train": TRAIN, "predict": PREDICT}[action]
+    whole, place = (Path(shutil.copytree(folder, tmp_path / name)) for name in ("whole", "limited"))
+    tensorflow_driver.whole(folder=whole, action=action, parameters=parameters)
+    limit = (whole / out).stat().st_size * 9 // 10
+    answer = tensorflow_driver.ask(folder=place, action=action, parameters=parameters, limit=limit)
+    refused(answer)
+    (run,) = runs.find(place / "runs")
+    assert run.state == "failed"
+    assert not list(place.rglob("*.tmp*"))
+    assert not (place / out).exists()
+    tensorflow_driver.whole(folder=place, resume=run.folder)
+    same(place / out, whole / out)
+
+
+@pytest.mark.parametrize(("action", "out"), [("train", "out.keras"), ("predict", "out.hdf5")])
+def test_a_disk_that_is_full_ends_a_run_that_goes_on_when_there_is_room(
+    action: str, out: str, folder: Path, tmp_path: Path, tensorflow_driver: Driver
+) -> None:
+    parameters = {"train": TRAIN, "predict": PREDICT}[action]
+    whole = Path(shutil.copytree(folder, tmp_path / "whole"))
+    tensorflow_driver.whole(folder=whole, action=action, parameters=parameters)
+    with small_disk(tmp_path / "disk"):
+        place = Path(shutil.copytree(folder, tmp_path / "disk" / "place"))
+        kept = {name: (tmp_path / "elsewhere" / str(parameters[name])) for name in ("out",)}
+        kept["out"].parent.mkdir()
+        filler = tmp_path / "disk" / "filler"
+        free = shutil.disk_usage(place).free
+        taken = sum(path.stat().st_size for path in (whole / "runs").rglob("*") if path.is_file())
+        filler.write_bytes(bytes(max(0, free - max(4096 * 8, taken // 2))))
+        answer = tensorflow_driver.ask(folder=place, action=action, parameters=parameters | kept)
+        refused(answer)
+        assert not list(place.rglob("*.tmp*"))
+        filler.unlink()
+        tensorflow_driver.whole(folder=place, action=action, parameters=parameters | kept | {"resume": True})
+        (run,) = runs.find(place / "runs")
+        assert run.state == "finished"
+        same(kept["out"], whole / out)
+
+
+def refused(answer: dict[str, Any]) -> None:
+    """It ended for want of room, and said how many bytes it would have taken."""
+    assert answer["status"] == 4, answer["error"]
+    assert re.search(r"[1-9][0-9,]* bytes are needed", answer["error"]), answer["error"]
+
+
+def same(one: Path, other: Path) -> None:
+    """Two results hold the same."""
+    if one.suffix == ".keras":
+        assert weights(one) == weights(other) != []
+        return
+    with h5py.File(one) as file, h5py.File(other) as expected:
+        for name in ("image", "prediction_0000"):
+            assert np.array_equal(file["image"][name], expected["image"][name])
