@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -70,9 +71,12 @@ def same(one: list[Batch], two: list[Batch]) -> bool:
 
 
 def children() -> set[int]:
-    return {
-        child.pid for child in psutil.Process().children(recursive=True) if "spawn_main" in " ".join(child.cmdline())
-    }
+    found = set()
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # ended meanwhile
+            if "spawn_main" in " ".join(child.cmdline()):
+                found.add(child.pid)
+    return found
 
 
 def test_they_give_what_threads_give_in_order_and_again(sampler: PatchSampler, tmp_path: Path) -> None:
