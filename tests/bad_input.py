@@ -58,6 +58,7 @@ COMMANDS: dict[str, dict[str, Any]] = {
     "rename-sample": {"file": "data.hdf5", "sample": "a", "new": "new"},
     "remove-sample": {"file": "data.hdf5", "sample": "a"},
     "set-aliases": {"file": "data.hdf5", "aliases": ["new"]},
+    "set-labelled": {"file": "data.hdf5", "sample": "a", "labelled_z": "0:2", "ignore_mask": "mask.tif"},
     "save-dataset": {"file": "data.hdf5", "out": "new.hdf5"},
     "export-sample": {"file": "data.hdf5", "sample": "a", "folder": "new"},
     "distance-transform": {"file": "data.hdf5"},
@@ -194,7 +195,7 @@ def _huge_tiff(right: Path, path: Path) -> None:
     tifffile.imwrite(path, np.zeros((64, 64), np.uint8), compression="deflate", rowsperstrip=64)
     content = bytearray(path.read_bytes())
     for tag in (256, 257, 278):
-        at = content.index(struct.pack("<HH", tag, 3))  # a number of 16 bits
+        at = next(at for kind in (3, 4) if (at := content.find(struct.pack("<HH", tag, kind))) >= 0)
         content[at : at + 12] = struct.pack("<HHII", tag, 4, 1, 2**20)
     path.write_bytes(content)
 

@@ -26,10 +26,10 @@ from deepscem_tui.engine.errors import (
     VolumeError,
 )
 from deepscem_tui.engine.lock import lock_path
+from deepscem_tui.engine.normalisation import Grey
 from deepscem_tui.engine.parameters import RemoveSample
 from deepscem_tui.engine.reporting import Reporter
 from deepscem_tui.engine.results import Result
-from deepscem_tui.engine.sample_adding import Grey
 from deepscem_tui.engine.stop import Stop
 from deepscem_tui.engine.words import file_name
 

@@ -18,8 +18,9 @@ from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine import training
 from deepscem_tui.engine.augmentation.recipes import strengths
 from deepscem_tui.engine.context import Context
-from deepscem_tui.engine.datasets import new_dataset, open_dataset
+from deepscem_tui.engine.datasets import change_dataset, new_dataset, open_dataset
 from deepscem_tui.engine.errors import DataError, ResourceError
+from deepscem_tui.engine.ignoring import write_ignored
 from deepscem_tui.engine.model_actions import create_model
 from deepscem_tui.engine.model_files import load_model
 from deepscem_tui.engine.patches import (
@@ -51,9 +52,12 @@ def write(path: Path) -> Path:
     return path
 
 
-@pytest.fixture(params=["read from files", "in shared memory"])
+@pytest.fixture(params=["read from files", "in shared memory", "in shared memory, labelled in part"])
 def sampler(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[PatchSampler]:
     path, memory = write(tmp_path / "d.hdf5"), 0 if request.param == "read from files" else 1 << 30
+    if "in part" in request.param:
+        with change_dataset(path) as changed:
+            write_ignored(changed, "a", (((1, 3), (0, 40), (5, 50)),), None)
     with open_dataset(path) as dataset, opened_cache(tmp_path / "cache", Reporter()) as cache:
         sources = load_sources(list(dataset.samples.values()), memory, Reporter(), Stop(), cache, shared=True)
         assert all(source.shareable and bool(source.held_bytes) == bool(memory) for source in sources)

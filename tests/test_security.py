@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import socket
 import struct
 import subprocess
@@ -318,6 +319,10 @@ def test_nothing_is_sent_or_fetched(kit: Path, tmp_path: Path) -> None:
     )
     assert "NETWORK" not in done.stderr
     assert done.returncode == 0, done.stderr
+    native = re.compile(r"^[IWEF]\d{4} |^WARNING: |tensorflow/|xla|cuda|CUDA|oneDNN|cpu_feature_guard")
+    assert not [line for line in done.stderr.splitlines() if native.search(line)], "what libraries print is in the log"
+    logs = [path.read_text("utf-8", "replace") for path in (tmp_path / "runs").glob("*-train-t/log.txt")]
+    assert len(logs) == 1
 
 
 def test_the_application_opens_no_socket_but_within_itself(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ def predict(parameters: p.Predict, context: Context) -> Result:
         _report_start(context, plan, resumed=kept is not None)
         if parameters.ortho:
             _say_disk(parameters, info, images, plan, home, context)
-        measured = {image.source.name: image.measured(context) for image in images}
+        measured = {image.source.name: image.measured(info.normalization, context) for image in images}
         files.enter_context(memory_kept_for_reuse())
         while True:
             slabs = parts(plan, parameters.shard)

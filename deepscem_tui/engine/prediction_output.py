@@ -18,6 +18,7 @@ from deepscem_tui.engine.datasets import NewDataset, new_dataset
 from deepscem_tui.engine.errors import ParameterError
 from deepscem_tui.engine.files import Together, refuse_existing
 from deepscem_tui.engine.model_files import ModelInfo
+from deepscem_tui.engine.normalisation import MIN_MAX
 from deepscem_tui.engine.own_results import noting
 from deepscem_tui.engine.prediction_values import BYTE_SCALE, values_of
 from deepscem_tui.engine.reporting import Reporter
@@ -190,6 +191,8 @@ class _DatasetOutput:
         if image.voxel_size is not None:
             facts["voxel_size"] = image.voxel_size
             facts["voxel_unit"] = image.voxel_unit
+        if image.normalised != str(MIN_MAX):
+            facts["normalization"] = image.normalised
         return facts
 
 

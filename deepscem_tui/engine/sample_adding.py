@@ -24,49 +24,15 @@ from deepscem_tui.engine.errors import DatasetError, ParameterError, VolumeError
 from deepscem_tui.engine.ignoring import Ignored, Slabs, write_ignored
 from deepscem_tui.engine.label_files import Found, LabelOptions, OpenedLabels, open_labels
 from deepscem_tui.engine.labelled import check_size, given_boxes, runs_of, slices_with_labels
+from deepscem_tui.engine.normalisation import MIN_MAX, Grey, Greys, Normalisation, find_greys
 from deepscem_tui.engine.results import Result, Table
 from deepscem_tui.engine.slice_files import open_slices
 from deepscem_tui.engine.space import check_room
-from deepscem_tui.engine.volumes import Volume, value_range
+from deepscem_tui.engine.volumes import Volume
 
 __all__ = ["add_sample"]
 
 SLAB_BYTES = 64 * 2**20
-_BLOCK = 2**20  # voxels normalised together: what is made of them stays in the processor's cache
-
-
-@dataclass(frozen=True)
-class Grey:
-    """How grey values become 0 to 1.
-
-    Args:
-        low: Value that becomes 0.
-        high: Value that becomes 1; if it is ``low``, everything becomes 0.
-    """
-
-    low: float
-    high: float
-
-    def normalise(self, slab: npt.NDArray[Any], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-        """Values as ``dtype``, 0 to 1; what is not finite becomes 0."""
-        out = np.empty(slab.shape, dtype)
-        source, target = slab.reshape(-1), out.reshape(-1)
-        if slab.dtype.kind in "biu" and slab.dtype.itemsize <= 2:
-            # A table is several times faster than arithmetic, for float16 above all.
-            unsigned = np.dtype(f"u{slab.dtype.itemsize}")
-            every = np.arange(256**unsigned.itemsize, dtype=unsigned).view(slab.dtype)
-            table = self._exactly(every).astype(dtype)
-            source = source.view(unsigned)
-            for start in range(0, source.size, _BLOCK):
-                table.take(source[start : start + _BLOCK], out=target[start : start + _BLOCK], mode="clip")
-            return out
-        for start in range(0, source.size, _BLOCK):
-            target[start : start + _BLOCK] = self._exactly(source[start : start + _BLOCK])
-        return out
-
-    def _exactly(self, values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-        exact = (values.astype(np.float64) - self.low) / (self.high - self.low)
-        return np.where(np.isfinite(values), np.clip(exact, 0, 1), 0.0)
 
 
 class _Noted:
@@ -97,8 +63,8 @@ def add_sample(parameters: p.AddSample, context: Context) -> Result:
             _type_range(parameters, sources.image)
             summary = f"Would add sample {parameters.name!r} {words.sizes(sources.image.shape)} to {parameters.file}"
             return Result(summary, _facts(parameters, sources, noted))
-        grey = _grey(parameters, sources.image, noted, context)
-        found, ignored = _write(parameters, sources, grey, context)
+        greys = _greys(parameters, sources.image, noted, context)
+        found, ignored = _write(parameters, sources, greys, context)
     _remark(sources.labels, found, noted, context)
     rows = [_row(sources, label, found[label]) for label in range(len(found))]
     if parameters.ignore_value is not None and not any(source.ignored for source in sources.labels.sources):
@@ -150,7 +116,7 @@ def _check_labelled(parameters: p.AddSample, image: Volume) -> None:
 
 
 def _write(
-    parameters: p.AddSample, sources: _Sources, grey: Grey, context: Context
+    parameters: p.AddSample, sources: _Sources, greys: Greys, context: Context
 ) -> tuple[list[Found], Ignored | None]:
     """The second pass; what was found of each label, and what is not labelled."""
     image, labels = sources.image, sources.labels
@@ -162,12 +128,14 @@ def _write(
             raise DatasetError(f"{parameters.file} was replaced meanwhile", "Try again.")
         if labels.new_names:
             changed.set_aliases(labels.names)
-        attributes = _provenance(image, labels, grey)
+        attributes = _provenance(parameters, image, labels, greys)
         sample = changed.add_sample(parameters.name, image.shape, members, attributes)
         copying = _Copying(context, parameters.name, image.nbytes + sum(source.nbytes for source in labels.sources))
-        if grey.low != grey.high:
+        if not greys.constant:
             copying.copy(
-                image.nbytes, [sample["image"]], lambda z0, z1: [grey.normalise(image.read(z0, z1), sources.stored)]
+                image.nbytes,
+                [sample["image"]],
+                lambda z0, z1: [greys.normalise(z0, image.read(z0, z1), sources.stored)],
             )
         for source in labels.sources:
             writers = [sample[member_name("label", label)] for label in source.labels]
@@ -277,25 +245,31 @@ def _type_range(parameters: p.AddSample, image: Volume) -> Grey | None:
     return Grey(limits.min, limits.max)
 
 
-def _grey(parameters: p.AddSample, image: Volume, noted: _Noted, context: Context) -> Grey:
-    """Range of grey values: of the type, or found in a first pass over the image."""
+def _greys(parameters: p.AddSample, image: Volume, noted: _Noted, context: Context) -> Greys:
+    """What grey values become: by the type, or as found in a first pass over the image."""
     of_type = _type_range(parameters, image)
     if of_type is not None:
-        return of_type
-    found = value_range(image, context.report, context.stop)
+        return Greys((of_type,))
+    found = find_greys(image, _wanted(parameters), context.report, context.stop)
     if found.non_finite:
-        noted.warn(f"{image.path}: {found.non_finite} of {found.voxels} voxels are NaN or infinite: they become 0")
+        of = f"{found.non_finite} of {prod(image.shape)} voxels"
+        noted.warn(f"{image.path}: {of} are NaN or infinite: they become 0")
     if found.constant:
-        noted.warn(f"{image.path}: all voxels are {found.low:g}: they become 0")
-    return Grey(found.low, found.high)
+        noted.warn(f"{image.path}: all voxels are {found.each[0].low:g}: they become 0")
+    return found
 
 
-def _provenance(image: Volume, labels: OpenedLabels, grey: Grey) -> dict[str, Any]:
+def _wanted(parameters: p.AddSample) -> Normalisation:
+    return Normalisation(parameters.normalization, parameters.per_slice)
+
+
+def _provenance(parameters: p.AddSample, image: Volume, labels: OpenedLabels, greys: Greys) -> dict[str, Any]:
     sources = [labels.source_of(label) for label in range(len(labels.names))]
     return {
         "source": _encodable(image.path.name),
         "source_type": image.dtype.name,
-        "source_range": (float(grey.low), float(grey.high)),
+        "normalization": str(_wanted(parameters)) if _wanted(parameters) != MIN_MAX else None,
+        "source_range": (float(greys.each[0].low), float(greys.each[0].high)) if len(greys.each) == 1 else None,
         "label_sources": tuple(_encodable(source.file_names) if source else "" for source in sources) or None,
         "added": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "voxel_size": image.voxel_size,

@@ -131,6 +131,10 @@ def save_dataset(parameters: p.SaveDataset, context: Context) -> Result:
 def _members(dataset: Dataset, name: str, onto_itself: bool, context: Context) -> Mapping[str, Member]:
     """What is to be copied of a sample; what is not ours is left out, but never lost."""
     sample = dataset.sample(name)
+    if any("\ud800" <= character <= "\udfff" for character in name):
+        raise DatasetError(
+            f"{sample.what} has a name that is no text", "Rename it first: deepscem-tui run rename-sample."
+        )
     if sample.others:
         listed = ", ".join(sample.others)
         if onto_itself:

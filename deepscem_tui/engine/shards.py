@@ -101,7 +101,7 @@ def merge(parameters: p.Merge, context: Context) -> Result:
             return Result(f"Would merge {what}", facts)
         check_room({wanted.out: sum(least_output_bytes(wanted, info, image) for image in images)})
         if wanted.image:  # its copy needs its range
-            images = [image.measured(context) for image in images]
+            images = [image.measured(info.normalization, context) for image in images]
         by_name = {image.source.name: image for image in images}
         done = 0
         with open_output(wanted, info, images) as output:

@@ -53,7 +53,14 @@ from deepscem_tui.engine.trainer import Optimisation, State, Trainer
 from deepscem_tui.engine.training_checks import label_problems, leak_problems
 from deepscem_tui.engine.training_devices import chosen_devices, chosen_precision
 from deepscem_tui.engine.training_loop import Schedule, TrainingLoop
-from deepscem_tui.engine.training_plan import Plan, check_labels, check_memory, disk_bytes, plan_training
+from deepscem_tui.engine.training_plan import (
+    Plan,
+    check_labels,
+    check_memory,
+    common_normalisation,
+    disk_bytes,
+    plan_training,
+)
 from deepscem_tui.engine.training_preview import choose_preview
 from deepscem_tui.engine.validation import Validated, Validator
 
@@ -284,6 +291,7 @@ class _Session:
             training |= {"validation_loss": validated.loss, "validation_f1": validated.scores.mean_f1}
             thresholds = validated.thresholds if parameters.tune_thresholds else None
         info = replace(self.plan.info, patch_size=self.plan.patch, training=training, thresholds=thresholds)
+        info = replace(info, normalization=common_normalisation(self.learn))
         voxels = {(sample.voxel_size, sample.voxel_unit) for sample in self.learn.samples.values()}
         if len(voxels) == 1:
             voxel_size, voxel_unit = voxels.pop()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +19,20 @@ from deepscem_tui.engine.memory import memory_limit
 from deepscem_tui.engine.model_info import ModelInfo
 from deepscem_tui.engine.networks.geometry import step_bytes, weight_bytes
 from deepscem_tui.engine.networks.graph import Graph
+from deepscem_tui.engine.normalisation import normalisation_in
 from deepscem_tui.engine.patches import Shape
 from deepscem_tui.engine.reporting import Reporter
 
-__all__ = ["Plan", "check_labels", "check_memory", "disk_bytes", "fitting_patch", "plan_training", "usual_patch"]
+__all__ = [
+    "Plan",
+    "check_labels",
+    "check_memory",
+    "common_normalisation",
+    "disk_bytes",
+    "fitting_patch",
+    "plan_training",
+    "usual_patch",
+]
 
 _log = logging.getLogger(__name__)
 
@@ -187,6 +198,12 @@ def check_labels(parameter: str, dataset: Dataset, info: ModelInfo, report: Repo
                 parameter,
             )
     _check_annotated(parameter, dataset, report)
+    ways = sorted({normalisation_in(sample) for sample in dataset.samples.values()})
+    if info.training is not None and ways != [info.normalization]:
+        learned = f"and the model has learned on images normalised by {info.normalization}"
+        report.warning(f"The samples of {dataset.path} are normalised by {'; '.join(ways)}, {learned}")
+    elif len(ways) > 1:
+        report.warning(f"The samples of {dataset.path} are normalised in different ways: {'; '.join(ways)}")
     if dataset.aliases and info.named and tuple(dataset.aliases) != tuple(info.label_names):
         ours, theirs = ", ".join(dataset.aliases), ", ".join(info.label_names)
         report.warning(f"The labels of {dataset.path} are named {ours}; those of the model {theirs}")
@@ -200,3 +217,8 @@ def _check_annotated(parameter: str, dataset: Dataset, report: Reporter) -> None
     if all(ignored is not None and not ignored.annotated for ignored in found):
         hint = "Say which slices are: deepscem-tui run set-labelled"
         raise DatasetError(f"Nothing of {dataset.path} is labelled", hint, parameter)
+
+
+def common_normalisation(dataset: Dataset) -> str:
+    """How most samples of a data set are normalised."""
+    return Counter(normalisation_in(sample) for sample in dataset.samples.values()).most_common(1)[0][0]

@@ -37,6 +37,7 @@ CASES = {
     "remove first": Case("remove-sample", {"file": "set.hdf5", "sample": "a"}, "no sample 'a'"),
     "remove last": Case("remove-sample", {"file": "set.hdf5", "sample": "c"}, "no sample 'c'"),
     "set aliases": Case("set-aliases", {"file": "set.hdf5", "aliases": ["another"]}),
+    "label in part": Case("set-labelled", {"file": "set.hdf5", "sample": "a", "labelled_z": "2:5,7:9"}),
     "distances": Case("distance-transform", {"file": "set.hdf5"}, "", {"overwrite": True}),
     "save": Case("save-dataset", {"file": "set.hdf5", "out": "out.hdf5"}, "", {"overwrite": True}),
     "save onto itself": Case("save-dataset", {"file": "set.hdf5", "out": "set.hdf5", "overwrite": True}),

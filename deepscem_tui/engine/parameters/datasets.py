@@ -56,6 +56,13 @@ class AddSample(Changing):
     range: Literal["data", "type"] = option(
         "data", "Grey values that become 0 and 1: those found in the image, or those of its type (one pass less)."
     )
+    normalization: Literal["min-max", "percentiles", "mean-deviation"] = option(
+        "min-max",
+        "What becomes 0 and 1: the smallest and the largest grey value, as in DeepSCEM; those of 0.5 and 99.5 % of the "
+        "voxels; or three standard deviations from the mean. A model remembers it for the images that it predicts.",
+        more=True,
+    )
+    per_slice: bool = option(False, "Normalise each slice by itself, where slices differ in brightness.", more=True)
     classes: Classes | None = option(
         None,
         "Values, or colours, of the labels in one file that holds all of them, such as mito=1,er=2 or mito=#ff0000; "
@@ -110,6 +117,8 @@ class AddSample(Changing):
         given = (self.classes is not None, self.label_threshold is not None, self.instances != "none")
         if sum(given) > 1:
             raise wrong("classes", "give one of --classes, --label-threshold and --instances")
+        if self.range == "type" and (self.normalization != "min-max" or self.per_slice):
+            raise wrong("range", "is of the type, which suits neither --normalization nor --per-slice")
         return self
 
 

@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepscem_tui.engine.datasets import Sample
+from deepscem_tui.engine.errors import DatasetError
 from deepscem_tui.engine.ignoring import ignored_in
 from deepscem_tui.engine.patches.cache import CHUNK, Cache
 from deepscem_tui.engine.patches.foreground import Foreground
 from deepscem_tui.engine.patches.labels import PackedLabels, n_planes, pack
 from deepscem_tui.engine.patches.raw_arrays import RawFile, raw_member
-from deepscem_tui.engine.patches.sources import Annotated, Shape, Source
+from deepscem_tui.engine.patches.sources import Annotated, Blank, Shape, Source
 from deepscem_tui.engine.reporting import Reporter
 from deepscem_tui.engine.stop import Stop
 
@@ -46,7 +47,7 @@ def load_sources(
 
     Raises:
         Stopped: on request.
-        DatasetError: a sample cannot be read.
+        DatasetError: a sample cannot be read, or nothing of them is annotated.
     """
     total = sum(sample.shape[0] for sample in samples)
     sources, done = [], 0
@@ -63,6 +64,9 @@ def load_sources(
         done += sample.shape[0]
         sources.append(source)
     report.progress("Reading samples", total, total, "slices")
+    if not any(source.n_annotated for source in sources):
+        hint = "Say which slices are: deepscem-tui run set-labelled"
+        raise DatasetError(f"Nothing of {samples[0].path} is labelled", hint)
     return sources
 
 
@@ -82,7 +86,7 @@ def _load(
     """
     shape, n_labels = sample.shape, len(sample.labels)
     missing = ignored_in(sample)
-    ignored: Any = (np.broadcast_to(np.uint8(0), shape) if missing is None else missing) if partly else None
+    ignored: Any = (Blank(shape) if missing is None else missing) if partly else None
     planes = n_planes(n_labels + partly)
     n_bytes = (sample.image.dtype.itemsize + planes) * int(np.prod(shape))
     held = n_bytes <= memory
