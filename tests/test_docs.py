@@ -75,3 +75,14 @@ def test_commands_on_the_page_are_understood(tmp_path: Path) -> None:
 
 def test_the_readme_leads_to_the_page() -> None:
     assert "docs/deepscem.md" in README
+
+
+def test_the_tests_that_hold_what_is_promised_exist() -> None:
+    page = (DOCS / "reliability.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (?!promise|---)(.*) \| (.*) \|$", page, re.MULTILINE)
+    assert len(rows) >= 20
+    for promise, cell in rows:
+        named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", cell)
+        assert named, promise
+        for file, test in named:
+            assert f"def {test}(" in (DOCS.parent / file).read_text(encoding="utf-8"), test

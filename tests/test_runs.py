@@ -377,3 +377,29 @@ def test_a_full_disk_loses_steps_but_no_epoch(tmp_path: Path) -> None:
     recorder.event("epoch", epoch=1)
     recorder.close()
     assert [event["type"] for event in runs.events(tmp_path)] == ["started", "epoch"]
+
+
+class Part(p.Changing):
+    """Pretend to compute a part."""
+
+    out: Path = p.argument("Result.")
+    shard: tuple[int, int] | None = Field(None)
+    resume: bool = Field(False)
+
+
+def test_each_part_of_a_result_goes_on_with_its_own_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(_: actions.Action, parameters: Part, context: Context) -> Result:
+        context.report.event("started")
+        raise Stopped("saved")
+
+    action = actions.Action("part", Part, "work:part", "Test", run=True)
+    monkeypatch.setitem(actions.ACTIONS, "part", action)
+    monkeypatch.setattr(actions.Action, "carry_out", stopped)
+    for _ in range(2):
+        for number in (1, 2, 3):
+            part = Part(out=Path("x"), shard=(number, 3), resume=True)
+            with pytest.raises(Stopped):
+                runs.perform(action, part, Reporter(), Stop(), tmp_path)
+    found = runs.find(tmp_path)
+    assert [run.parameters["shard"] for run in found] == [[1, 3], [2, 3], [3, 3]]
+    assert all([event["type"] for event in runs.events(run.folder)].count("resumed") == 1 for run in found)

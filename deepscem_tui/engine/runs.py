@@ -107,17 +107,18 @@ def perform(
 
 
 def _begun(runs_folder: Path, action: actions.Action, parameters: Parameters) -> Path | None:
-    """The latest run of an action that was to make the same file, and has not finished; None if there is none.
+    """The latest run of an action that was to make the same file, or part of it, and has not finished; None if none.
 
     Raises:
         RunError: it was begun with other parameters.
     """
     out = getattr(parameters, "out", Path()).absolute()
+    wanted = parameters.model_dump(mode="json") | {"resume": False}
     for run in reversed(find(runs_folder)):
-        if run.action == action.name and run.working_folder / str(run.parameters.get("out")) == out:
+        same = run.working_folder / str(run.parameters.get("out")) == out
+        if run.action == action.name and same and run.parameters.get("shard") == wanted.get("shard"):
             if run.state == "finished":
                 return None
-            wanted = parameters.model_dump(mode="json") | {"resume": False}
             other = sorted(name for name, value in run.parameters.items() if wanted.get(name) != value)
             if set(other) - {"resume", "overwrite"}:
                 raise RunError(

@@ -9,6 +9,11 @@ import pytest
 from cases import CASES, copy, state
 from kills import Driver
 
+from deepscem_tui.engine import actions, runs, space
+from deepscem_tui.engine.errors import ResourceError
+from deepscem_tui.engine.reporting import Reporter
+from deepscem_tui.engine.stop import Stop
+
 FAULTS = 6  # of each case
 
 
@@ -41,3 +46,18 @@ def test_without_room_nothing_is_changed_and_the_bytes_are_told(
         assert state(folder) == new, where
         shutil.rmtree(folder)
     assert told > FAULTS * times // 3
+
+
+def test_long_work_is_refused_where_there_is_no_room_for_it(
+    template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = copy(template, tmp_path / "place")
+    old = state(folder)
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(space, "free_bytes", lambda _: 1000)
+    for name in ("add", "crop", "save", "save onto itself"):
+        case = CASES[name]
+        action = actions.ACTIONS[case.action]
+        with pytest.raises(ResourceError, match=r"[0-9,]{5,} bytes are needed for .*, and 1,000 are free"):
+            runs.perform(action, actions.build(action, case.parameters), Reporter(), Stop())
+        assert state(folder) == old

@@ -90,3 +90,15 @@ def test_what_is_begun_anew(
         (tmp_path / "go").touch()
     assert job.wait(60) == status
     assert (tmp_path / "requeued").exists() == requeued
+
+
+def test_each_job_of_an_array_has_its_part(tmp_path: Path, cluster: dict[str, str]) -> None:
+    place(tmp_path / "bin", "deepscem-tui", 'echo "$@"', "exit 75")
+    array = {"SLURM_ARRAY_JOB_ID": "40", "SLURM_ARRAY_TASK_ID": "3", "SLURM_ARRAY_TASK_COUNT": "8"}
+    words = ["bash", str(SCRIPT), "predict", "m.keras", "a b.tif", "out.hdf5"]
+    job = subprocess.run(
+        words, cwd=tmp_path, env=cluster | array, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert job.stdout == "run predict m.keras a b.tif out.hdf5 --shard 3/8 --resume\n"
+    assert job.returncode == 75  # stopped, but not since time was short
+    assert not (tmp_path / "requeued").exists()
