@@ -118,6 +118,11 @@ class Console(Reporter):
         """End what is being drawn."""
         self._unless_gone(self._bars.close)
 
+    def show_cursor(self) -> None:
+        """Bring back the cursor, which a progress bar hides, where there is no time to end the bar."""
+        if _is_terminal(self._err):
+            os.write(self._err.fileno(), b"\x1b[?25h\n")
+
     def _unless_gone(self, write: Callable[[], None]) -> None:
         """Write to stderr; what cannot be written, since the terminal or pipe is gone, must not end the work."""
         if not self._gone:
@@ -189,9 +194,9 @@ class Console(Reporter):
         encoding = getattr(self._out, "encoding", None)
         style = choose_style(picture.style, terminal=terminal, colour=colour, encoding=encoding)
         if picture.reference is None:
-            scene = labelled(picture.image, picture.masks, picture.names, picture.aspect)
+            scene = labelled(picture.image, picture.masks, picture.names, picture.aspect, picture.ignored)
         else:
-            scene = compared(picture.image, picture.masks, picture.reference, picture.aspect)
+            scene = compared(picture.image, picture.masks, picture.reference, picture.aspect, picture.ignored)
         width = picture.width or (self._out_console().width if terminal else 80)
         # Blocks that were asked for keep their colours in a pipe too (to `less -R`).
         forced = picture.style == "blocks" or None

@@ -35,7 +35,8 @@ def guarded(console: Console, work: Callable[[], int]) -> int:
         return 0
     except Exception as error:
         known = explained(error)
-        console.error(known)
+        with suppress(OSError):  # stdout may be what cannot be written
+            console.error(known)
         return known.exit_code
 
 
@@ -106,9 +107,13 @@ def carry_out(console: Console, work: Callable[[Stop], Result]) -> int:
 
     def do() -> int:
         stop = Stop()
-        with asking_to_stop(stop, console.message):
+        with asking_to_stop(stop, console.message, console.show_cursor):
             result = work(stop)
-        console.result(result)
+        try:
+            console.result(result)
+        except OSError as error:
+            if error.errno != errno.EIO:  # a terminal that is gone: nobody is left to tell
+                raise
         return 0 if result.ok else EngineError.exit_code
 
     return guarded(console, do)

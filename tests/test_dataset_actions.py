@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from deepscem_tui.engine import distance, sample_adding, sample_copying
+from deepscem_tui.engine import distance, sample_adding, sample_copying, space
 from deepscem_tui.engine.actions import ACTIONS, build
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.dataset_actions import remove_sample
@@ -406,7 +406,7 @@ def test_too_little_space_is_said_at_the_beginning(files: Path, monkeypatch: pyt
     class Usage:
         free = 1000
 
-    monkeypatch.setattr(sample_adding.shutil, "disk_usage", lambda _: Usage)
+    monkeypatch.setattr(space.shutil, "disk_usage", lambda _: Usage)
     with pytest.raises(ResourceError, match=r"28,000 bytes are needed .* 1,000 are free"):
         added(files)
 

@@ -14,7 +14,6 @@ Measured with ``benchmarks/dataset_layout.py``:
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping
 from concurrent.futures import Executor
 from contextlib import suppress
@@ -25,6 +24,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 from h5py._objects import phil
+from imagecodecs import deflate_encode
 
 from deepscem_tui.engine.errors import DatasetError
 
@@ -63,7 +63,8 @@ def create_member(group: h5py.Group, name: str, shape: Shape, dtype: npt.DTypeLi
 class MemberWriter:
     """Takes the slices of a new member in ascending order; slices never written are 0.
 
-    Chunks are compressed in threads and written as they are: HDF5's own way is one thread for all of it.
+    Chunks are compressed in threads and written as they are: HDF5's own way is one thread for all of it. And by
+    libdeflate, which makes zlib's format 1.5 to 2.5 times as fast at this level, and a fifth smaller.
     """
 
     def __init__(self, dataset: h5py.Dataset, pool: Executor) -> None:
@@ -145,8 +146,8 @@ class MemberWriter:
                 padded = np.zeros(chunk, self.dtype)
                 padded[tuple(map(slice, part.shape))] = part
                 part = padded
-            content = part.data
-            return zlib.compress(content, GZIP_LEVEL) if self._compressed else content.tobytes()
+            content = part.tobytes()
+            return bytes(deflate_encode(content, level=GZIP_LEVEL)) if self._compressed else content
 
         coded = self._pool.map(encoded, starts) if self._compressed else map(encoded, starts)
         for (y, x), content in zip(starts, coded, strict=True):

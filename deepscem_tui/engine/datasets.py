@@ -107,6 +107,13 @@ class NewDataset(Dataset):
         whose = str(self.path) if sample is None else f"Sample {sample!r} of {self.path}"
         write_attributes(owner.attrs, values, whose)
 
+    def remove_attributes(self, names: Sequence[str], sample: str) -> None:
+        """Take attributes away from a sample, those of them that it has."""
+        attributes = tree.open_sample(self.file, sample)[0].attrs
+        for name in names:
+            if name in attributes:
+                del attributes[name]
+
     def finish(self) -> None:
         """Write what is still held; called when the block that made or changed the data set ends well."""
         for writer in self._writers:
@@ -218,6 +225,7 @@ def new_dataset(
     aliases: Sequence[str] = (),
     overwrite: bool = False,
     before_publishing: Callable[[], None] = lambda: None,
+    before: Callable[[Path], None] = lambda _: None,
 ) -> Iterator[NewDataset]:
     """Make a data set; it appears when the block ends well, and nothing is left of it otherwise.
 
@@ -228,6 +236,7 @@ def new_dataset(
         aliases: Names of the labels; none or one for each.
         overwrite: Replace the file if it exists.
         before_publishing: Called under the file's lock when all is written; what it raises prevents the publishing.
+        before: See :func:`~deepscem_tui.engine.files.published`.
 
     Raises:
         ParameterError: the file exists already.
@@ -242,7 +251,7 @@ def new_dataset(
     wait_until_free(path)
     with ExitStack() as stack:
         with writing(path):
-            temporary = stack.enter_context(published(path))
+            temporary = stack.enter_context(published(path, before=before))
             watched = stack.enter_context(WatchedFile(temporary))
         with session(path, watched, "w") as (file, pool):
             file.attrs["name"] = name

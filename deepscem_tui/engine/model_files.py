@@ -12,14 +12,17 @@ import json
 import logging
 import warnings
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 
+from deepscem_tui.engine.dataset_files import session
 from deepscem_tui.engine.errors import ModelError, ParameterError
 from deepscem_tui.engine.files import published, refuse_existing
+from deepscem_tui.engine.journal import WatchedFile
 from deepscem_tui.engine.model_containers import (
     METADATA_ATTRIBUTE,
     METADATA_MEMBER,
@@ -86,22 +89,27 @@ def load_model(path: Path) -> tuple[Any, ModelInfo]:
     return model, info
 
 
-def save_model(model: Any, info: ModelInfo, path: Path, overwrite: bool) -> None:
+def save_model(
+    model: Any, info: ModelInfo, path: Path, overwrite: bool, before: Callable[[Path], None] = lambda _: None
+) -> None:
     """Write a model, whole or not at all.
 
     Args:
         model: Keras model of the kinds of layers that :mod:`deepscem_tui.engine.networks.graph` knows.
         path: ``.keras``, or ``.h5`` for DeepSCEM and Keras 2.10.
+        before: See :func:`~deepscem_tui.engine.files.published`.
 
     Raises:
         ParameterError: for a name that a model cannot have, or that exists and may not be replaced.
         ModelError: the file cannot be written, or not hold the network.
+        ResourceError: the disk is full.
     """
     check_suffix(path)
     refuse_existing(path, overwrite)
     metadata = json.dumps(info.as_json() | {_CHECKSUM: _checksum(model)}, ensure_ascii=False)
     try:
-        with published(path) as temporary:
+        size = sum(weight.nbytes for weight in model.get_weights())
+        with published(path, size, before) as temporary:
             if path.suffix == ".h5":
                 _write_h5(model, metadata, temporary)
             else:
@@ -160,7 +168,7 @@ def _write_h5(model: Any, metadata: str, path: Path) -> None:
     graph = graph_of(model)
     keras2.check_known(graph)
     versions = {"backend": "tensorflow", "keras_version": keras2.VERSION}
-    with h5py.File(path, "w") as file:
+    with WatchedFile(path) as watched, session(path, watched, "w") as (file, _):
         file.attrs.update(versions)
         file.attrs["model_config"] = json.dumps(keras2.describe(graph))
         file.attrs[METADATA_ATTRIBUTE] = metadata

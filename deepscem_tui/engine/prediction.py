@@ -20,6 +20,7 @@ from deepscem_tui.engine.memory import memory_limit
 from deepscem_tui.engine.model_files import ModelInfo
 from deepscem_tui.engine.model_info import read_network
 from deepscem_tui.engine.orthogonal import check_planes
+from deepscem_tui.engine.own_results import is_own
 from deepscem_tui.engine.prediction_outlook import (
     as_deepscem,
     check_memory,
@@ -53,6 +54,11 @@ def predict(parameters: p.Predict, context: Context) -> Result:
     info, graph = read_network(parameters.model)
     _check_paths(parameters)
     values = values_of(parameters, info)
+    results = output_files(parameters.out, info.label_names)
+    there = [path for path in results if path.exists()]
+    ours = bool(there) and all(is_own(context.folder, path) for path in there)  # of a run that was ended just then
+    if ours:
+        parameters = parameters.model_copy(update={"overwrite": True})
     with ExitStack() as files:
         images = files.enter_context(open_images(parameters.input, parameters.sample, context))
         shapes = {image.source.name: image.source.shape for image in images}
@@ -64,6 +70,8 @@ def predict(parameters: p.Predict, context: Context) -> Result:
         if home is None and parameters.ortho:
             home = Path(files.enter_context(TemporaryDirectory()))
         kept = _kept_plan(home, shapes)
+        if kept and ours and there == results:
+            return _made_before(parameters, results, kept, context)
         on_cpu = device_summary().startswith("CPU")
         devices, limit = max(1, len(gpu_names())), memory_limit(on_cpu)
         plan = kept or make_plan(parameters, shapes, info, graph, limit, devices)
@@ -92,7 +100,11 @@ def predict(parameters: p.Predict, context: Context) -> Result:
             try:
                 with ExitStack() as made:
                     images = list(measured.values())
-                    output = None if parameters.shard else made.enter_context(open_output(parameters, info, images))
+                    output = (
+                        None
+                        if parameters.shard
+                        else made.enter_context(open_output(parameters, info, images, context.folder))
+                    )
                     Predicting(context, info, network, values, plan.precision, output, home).predict(works)
                 break
             except OutOfMemory as error:
@@ -223,6 +235,16 @@ def _result(parameters: p.Predict, info: ModelInfo, works: Sequence[Work], plan:
     facts = {"files": files, "precision": plan.precision, "plans": plans["samples"], "diagnostics": about}
     what = f"Predicted {words.counted(len(groups), 'sample')} into {', '.join(files)} ({kind_in_words(parameters)})"
     return Result(what, facts, (samples, labels))
+
+
+def _made_before(parameters: p.Predict, files: Sequence[Path], plan: PredictionPlan, context: Context) -> Result:
+    """The result of a run that was ended after it had made all of its files."""
+    context.report.event("started", device="", precision=plan.precision, resumed=True, plans=plan.as_json()["samples"])
+    for index in range(len(plan.samples)):
+        if (store := slab_store(context.folder, index)) is not None:
+            store.clear()
+    named = [str(path) for path in files]
+    return Result(f"{', '.join(named)} was made already ({kind_in_words(parameters)})", {"files": named})
 
 
 def _shard_result(parameters: p.Predict, works: Sequence[Work], plan: PredictionPlan) -> Result:

@@ -16,8 +16,9 @@ from deepscem_tui.engine import words
 from deepscem_tui.engine.dataset_samples import SCALE
 from deepscem_tui.engine.datasets import NewDataset, new_dataset
 from deepscem_tui.engine.errors import ParameterError
-from deepscem_tui.engine.files import refuse_existing
+from deepscem_tui.engine.files import Together, refuse_existing
 from deepscem_tui.engine.model_files import ModelInfo
+from deepscem_tui.engine.own_results import noting
 from deepscem_tui.engine.prediction_values import BYTE_SCALE, values_of
 from deepscem_tui.engine.reporting import Reporter
 from deepscem_tui.engine.sources import InputImage
@@ -70,8 +71,13 @@ def check_output(parameters: p.Predict, samples: Sequence[str], label_names: Seq
 
 
 @contextmanager
-def open_output(parameters: p.Predict, info: ModelInfo, images: Sequence[InputImage]) -> Iterator[Output]:
+def open_output(
+    parameters: p.Predict, info: ModelInfo, images: Sequence[InputImage], folder: Path | None = None
+) -> Iterator[Output]:
     """Make the result; it appears when the block ends well, and nothing is left of it otherwise.
+
+    Args:
+        folder: Of the run whose result it is.
 
     Raises:
         DataError, ResourceError: it cannot be written.
@@ -79,19 +85,25 @@ def open_output(parameters: p.Predict, info: ModelInfo, images: Sequence[InputIm
     if parameters.out.suffix.lower() in _DATASETS:
         aliases = tuple(info.label_names) if info.named else ()
         with new_dataset(
-            parameters.out, parameters.out.stem, info.n_labels, aliases=aliases, overwrite=parameters.overwrite
+            parameters.out,
+            parameters.out.stem,
+            info.n_labels,
+            aliases=aliases,
+            overwrite=parameters.overwrite,
+            before=noting(folder, parameters.out),
         ) as dataset:
             yield _DatasetOutput(parameters, info, dataset)
         return
     kind = np.dtype(parameters.probability_type if parameters.probabilities else np.bool_)  # bool becomes 0 and 255
     image = images[0]
-    with ExitStack() as files:
+    with Together() as together, ExitStack() as files:
         writers = [
             files.enter_context(
                 create_volume(
                     path, image.source.shape, kind,
                     voxel_size=image.voxel_size, voxel_unit=image.voxel_unit, overwrite=parameters.overwrite,
-                    scale=1 / BYTE_SCALE if kind == np.uint8 else None,
+                    scale=1 / BYTE_SCALE if kind == np.uint8 else None, together=together,
+                    before=noting(folder, path),
                 )
             )
             for path in tiff_files(parameters.out, info.label_names)

@@ -24,6 +24,15 @@ from deepscem_tui.engine.datasets import (
 )
 from deepscem_tui.engine.errors import DatasetError, ParameterError
 from deepscem_tui.engine.files import refuse_existing
+from deepscem_tui.engine.ignoring import (
+    ATTRIBUTES,
+    compact_masks,
+    copy_masks,
+    cropped_boxes,
+    cropped_slabs,
+    ignored_in,
+    write_ignored,
+)
 from deepscem_tui.engine.results import Result
 
 __all__ = ["crop_sample", "save_dataset"]
@@ -57,9 +66,13 @@ def crop_sample(parameters: p.CropSample, context: Context) -> Result:
         if _box(parameters, source) != box:
             raise DatasetError(f"{source.what} was changed meanwhile", "Try again.")
         members = {key: member for key, member in source.members.items() if not key.endswith("_dt")}
-        attributes = source.attributes | _origin(source, box)
+        ignored = ignored_in(source)
+        kept = {key: value for key, value in source.attributes.items() if key not in ATTRIBUTES}
+        attributes = kept | _origin(source, box)
         copier = _Copier(context, f"Cropping {name}", sum(prod(shape) * m.dtype.itemsize for m in members.values()))
         copier.add(changed, name, members, box, attributes)
+        if ignored is not None:
+            write_ignored(changed, name, cropped_boxes(ignored, box), cropped_slabs(ignored, box))
         left_out = sorted(set(source.members) - set(members)) + list(source.others)
     if left_out:
         context.report.message(f"Left out: {', '.join(left_out)}")
@@ -103,6 +116,8 @@ def save_dataset(parameters: p.SaveDataset, context: Context) -> Result:
         with open_dataset(parameters.file) as dataset:
             for sample in dataset.samples.values():
                 copier.add(new, sample.name, sample.members, None, sample.attributes)
+            copy_masks(list(dataset.samples.values()), out, lambda _: context.stop.check())
+    compact_masks(out)
     after = out.stat().st_size
     summary = f"Wrote {words.counted(len(samples), 'sample')} to {out}: {after:,} bytes, before {before.st_size:,}"
     return Result(summary, facts | {"bytes_after": after})

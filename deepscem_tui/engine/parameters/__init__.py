@@ -22,6 +22,7 @@ from deepscem_tui.engine.parameters.datasets import (
     RenameSample,
     SaveDataset,
     SetAliases,
+    SetLabelled,
 )
 from deepscem_tui.engine.parameters.demo import Demo
 from deepscem_tui.engine.parameters.kinds import (
@@ -65,6 +66,7 @@ __all__ = [
     "RenameSample",
     "SaveDataset",
     "SetAliases",
+    "SetLabelled",
     "ShowAugmentation",
     "Train",
     "Writing",
