@@ -163,7 +163,7 @@ def test_a_file_with_a_name(
     value = COMMANDS[action][parameter]
     right = place / (value[0] if isinstance(value, list) else value)
     path = Path(NAMES[name] + right.suffix)
-    if there := path.name == str(path) and len(path.name) < 200:
+    if there := path.name == str(path) and path.suffix == right.suffix and len(path.name) < 200:
         shutil.copy(right, path)
     status = judged(bad_input.words(action, _given(action, parameter, str(path))), capfd, fine=there)
     if (action, name) != ("plan", "no UTF-8"):  # what it writes is TOML, which cannot name it
