@@ -52,7 +52,8 @@ def make_kit(folder: Path, run: Callable[..., int]) -> Path:
 COMMANDS: dict[str, dict[str, Any]] = {
     "demo": {"folder": "demo", "images_only": True},
     "create-dataset": {"file": "new.hdf5", "name": "new", "n_labels": 1},
-    "add-sample": {"file": "data.hdf5", "name": "new", "image": "image.tif", "labels": ["mask.tif"]},
+    "add-sample": {"file": "data.hdf5", "name": "new", "image": "image.tif", "labels": ["mask.tif"],
+                   "ignore_mask": "mask.tif"},
     "crop-sample": {"file": "data.hdf5", "sample": "a", "z": "0:2", "name": "new"},
     "rename-dataset": {"file": "data.hdf5", "new": "new"},
     "rename-sample": {"file": "data.hdf5", "sample": "a", "new": "new"},

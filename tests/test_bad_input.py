@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,7 @@ def place(kit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "place"
     shutil.copytree(kit, folder)
     monkeypatch.chdir(folder)
-    monkeypatch.setenv("DEEPSCEM_TUI_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("DEEPSCEM_TUI_RUNS", str(folder / "runs"))
     return folder
 
 
@@ -163,7 +163,7 @@ def test_a_file_with_a_name(
     value = COMMANDS[action][parameter]
     right = place / (value[0] if isinstance(value, list) else value)
     path = Path(NAMES[name] + right.suffix)
-    if there := path.name == str(path) and len(path.name) < 200:
+    if there := path.name == str(path) and path.suffix == right.suffix and len(path.name) < 200:
         shutil.copy(right, path)
     there = there and bool(path.suffix or right.suffix != ".tif")  # an image is told by the end of its name
     status = judged(bad_input.words(action, _given(action, parameter, str(path))), capfd, fine=there)
@@ -212,6 +212,46 @@ def test_a_result_where_it_cannot_be(
     judged(bad_input.words(action, values | ({"overwrite": True} if overwrite else {})), capfd, fine=True)
     if there in ("a FIFO", "a link to a FIFO"):
         assert not path.is_file()
+
+
+# -------------------------------------------------------------------------------------------------- run folders
+
+
+def _described(text: bytes) -> Callable[[Path], Any]:
+    return lambda path: (path.mkdir(), (path / "run.json").write_bytes(text))
+
+
+RUNS: dict[str, Callable[[Path], Any]] = {
+    "missing": lambda path: None,
+    "a file": lambda path: path.write_text("no folder"),
+    "empty": lambda path: path.mkdir(),
+    "a link to itself": lambda path: path.symlink_to(path.name),
+    "an empty description": _described(b""),
+    "a description that is cut": _described(b'{"action": "train", "para'),
+    "a description of something else": _described(b"[1, 2]"),
+    "a description of nothing": _described(b"null"),
+    "a description that is no text": _described(b"\xff\xfe\x00"),
+    "a description nested without end": _described(b"[" * 100_000),
+    "a FIFO for its description": lambda path: (path.mkdir(), os.mkfifo(path / "run.json")),
+    "a folder for its description": lambda path: (path / "run.json").mkdir(parents=True),
+    "a device for its description": lambda path: (path.mkdir(), (path / "run.json").symlink_to("/dev/zero")),
+    "parameters of another kind": _described(
+        b'{"action": "train", "parameters": [], "command": 3, "host": "h", "pid": 1, "pid_started": 0, '
+        b'"working_folder": "."}'
+    ),
+    "an action that is unknown": _described(
+        b'{"action": "\\u001b[31m", "parameters": {}, "command": "", "host": "h", "pid": 1, "pid_started": 0, '
+        b'"working_folder": "."}'
+    ),
+}
+
+
+@pytest.mark.parametrize("wrong", RUNS)
+@pytest.mark.parametrize("line", ["runs show {}", "runs resume {}", "runs list", "run info {}", "run merge new.tif {}"])
+def test_a_wrong_run(place: Path, capfd: pytest.CaptureFixture[str], line: str, wrong: str) -> None:
+    (place / "runs").mkdir(exist_ok=True)
+    RUNS[wrong](place / "runs" / "bad")
+    judged([*line.format("runs/bad").split(), "--json"], capfd, fine=line != "runs resume {}")
 
 
 # --------------------------------------------------------------------------------------------------- mutations

@@ -13,11 +13,13 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+import tifffile
 
 from deepscem_tui.engine import probe_helper, probing
 from deepscem_tui.engine.datasets import change_dataset, new_dataset, open_dataset
 from deepscem_tui.engine.errors import DatasetError, VolumeError
 from deepscem_tui.engine.probing import probe
+from deepscem_tui.engine.volumes import open_volume
 
 HARMFUL = """
 import os, signal
@@ -220,6 +222,17 @@ def test_damage_to_texts_on_which_hdf5_itself_never_returns(path: Path, seed: in
     with suppress(DatasetError), open_dataset(path) as dataset:
         for sample in dataset.samples.values():
             assert sample.image[0:1].shape == (1, 16, 16)
+
+
+@pytest.mark.parametrize(("compression", "wanted"), [("deflate", False), ("zstd", True), ("jpeg", True)])
+def test_tiff_files_are_looked_through_where_the_codec_is_large(
+    tmp_path: Path, asked: list[Path], compression: str, wanted: bool
+) -> None:
+    path = tmp_path / "image.tif"
+    tifffile.imwrite(path, np.zeros((3, 32, 32), np.uint8), compression=compression, photometric="minisblack")
+    with open_volume(path) as volume:
+        assert volume.read(0, 3).shape == (3, 32, 32)
+    assert asked == ([path] if wanted else [])
 
 
 def test_everything_in_a_file_is_read(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from deepscem_tui.engine import runs
+from deepscem_tui.engine.files import regular
 from deepscem_tui.engine.snapshots import Gpu, Preview, Progress, Said, StepFacts, Tiles, Usage
 
 __all__ = ["STEP_POINTS", "EventLines", "Story", "count", "event_of", "text"]
@@ -58,7 +59,7 @@ class EventLines:
     def _lines(self) -> Iterator[bytes]:
         self.replaced = False
         try:
-            with self._path.open("rb") as file:
+            with regular(self._path).open("rb") as file:
                 status = os.fstat(file.fileno())
                 if status.st_size < self._position or (self._inode not in (None, status.st_ino)):
                     self._position, self._rest, self._skipping, self.replaced = 0, b"", False, True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import logging
 import os
@@ -49,6 +50,17 @@ def check_writable(folder: Path) -> None:
         raise DataError(
             f"Nothing can be written to the folder {nearest.absolute()}", "Choose another folder for the result."
         )
+
+
+def regular(path: Path) -> Path:
+    """The same path, unless opening it could wait, or reading it go on, for ever: a FIFO, a device.
+
+    Raises:
+        OSError: it is no regular file.
+    """
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "It is no regular file", str(path))
+    return path
 
 
 class Together:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deepscem_tui.engine.errors import DatasetError, LockedError
-from deepscem_tui.engine.files import sweep, temporary_name
+from deepscem_tui.engine.files import regular, sweep, temporary_name
 from deepscem_tui.engine.processes import Process, this_process
 from deepscem_tui.engine.space import is_full, no_room
 
@@ -152,7 +152,7 @@ def _content(mine: Holder) -> bytes:
 def _read(lock: Path) -> Holder | None:
     """The holder; None if there is no lock. A lock that cannot be understood has an unknown holder."""
     try:
-        values = json.loads(lock.read_bytes())
+        values = json.loads(regular(lock).read_bytes())
         process = Process(
             str(values["host"]),
             int(values["pid"]),

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from deepscem_tui.engine.files import write_text
+from deepscem_tui.engine.files import regular, write_text
 
 __all__ = ["is_own", "noting"]
 
@@ -39,7 +39,7 @@ def _marks(path: Path) -> list[int]:
 
 def _noted(folder: Path) -> dict[str, Any]:
     try:
-        noted = json.loads(_file(folder).read_text(encoding="utf-8"))
+        noted = json.loads(regular(_file(folder)).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return noted if isinstance(noted, dict) else {}

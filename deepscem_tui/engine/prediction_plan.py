@@ -17,7 +17,7 @@ from typing import Any
 
 from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine.errors import RunError
-from deepscem_tui.engine.files import write_text
+from deepscem_tui.engine.files import regular, write_text
 from deepscem_tui.engine.memory import Limit, host_memory
 from deepscem_tui.engine.model_info import ModelInfo
 from deepscem_tui.engine.networks.geometry import activation_bytes, step_bytes
@@ -173,7 +173,7 @@ def read_plan(folder: Path) -> PredictionPlan:
         RunError: it is damaged.
     """
     try:
-        facts = json.loads(plan_file(folder).read_text(encoding="utf-8"))
+        facts = json.loads(regular(plan_file(folder)).read_text(encoding="utf-8"))
         samples = tuple(SamplePlan.from_json(sample) for sample in facts["samples"])
         return PredictionPlan(samples, str(facts["precision"]), int(facts["version"]))
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -40,7 +40,7 @@ from deepscem_tui.engine import actions, native_output, words
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.devices import available_cores, available_memory
 from deepscem_tui.engine.errors import ParameterError, ResourceError, RunError, Stopped
-from deepscem_tui.engine.files import write_text
+from deepscem_tui.engine.files import regular, write_text
 from deepscem_tui.engine.lock import Holder, locked
 from deepscem_tui.engine.parameters import Parameters
 from deepscem_tui.engine.processes import Process, this_process
@@ -165,7 +165,8 @@ def _resume(folder: Path, report: Reporter, stop: Stop, epochs: int | None, over
         raise RunError(f"{folder} is finished", hint if "epochs" in run.parameters else "")
     action = actions.ACTIONS.get(run.action)
     if action is None:
-        raise RunError(f"{folder} was made by an action {run.action!r} that this version does not have")
+        what = f"{folder} was made by an action {run.action!r} that this version does not have"
+        raise RunError(what, "Update with: pip install -U deepscem-tui")
     changes: dict[str, Any] = {}
     if epochs is not None:
         _check_epochs(run, epochs)
@@ -212,7 +213,7 @@ def _carry_out_in(
     before: RunState | None = None,
 ) -> Result:
     """Carry out an action in its folder; ``before`` is what a run was that is resumed."""
-    described = (folder / "run.json").read_text(encoding="utf-8") if before else ""
+    described = regular(folder / "run.json").read_text(encoding="utf-8") if before else ""
     (folder / "stop").unlink(missing_ok=True)
     write_text(folder / "run.json", json.dumps(_description(action, parameters), indent=2, ensure_ascii=False) + "\n")
     report.began(folder)
@@ -474,8 +475,10 @@ def read(folder: Path) -> RunState:
         RunError: if it is none, or cannot be read.
     """
     try:
-        description = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        description = json.loads(regular(folder / "run.json").read_text(encoding="utf-8"))
         facts = {key: description[key] for key in ("action", "parameters", "command", "host", "pid")}
+        if not isinstance(facts["parameters"], dict):
+            raise TypeError("its parameters are no table")
         facts["inputs"] = description.get("inputs", [])
         facts["working_folder"] = Path(description["working_folder"])
         facts["pid_started"] = float(description["pid_started"])
@@ -484,7 +487,7 @@ def read(folder: Path) -> RunState:
         alive = _alive(folder, process)
     except FileNotFoundError:
         raise RunError(f"{folder} is not a run folder: it has no run.json", "See: deepscem-tui runs list") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise RunError(f"{folder / 'run.json'} cannot be read: {error}", "It is damaged, or no run folder.") from None
     last: dict[str, dict[str, Any]] = {}
     began = latest = _written(folder)
@@ -512,9 +515,9 @@ def started_by(folder: Path, pid: int, since: float) -> bool:
         since: Seconds since the epoch when that process began: others had its number before.
     """
     try:
-        description = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        description = json.loads(regular(folder / "run.json").read_text(encoding="utf-8"))
         return (description["host"], description["pid"]) == (socket.gethostname(), pid) and _written(folder) >= since
-    except (OSError, ValueError, KeyError, TypeError, RunError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError, RunError):
         return False
 
 
@@ -625,7 +628,7 @@ def _end(process: psutil.Process, seconds: float) -> None:
 def events(folder: Path) -> list[dict[str, Any]]:
     """The events of a run so far; a line that is still being written, or is none of ours, is left out."""
     try:
-        content = (folder / "events.jsonl").read_bytes()
+        content = regular(folder / "events.jsonl").read_bytes()
     except OSError:  # not there yet, or a file server that is not reached
         return []
     found = []

@@ -18,7 +18,7 @@ from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine import words
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.errors import RunError
-from deepscem_tui.engine.files import write_text
+from deepscem_tui.engine.files import regular, write_text
 from deepscem_tui.engine.model_info import read_info
 from deepscem_tui.engine.orthogonal import Mean, ReadSlab
 from deepscem_tui.engine.prediction_output import check_output, least_output_bytes, open_output, output_files
@@ -161,7 +161,7 @@ def _asked(parameters: p.Predict) -> dict[str, Any]:
 
 def _read_asked(folder: Path) -> dict[str, Any]:
     try:
-        asked = json.loads((folder / "predict.json").read_text(encoding="utf-8"))
+        asked = json.loads(regular(folder / "predict.json").read_text(encoding="utf-8"))
         p.Predict.model_validate(asked)
     except (OSError, ValueError) as error:
         raise RunError(

@@ -172,8 +172,6 @@ def _source(path: Path, file: BinaryIO, tiff: Any) -> PlainSource | PagesSource:
         source = PlainSource(path, file, offset, shape, stored.newbyteorder(tiff.byteorder))
     else:
         check_pages(path, pages, shape)
-        if int(first.compression) not in EXPANSION:  # decoders of photographs are large
-            probe(path, VolumeError, "tiff")
         source = PagesSource(path, pages, shape, stored.newbyteorder("="))
     if first.photometric == 0:
         notes.append("its metadata say that 0 is white: its values are used as they are stored")
@@ -295,6 +293,8 @@ def check_pages(path: Path, pages: list[Any], shape: tuple[int, int, int]) -> No
         if not _is_there(page, size):
             where = f"the data of slice {index * per_page}"
             raise VolumeError(f"{path} is cut off or damaged: {where} are not all there", COPY_AGAIN)
+    if int(first.compression) not in EXPANSION:  # decoders of photographs are large libraries
+        probe(path, VolumeError, "tiff")
 
 
 def _is_there(page: Any, file_size: int) -> bool:

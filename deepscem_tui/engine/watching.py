@@ -19,6 +19,7 @@ from typing import Any
 from deepscem_tui.engine import runs
 from deepscem_tui.engine.errors import RunError
 from deepscem_tui.engine.event_story import EventLines, Story, count, event_of, text
+from deepscem_tui.engine.files import regular
 from deepscem_tui.engine.processes import Process
 from deepscem_tui.engine.snapshots import (
     Gpu,
@@ -62,7 +63,7 @@ def _described(folder: Path) -> _Description:
         OSError: if it cannot be read.
     """
     try:
-        with (folder / "run.json").open("rb") as file:
+        with regular(folder / "run.json").open("rb") as file:
             facts = json.loads(file.read(16 << 20))
         parameters = facts["parameters"]
         return _Description(
@@ -220,7 +221,7 @@ class RunWatcher:
     def _read_log(self) -> tuple[str, ...]:
         """The last lines of log.txt; the same object if it has not grown."""
         try:
-            with (self.folder / "log.txt").open("rb") as file:
+            with regular(self.folder / "log.txt").open("rb") as file:
                 status = os.fstat(file.fileno())
                 stamp = (status.st_size, status.st_mtime_ns)
                 if stamp != self._log[0]:
@@ -367,7 +368,7 @@ class _Entry:
 
 def _first_time(folder: Path) -> float | None:
     """When a run's first event was written."""
-    with suppress(OSError), (folder / "events.jsonl").open("rb") as file:
+    with suppress(OSError), regular(folder / "events.jsonl").open("rb") as file:
         for line in file.read(1 << 16).split(b"\n")[:-1]:
             if (event := event_of(line)) is not None:
                 return float(event["t"])
