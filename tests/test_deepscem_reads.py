@@ -92,6 +92,16 @@ def _crop(folder: Folder) -> Path:
     return file
 
 
+def _import(folder: Folder) -> Path:
+    file, images = folder.path / "imported.hdf5", folder.path / "images"
+    for name in ("b 1", "b 2"):
+        for part, end in (("image", ""), ("mask", "_label_β"), ("ids", "_label_er")):
+            images.mkdir(exist_ok=True)
+            shutil.copy(folder.path / f"{part}.tif", images / f"{name}{end}.tif")
+    do("import-folder", file=file, folder=images)
+    return file
+
+
 def _rename(folder: Folder) -> Path:
     file = folder.added()
     do("rename-dataset", file=file, new="Ein anderer Name")
@@ -173,6 +183,7 @@ LABELLED: Mapping[str, Callable[[Folder], Path]] = {
     "add-sample": Folder.added,
     "add-sample, types": _add_types,
     "add-sample, one label": lambda folder: folder.added(labels=("",)),
+    "import-folder": _import,
     "crop-sample": _crop,
     "rename-dataset, rename-sample": _rename,
     "set-aliases": _alias,

@@ -64,6 +64,7 @@ ACTIONS: dict[str, Action] = {
         Action("demo", p.Demo, "demo:demo", _WORK, tensorflow=True),
         Action("create-dataset", p.CreateDataset, "dataset_actions:create_dataset", _DATA),
         Action("add-sample", p.AddSample, "dataset_actions:add_sample", _DATA),
+        Action("import-folder", p.ImportFolder, "folder_import:import_folder", _DATA),
         Action("crop-sample", p.CropSample, "dataset_actions:crop_sample", _DATA),
         Action("rename-dataset", p.RenameDataset, "dataset_actions:rename_dataset", _DATA),
         Action("rename-sample", p.RenameSample, "dataset_actions:rename_sample", _DATA),

@@ -125,6 +125,8 @@ def _path_faults(declared: Sequence[Declared], values: Mapping[str, Any]) -> Ite
 
 def _not_there(path: Path, parameter: Declared) -> str:
     try:
+        if parameter.opens == "folder":
+            return "" if path.is_dir() else f"there is no folder {path}"
         if path.is_dir() and parameter.opens != "file":
             return "it is a folder. Give the name of a file"
         if not path.exists():
@@ -202,7 +204,8 @@ def _tried(action: Action, parameters: Parameters, outlines: Mapping[str, Outlin
         return Findings({_culprit(action, parameters, error): str(error)}, parameters, "", tuple(heard.said), outlines)
     except OSError as error:
         return Findings({"": f"{error.filename or ''}: {error.strerror or error}"}, parameters, outlines=outlines)
-    return Findings({}, parameters, result.summary, tuple(heard.said), outlines)
+    faults = {} if result.ok else {"": result.summary}
+    return Findings(faults, parameters, result.summary, tuple(heard.said), outlines)
 
 
 def _culprit(action: Action, parameters: Parameters, error: EngineError) -> str:

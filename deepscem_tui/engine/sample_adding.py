@@ -19,12 +19,22 @@ from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine import words
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.dataset_tree import member_name
-from deepscem_tui.engine.datasets import Dataset, MemberWriter, change_dataset, open_dataset, real_path
+from deepscem_tui.engine.datasets import ChangedDataset, MemberWriter, change_dataset, open_dataset, real_path
 from deepscem_tui.engine.errors import DatasetError, ParameterError, ResourceError, VolumeError
 from deepscem_tui.engine.results import Result, Table
 from deepscem_tui.engine.volumes import LabelValues, Volume, open_volume, value_range
 
-__all__ = ["add_sample"]
+__all__ = [
+    "Grey",
+    "Noted",
+    "Sources",
+    "add_sample",
+    "check_space",
+    "find_grey",
+    "open_sources",
+    "remark",
+    "write_sample",
+]
 
 SLAB_BYTES = 64 * 2**20
 _BLOCK = 2**20  # voxels normalised together: what is made of them stays in the processor's cache
@@ -64,7 +74,7 @@ class Grey:
         return np.where(np.isfinite(values), np.clip(exact, 0, 1), 0.0)
 
 
-class _Noted:
+class Noted:
     """Passes warnings on and keeps them for the result."""
 
     def __init__(self, context: Context) -> None:
@@ -72,6 +82,8 @@ class _Noted:
         self.texts: list[str] = []
 
     def warn(self, text: str) -> None:
+        if text in self.texts:  # of a file that is opened for each pass
+            return
         self.texts.append(text)
         self._context.report.warning(text)
 
@@ -85,17 +97,20 @@ def add_sample(parameters: p.AddSample, context: Context) -> Result:
         ResourceError: the disk is full.
         Stopped: on request; the data set is as it was.
     """
-    noted = _Noted(context)
+    noted = Noted(context)
     with ExitStack() as files:
-        sources = _sources(parameters, files, noted, context)
+        with open_dataset(parameters.file) as dataset:
+            dataset.check_new(parameters.name)
+            names = dataset.label_names
+        sources = open_sources(parameters, names, files, noted, context)
+        check_space(parameters.file, sources.image_bytes)
         if parameters.dry_run:
-            _type_range(parameters, sources.image)
             summary = f"Would add sample {parameters.name!r} {words.sizes(sources.image.shape)} to {parameters.file}"
             return Result(summary, _facts(parameters, sources, noted))
-        grey = _grey(parameters, sources.image, noted, context)
-        found = _write(parameters, sources, grey, context)
-    for path, name, values in zip(sources.paths, sources.names, found, strict=True):
-        _remark(path, name, values, noted, context)
+        grey = find_grey(parameters, sources.image, noted, context)
+        with change_dataset(parameters.file) as changed:
+            found = write_sample(changed, parameters, sources, grey, context)
+    remark(sources, found, noted, context)
     rows = [
         (name, str(path) if path else "blank", values.foreground / max(1, values.voxels), str(values) or None)
         for name, path, values in zip(sources.names, sources.paths, found, strict=True)
@@ -107,7 +122,7 @@ def add_sample(parameters: p.AddSample, context: Context) -> Result:
 
 
 @dataclass(frozen=True)
-class _Sources:
+class Sources:
     """The files that a sample is made of, checked against the data set and each other.
 
     Args:
@@ -123,57 +138,76 @@ class _Sources:
     labels: Sequence[Volume | None]
     stored: np.dtype[Any]
 
+    @property
+    def image_bytes(self) -> int:
+        """Bytes of the image in the data set."""
+        return prod(self.image.shape) * self.stored.itemsize
 
-def _sources(parameters: p.AddSample, files: ExitStack, noted: _Noted, context: Context) -> _Sources:
-    """Open everything and check all that can be checked before anything is written."""
-    with open_dataset(parameters.file) as dataset:
-        dataset.check_new(parameters.name)
-        paths = _label_files(parameters, dataset, context)
-        names = dataset.label_names
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all files, uncompressed."""
+        return sum(volume.nbytes for volume in (self.image, *filter(None, self.labels)))
+
+
+def open_sources(
+    parameters: p.AddSample, names: Sequence[str], files: ExitStack, noted: Noted, context: Context
+) -> Sources:
+    """Open everything and check all that can be checked before anything is written.
+
+    Args:
+        names: Of the data set's labels.
+        files: Closes them.
+
+    Raises:
+        ParameterError: the number of labels is wrong, or the image's type has no range of its own.
+        VolumeError: a file cannot be read, or shapes differ.
+    """
+    paths = _label_files(parameters, names, context)
     image = files.enter_context(open_volume(parameters.image))
     labels = [files.enter_context(open_volume(path)) if path else None for path in paths]
     _check_volumes(image, labels, noted)
+    _type_range(parameters, image)
     stored = np.dtype(np.float16 if image.dtype.itemsize == 1 else np.float32)
-    _check_space(parameters.file, prod(image.shape) * stored.itemsize)
-    return _Sources(image, names, paths, labels, stored)
+    return Sources(image, names, paths, labels, stored)
 
 
-def _write(parameters: p.AddSample, sources: _Sources, grey: Grey, context: Context) -> list[LabelValues]:
-    """The second pass; the values of each label."""
+def write_sample(
+    changed: ChangedDataset, parameters: p.AddSample, sources: Sources, grey: Grey, context: Context
+) -> list[LabelValues]:
+    """The second pass: the files become a sample of a data set that is being changed; the values of each label."""
     image, found = sources.image, [LabelValues() for _ in sources.labels]
     members = {"image": sources.stored}
     members |= {member_name("label", index): np.dtype(np.uint8) for index in range(len(found))}
-    with change_dataset(parameters.file) as changed:
-        if changed.n_labels != len(found):
-            raise DatasetError(f"{parameters.file} was replaced meanwhile", "Try again.")
-        attributes = _provenance(image, sources.paths, grey)
-        sample = changed.add_sample(parameters.name, image.shape, members, attributes)
-        copying = _Copying(context, parameters.name, [image, *filter(None, sources.labels)])
-        if grey.low != grey.high:
-            copying.copy(image, sample["image"], lambda slab: grey.normalise(slab, sources.stored))
-        for index, (label, values) in enumerate(zip(sources.labels, found, strict=True)):
-            if label is not None:
-                copying.copy(label, sample[member_name("label", index)], partial(_mask, values))
-        texts = tuple(str(values) for values in found)
-        changed.set_attributes({"label_values": texts or None}, sample=parameters.name)
+    if changed.n_labels != len(found):
+        raise DatasetError(f"{parameters.file} was replaced meanwhile", "Try again.")
+    attributes = _provenance(image, sources.paths, grey)
+    sample = changed.add_sample(parameters.name, image.shape, members, attributes)
+    copying = _Copying(context, parameters.name, sources.nbytes)
+    if grey.low != grey.high:
+        copying.copy(image, sample["image"], lambda slab: grey.normalise(slab, sources.stored))
+    for index, (label, values) in enumerate(zip(sources.labels, found, strict=True)):
+        if label is not None:
+            copying.copy(label, sample[member_name("label", index)], partial(_mask, values))
+    texts = tuple(str(values) for values in found)
+    changed.set_attributes({"label_values": texts or None}, sample=parameters.name)
     return found
 
 
-def _label_files(parameters: p.AddSample, dataset: Dataset, context: Context) -> list[Path | None]:
+def _label_files(parameters: p.AddSample, label_names: Sequence[str], context: Context) -> list[Path | None]:
     """The file of each label, None for a blank one."""
-    given, n_labels = parameters.labels, dataset.n_labels
+    given, n_labels = parameters.labels, len(label_names)
     if not given and n_labels:
         context.report.message(f"No labels are given: those of {parameters.name!r} will be blank")
         return [None] * n_labels
     if len(given) != n_labels:
-        names = f" ({', '.join(dataset.label_names)})" if n_labels else ""
+        names = f" ({', '.join(label_names)})" if n_labels else ""
         what = f"{parameters.file} has {words.counted(n_labels, 'label')} a sample{names}, but {len(given)} were given"
         hint = 'Give one file for each, in order; "" for a blank one.' if n_labels else ""
         raise ParameterError(what, hint, "labels")
     return [Path(label) if label else None for label in given]
 
 
-def _check_volumes(image: Volume, labels: Sequence[Volume | None], noted: _Noted) -> None:
+def _check_volumes(image: Volume, labels: Sequence[Volume | None], noted: Noted) -> None:
     for volume in (image, *labels):
         if volume is None:
             continue
@@ -188,7 +222,7 @@ def _check_volumes(image: Volume, labels: Sequence[Volume | None], noted: _Noted
             noted.warn(f"{volume.path} has voxels of another size than {image.path}: that of the image is kept")
 
 
-def _check_space(path: Path, needed: int) -> None:
+def check_space(path: Path, needed: int) -> None:
     """Raise before hours of copying rather than at their end: images are stored as they are, without compression."""
     free = shutil.disk_usage(real_path(path).parent).free
     if needed > free:
@@ -209,7 +243,7 @@ def _type_range(parameters: p.AddSample, image: Volume) -> Grey | None:
     return Grey(limits.min, limits.max)
 
 
-def _grey(parameters: p.AddSample, image: Volume, noted: _Noted, context: Context) -> Grey:
+def find_grey(parameters: p.AddSample, image: Volume, noted: Noted, context: Context) -> Grey:
     """Range of grey values: of the type, or found in a first pass over the image."""
     of_type = _type_range(parameters, image)
     if of_type is not None:
@@ -241,10 +275,10 @@ def _encodable(name: str) -> str:
 class _Copying:
     """The second pass: volumes into members, with progress over all of them."""
 
-    def __init__(self, context: Context, name: str, volumes: Sequence[Volume]) -> None:
+    def __init__(self, context: Context, name: str, total: int) -> None:
         self._context = context
         self._task = f"Writing {name}"
-        self._total = sum(volume.nbytes for volume in volumes)
+        self._total = total
         self._done = 0
 
     def copy(self, volume: Volume, writer: MemberWriter, convert: Callable[[Any], Any]) -> None:
@@ -266,17 +300,18 @@ def _mask(values: LabelValues, slab: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
     return (slab > 0).view(np.uint8)
 
 
-def _remark(source: Path | None, name: str, values: LabelValues, noted: _Noted, context: Context) -> None:
-    """Say what is unusual in a label."""
-    if source is None:
-        return
-    if not values.usual:
-        noted.warn(f"{source}: it has the values {values}; every voxel above 0 is {name}")
-    if not values.foreground:
-        context.report.message(f"{source}: no voxel is {name}, all are background")
+def remark(sources: Sources, found: Sequence[LabelValues], noted: Noted, context: Context) -> None:
+    """Say what is unusual in the labels that were written."""
+    for source, name, values in zip(sources.paths, sources.names, found, strict=True):
+        if source is None:
+            continue
+        if not values.usual:
+            noted.warn(f"{source}: it has the values {values}; every voxel above 0 is {name}")
+        if not values.foreground:
+            context.report.message(f"{source}: no voxel is {name}, all are background")
 
 
-def _facts(parameters: p.AddSample, sources: _Sources, noted: _Noted) -> dict[str, Any]:
+def _facts(parameters: p.AddSample, sources: Sources, noted: Noted) -> dict[str, Any]:
     return {
         "file": str(parameters.file),
         "sample": parameters.name,

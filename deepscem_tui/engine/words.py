@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import unicodedata
 from collections.abc import Iterable
 from typing import Any
@@ -47,6 +48,12 @@ def listed(names: Iterable[str]) -> str:
     """The first names, quoted, and how many more there are."""
     shown = [repr(name) for name in names]
     return ", ".join(shown[:_LISTED]) + (f" and {len(shown) - _LISTED} more" if len(shown) > _LISTED else "")
+
+
+def natural(text: str) -> list[tuple[int, str]]:
+    """What to sort names by so that 2 comes before 10."""
+    parts = re.split(r"(\d+)", text.casefold())
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
 
 
 def file_name(name: str) -> str:

@@ -49,6 +49,12 @@ DEEDS = (
     Deed("close", "w", "Close", "Take it off the list; the file stays", "dataset", broken=True),
     Deed("new", "n", "New", "Make a data set"),
     Deed("open", "o", "Open", "Open a data set that lies elsewhere"),
+    Deed(
+        "folder",
+        "f",
+        "Import folder",
+        "Add all images of a folder and their labels, to a new data set or the chosen one",
+    ),
     Deed("full", "z", "Larger", "Give the slices the whole window; escape comes back", "sample"),
     Deed("rescan", "ctrl+r", "Look again", "Look for data sets again; shows closed ones of the folder too"),
 )

@@ -344,6 +344,10 @@ class DatasetsScreen(WorkScreen):
     def _do_add(self, item: Item) -> None:
         self.app.ask("add-sample", {"file": item.path}, ("file",))
 
+    def _do_folder(self, item: Item | None) -> None:
+        chosen = item is not None and item.dataset is not None
+        self.app.ask("import-folder", {"file": item.path} if chosen and item is not None else {})
+
     def _do_rename(self, item: Item) -> None:
         if item.sample is None:
             self.app.ask("rename-dataset", {"file": item.path}, ("file",))
@@ -440,7 +444,7 @@ def _made(job: Job) -> tuple[Path, tuple[str, ...]] | None:
     given: Any = job.parameters
     if job.state != "finished" or job.result is None or getattr(given, "dry_run", False):
         return None
-    if job.action == "create-dataset":
+    if job.action in ("create-dataset", "import-folder"):
         return given.file, ()
     if job.action in ("save-dataset", "predict"):
         return (given.out, ()) if given.out.suffix.lower() == ".hdf5" else None

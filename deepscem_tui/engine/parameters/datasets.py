@@ -32,7 +32,15 @@ class CreateDataset(Writing):
     )
 
 
-class AddSample(Changing):
+class SampleOptions(Changing):
+    """How image and label files become samples; of every action that adds them."""
+
+    range: Literal["data", "type"] = option(
+        "data", "Grey values that become 0 and 1: those found in the image, or those of its type (one pass less)."
+    )
+
+
+class AddSample(SampleOptions):
     """Add an image and its labels to a data set as a new sample.
 
     Voxels above 0 are a label's foreground. An empty label ("") makes a blank one, and so do labels left out.
@@ -45,9 +53,46 @@ class AddSample(Changing):
     labels: tuple[str, ...] = argument(
         'Labels, one file each, in order; "" for a blank one.', default=(), opens="image", each="file"
     )
-    range: Literal["data", "type"] = option(
-        "data", "Grey values that become 0 and 1: those found in the image, or those of its type (one pass less)."
+
+
+class ImportFolder(SampleOptions):
+    """Add all images of a folder and their labels to a data set, each as a sample: all of them or none.
+
+    What belongs together is told by names: `images/x.tif` with `labels/x.tif` or `masks/mito/x.tif`, `x.tif` with
+    `x_mask.tif`, `x_seg.tif` or `x_label_mito.tif`, or as patterns say. --dry-run shows what would be added.
+    The data set is made if it does not exist.
+    """
+
+    file: Path = argument("Data set to change; made if it does not exist (.hdf5).", makes="dataset")
+    folder: Path = argument("Folder of images and labels.", opens="folder")
+    image_pattern: str | None = option(
+        None,
+        "Images, relative to the folder: {name} is what image and label have in common, * is anything in one "
+        "folder's name, ** anything, such as 'raw/{name}.tif'.",
+        otherwise="told by names",
     )
+    label_pattern: str | None = option(
+        None,
+        "Labels, likewise; {label} is the label's name where each has a file, such as 'masks/{name}_{label}.tif'.",
+        otherwise="told by names",
+    )
+    label_names: tuple[Name, ...] = option(
+        (),
+        "Names of the labels to take, in order; those of the data set, or all that are found, if not given.",
+        otherwise="all",
+    )
+    unpaired: Literal["refuse", "skip", "blank"] = option(
+        "refuse",
+        "Images that lack labels: refuse to add any; skip them; or add them with blank labels. Labels without an "
+        "image are left out unless refused.",
+    )
+    prefix: str = option("", "Text before the names of the samples, which are those of the files.", otherwise="none")
+
+    @model_validator(mode="after")
+    def _both_patterns(self) -> ImportFolder:
+        if self.label_pattern is not None and self.image_pattern is None:
+            raise wrong("image_pattern", "is needed with --label-pattern")
+        return self
 
 
 class CropSample(Changing):
