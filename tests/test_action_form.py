@@ -501,6 +501,7 @@ FULL: dict[str, dict[str, Any]] = {
     "remove-sample": {"file": "a", "sample": "s s"},
     "set-aliases": {"file": "a", "aliases": ["mito", "\u00e9\u4e2d [b]"]},
     "save-dataset": {"file": "a", "out": "b.hdf5"},
+    "split-dataset": {"file": "a", "out_dir": "o", "valid": "20", "test": "10.5", "by": "z", "gap": "3", "seed": "1"},
     "export-sample": {"file": "a", "sample": "s", "folder": "f"},
     "distance-transform": {"file": "a", "overwrite": True},
     "check-dataset": {"file": "a"},

@@ -132,6 +132,12 @@ def _save(folder: Folder) -> Path:
     return folder.path / "saved.hdf5"
 
 
+def _split(folder: Folder) -> Path:
+    file = folder.added()
+    do("split-dataset", file=file, out_dir=folder.path / "parts", folds=2, by="z", gap=0)
+    return folder.path / "parts" / "fold_1_train.hdf5"
+
+
 def _transform(folder: Folder) -> Path:
     file = _crop(folder)
     do("distance-transform", file=file)
@@ -190,6 +196,7 @@ LABELLED: Mapping[str, Callable[[Folder], Path]] = {
     "set-aliases, clear": _unalias,
     "remove-sample": _remove,
     "save-dataset": _save,
+    "split-dataset": _split,
 }
 UNLABELLED: Mapping[str, Callable[[Folder], Path]] = {
     "create-dataset": Folder.dataset,

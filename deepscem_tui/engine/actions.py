@@ -71,6 +71,7 @@ ACTIONS: dict[str, Action] = {
         Action("remove-sample", p.RemoveSample, "dataset_actions:remove_sample", _DATA),
         Action("set-aliases", p.SetAliases, "dataset_actions:set_aliases", _DATA),
         Action("save-dataset", p.SaveDataset, "dataset_actions:save_dataset", _DATA),
+        Action("split-dataset", p.SplitDataset, "splitting:split_dataset", _DATA),
         Action("export-sample", p.ExportSample, "dataset_actions:export_sample", _DATA),
         Action("distance-transform", p.DistanceTransform, "dataset_actions:distance_transform", _DATA),
         Action("check-dataset", p.CheckDataset, "dataset_actions:check_dataset", _DATA),

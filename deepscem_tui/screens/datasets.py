@@ -369,6 +369,10 @@ class DatasetsScreen(WorkScreen):
     def _do_save(self, item: Item) -> None:
         self.app.ask("save-dataset", {"file": item.path}, ("file",))
 
+    def _do_split(self, item: Item) -> None:
+        folder = item.path.with_name(words.file_name(f"{item.path.stem}-parts"))
+        self.app.ask("split-dataset", {"file": item.path, "out_dir": folder}, ("file",))
+
     def _do_distance(self, item: Item) -> None:
         self.app.ask("distance-transform", {"file": item.path}, ("file",))
 

@@ -24,6 +24,7 @@ from deepscem_tui.engine.parameters.datasets import (
     SampleOptions,
     SaveDataset,
     SetAliases,
+    SplitDataset,
 )
 from deepscem_tui.engine.parameters.demo import Demo
 from deepscem_tui.engine.parameters.kinds import (
@@ -70,6 +71,7 @@ __all__ = [
     "SaveDataset",
     "SetAliases",
     "ShowAugmentation",
+    "SplitDataset",
     "Train",
     "Writing",
     "argument",

@@ -12,6 +12,7 @@ from deepscem_tui.engine.parameters.kinds import (
     Changing,
     Name,
     Parameters,
+    Percent,
     Writing,
     argument,
     option,
@@ -152,6 +153,44 @@ class SaveDataset(Writing):
 
     file: Path = argument("Data set to copy.", opens="dataset")
     out: Path = argument("Data set to make (.hdf5).", makes="dataset")
+
+
+class SplitDataset(Writing):
+    """Divide a data set into data sets to train, validate and test with, or into folds of a cross-validation.
+
+    Samples that share voxels, or are crops of one volume that lie side by side, stay together. What is written:
+    OUT_DIR/train.hdf5, valid.hdf5 and test.hdf5, or fold_1_train.hdf5, fold_1_valid.hdf5, fold_2_train.hdf5 and so on.
+    """
+
+    file: Path = argument("Data set to divide.", opens="dataset")
+    out_dir: Path = argument("Folder for the data sets; made if it does not exist.", title="Folder", makes="folder")
+    folds: int | None = option(
+        None, "Parts, each of which validates once what was trained on the others.", otherwise="none", ge=2, le=100
+    )
+    valid: Percent | None = option(None, "Share to validate with.", "%", otherwise="none", gt=0, lt=100)
+    test: Percent | None = option(None, "Share to test with.", "%", otherwise="none", gt=0, lt=100)
+    by: Literal["samples", "z"] = option(
+        "samples", "Divide the samples among the data sets; or cut each one along Z, for few samples or one."
+    )
+    gap: int = option(
+        16,
+        "What must lie between: slices that are left out where samples are cut; crops of one volume that are no "
+        "farther apart stay together.",
+        "voxels",
+        ge=0,
+        le=10_000,
+    )
+    seed: int = option(0, "Seed of the choice.", ge=0, le=2**31 - 1)
+
+    @model_validator(mode="after")
+    def _folds_or_shares(self) -> SplitDataset:
+        if (self.folds is None) == (self.valid is None):
+            raise wrong("folds", "give either --folds, such as 5, or --valid, such as 20%")
+        if self.test is not None and self.valid is None:
+            raise wrong("test", "belongs with --valid; folds have no test data")
+        if (self.valid or 0) + (self.test or 0) >= 100:
+            raise wrong("valid", "--valid and --test must leave something to train on")
+        return self
 
 
 class ExportSample(Writing):

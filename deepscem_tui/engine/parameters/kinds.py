@@ -96,6 +96,11 @@ def _devices(value: str) -> str:
     return value
 
 
+def _percent(value: Any) -> Any:
+    """``"20%"`` as 20."""
+    return value.strip().removesuffix("%").strip() if isinstance(value, str) else value
+
+
 def odd(value: int) -> int:
     if value % 2 == 0:
         raise ValueError(f"must be odd (it is {value})")
@@ -113,6 +118,7 @@ PatchSize = Annotated[
     tuple[int, ...], BeforeValidator(_sizes), AfterValidator(_check_sizes), PlainSerializer(_as_sizes_text)
 ]
 
+Percent = Annotated[float, BeforeValidator(_percent)]
 Devices = Annotated[str, AfterValidator(_devices)]
 Shard = Annotated[
     tuple[int, int],
