@@ -163,9 +163,9 @@ class Console(Reporter):
         encoding = getattr(self._out, "encoding", None)
         style = choose_style(picture.style, terminal=terminal, colour=colour, encoding=encoding)
         if picture.reference is None:
-            scene = labelled(picture.image, picture.masks, picture.names, picture.aspect)
+            scene = labelled(picture.image, picture.masks, picture.names, picture.aspect, picture.ignored)
         else:
-            scene = compared(picture.image, picture.masks, picture.reference, picture.aspect)
+            scene = compared(picture.image, picture.masks, picture.reference, picture.aspect, picture.ignored)
         width = picture.width or (self._out_console().width if terminal else 80)
         # Blocks that were asked for keep their colours in a pipe too (to `less -R`).
         forced = picture.style == "blocks" or None

@@ -121,6 +121,22 @@ def _unalias(folder: Folder) -> Path:
     return file
 
 
+def _labelled_slices(folder: Folder) -> Path:
+    file = folder.added(labelled_z="1:3")
+    do("crop-sample", file=file, sample="a", z=(0, 2), name="crop")
+    return file
+
+
+def _labelled_voxels(folder: Folder) -> Path:
+    file = folder.added()
+    do("set-labelled", file=file, sample="a", ignore_mask=folder.path / "mask.tif")
+    return file
+
+
+def _classes(folder: Folder) -> Path:
+    return folder.added(labels=(str(folder.path / "ids.tif"), ""), classes="one=1,more=2", labelled_y="2:")
+
+
 def _remove(folder: Folder) -> Path:
     file = _crop(folder)
     do("remove-sample", file=file, sample="a")
@@ -194,6 +210,9 @@ LABELLED: Mapping[str, Callable[[Folder], Path]] = {
     "rename-dataset, rename-sample": _rename,
     "set-aliases": _alias,
     "set-aliases, clear": _unalias,
+    "set-labelled, slices": _labelled_slices,
+    "set-labelled, voxels": _labelled_voxels,
+    "add-sample, classes": _classes,
     "remove-sample": _remove,
     "save-dataset": _save,
     "split-dataset": _split,

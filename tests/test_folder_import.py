@@ -14,6 +14,7 @@ from deepscem_tui.engine.actions import ACTIONS
 from deepscem_tui.engine.checks import examine
 from deepscem_tui.engine.datasets import open_dataset
 from deepscem_tui.engine.errors import DatasetError, ParameterError, Stopped, VolumeError
+from deepscem_tui.engine.ignoring import ignored_in
 from deepscem_tui.engine.pairing import Pattern, image_files, pair_by_patterns, pair_by_words
 from deepscem_tui.engine.stop import Stop
 
@@ -354,3 +355,47 @@ def test_a_form_shows_what_a_dry_run_refuses(folder: Path) -> None:
     assert found.faults == {"": "Would refuse to add 2 samples with 2 labels: images/cell 2.tif has no label 'er'"}
     found = examine(ACTIONS["import-folder"], values | {"folder": "nowhere"}, safe=True)
     assert found.faults == {"folder": "there is no folder nowhere"}
+
+
+# ------------------------------------------------------------------------------------------------ options of labels
+
+
+def test_class_maps_name_the_labels_of_a_new_data_set(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write(tmp_path / "in" / f"{name}.tif")
+        tifffile.imwrite(
+            tmp_path / "in" / f"{name}_seg.tif", np.arange(4 * 6 * 6, dtype=np.uint8).reshape(4, 6, 6) % 3,
+            photometric="minisblack",
+        )  # fmt: skip
+    with pytest.raises(VolumeError, match=r"a_seg.tif is 4 x 6 x 6"):
+        importing(tmp_path / "in", classes="mito=1,er=2")
+    for name in ("a", "b"):
+        write(tmp_path / "in" / f"{name}.tif", (4, 6, 6))
+    result = importing(tmp_path / "in", classes="mito=1,er=2")
+    assert result.facts["foreground"]["b"] == {"mito": pytest.approx(1 / 3), "er": pytest.approx(1 / 3)}
+    with open_dataset(tmp_path / "set.hdf5") as dataset:
+        assert dataset.aliases == ("mito", "er")
+        values = tifffile.imread(tmp_path / "in" / "a_seg.tif")
+        assert np.array_equal(dataset.sample("a").labels[1], values == 2)
+
+
+@pytest.mark.parametrize("new", [True, False])
+def test_what_is_not_labelled_is_left_out_of_every_sample(new: bool, folder: Path) -> None:
+    if not new:
+        do("create-dataset", {"file": folder.parent / "set.hdf5", "name": "x", "n_labels": 2})
+    importing(folder, labelled_z="0:2", ignore_value=255)
+    with open_dataset(folder.parent / "set.hdf5") as dataset:
+        for name in dataset.samples:
+            ignored = ignored_in(dataset.sample(name))
+            assert ignored is not None
+            masks = [tifffile.imread(folder / "labels" / f"{name}_{label}.tif") == 255 for label in ("er", "mito")]
+            expected = masks[0] | masks[1]
+            expected[2:] = True
+            assert np.array_equal(ignored[:], expected)
+
+
+def test_no_mask_is_left_of_a_data_set_that_was_not_made(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stop = Stop()
+    with pytest.raises(Stopped):
+        importing(folder, StopsAt(stop, "Writing samples", 0.9), stop, ignore_value=255)
+    assert [path.name for path in folder.parent.iterdir()] == ["in"]

@@ -145,7 +145,7 @@ def test_a_usual_data_set_raises_no_warning() -> None:
         ([sample(), sample(voxels=(8, 4, 4), name="b")], "Voxel sizes differ"),
         ([sample(voxels=None)], "No voxel size is known"),
         ([sample(), sample(name="b"), sample(grey=0.9, name="c")], "'c' has other grey values"),
-        ([sample((2, 500, 500))], "2 slices in all"),
+        ([sample((2, 500, 500))], "2 labelled slices in all"),
     ],
 )
 def test_what_is_unusual_is_said(samples: list[SampleFacts], words: str) -> None:

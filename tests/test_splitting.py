@@ -10,6 +10,7 @@ from test_dataset_actions import Heard, do, stopped
 
 from deepscem_tui.engine.datasets import new_dataset, open_dataset
 from deepscem_tui.engine.errors import DatasetError, ParameterError, Stopped
+from deepscem_tui.engine.ignoring import ignored_in
 from deepscem_tui.engine.leaks import find_overlaps, neighbours
 from deepscem_tui.engine.splitting import balanced
 from deepscem_tui.engine.stop import Stop
@@ -214,3 +215,23 @@ def test_parts_have_their_shares_of_every_label() -> None:
         assert [chosen.count(side) for side in range(3)] == [4, 4, 4]
         assert sorted(chosen[9:]) == [0, 1, 2]
     assert set(balanced(np.array([[100.0], [1.0], [1.0]]), [0.9, 0.05, 0.05], 0)) == {0, 1, 2}
+
+
+def test_what_is_not_labelled_stays_so(tmp_path: Path) -> None:
+    file = make(tmp_path / "set.hdf5", ("a", "b"))
+    mask = np.random.default_rng(0).random(SHAPE) < 0.5
+    np.save(tmp_path / "mask.npy", mask)
+    do("set-labelled", {"file": file, "sample": "a", "ignore_mask": tmp_path / "mask.npy"})
+    for by in ("samples", "z"):
+        split(file, valid=50, by=by, gap=1, overwrite=True)
+        found = {}
+        for side in ("train", "valid"):
+            with open_dataset(tmp_path / "parts" / f"{side}.hdf5") as part:
+                for name, sample in part.samples.items():
+                    ignored = ignored_in(sample)
+                    assert (ignored is None) == name.startswith("b")
+                    if ignored is not None:
+                        z0, z1 = sample.attributes["origin_box"][:2]
+                        assert np.array_equal(ignored[:], mask[z0:z1])
+                        found[z0, z1] = side
+        assert len(found) == (1 if by == "samples" else 2)

@@ -133,7 +133,7 @@ def test_what_is_too_much_is_validated_on_tiles_of_it(model: Path, data: Path, m
         judged = sum(part.voxels for part in validator.parts)
     assert all(curve.inside.sum() + curve.outside.sum() == judged for curve in some.curves)
     # Every tile on its own, and all of them together as the whole.
-    monkeypatch.setattr("deepscem_tui.engine.validation.choose_parts", lambda plan, most: every_tile(plan))
+    monkeypatch.setattr("deepscem_tui.engine.validation.choose_parts", lambda plan, most, ignored: every_tile(plan))
     with validating(model, data, tile=24**3 // 8) as apart:
         assert len(apart.parts) == tiles
         assert f"all voxels of {data}, each label at its best" in apart.words(data)

@@ -70,6 +70,7 @@ ACTIONS: dict[str, Action] = {
         Action("rename-sample", p.RenameSample, "dataset_actions:rename_sample", _DATA),
         Action("remove-sample", p.RemoveSample, "dataset_actions:remove_sample", _DATA),
         Action("set-aliases", p.SetAliases, "dataset_actions:set_aliases", _DATA),
+        Action("set-labelled", p.SetLabelled, "labelled:set_labelled", _DATA),
         Action("save-dataset", p.SaveDataset, "dataset_actions:save_dataset", _DATA),
         Action("split-dataset", p.SplitDataset, "splitting:split_dataset", _DATA),
         Action("export-sample", p.ExportSample, "dataset_actions:export_sample", _DATA),

@@ -8,7 +8,6 @@ takes long is left for the next scan, so that a list can grow on the screen.
 from __future__ import annotations
 
 import os
-import re
 import stat
 import time
 from collections.abc import Iterator, Sequence
@@ -16,7 +15,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from deepscem_tui.engine import words
 from deepscem_tui.engine.errors import EngineError
+from deepscem_tui.engine.files import MASKS
 from deepscem_tui.engine.lock import holder, lock_path
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ class SampleEntry:
         members: Image, labels, predictions, distance transforms, in this order.
         voxel_size: (Z, Y, X) in ``voxel_unit``; None if not known.
         problem: Why it cannot be used; empty if it can.
+        labelled: Which part of it is labelled, in words; empty for all of it.
     """
 
     name: str
@@ -73,6 +75,7 @@ class SampleEntry:
     voxel_size: tuple[float, float, float] | None = None
     voxel_unit: str = ""
     problem: str = ""
+    labelled: str = ""
 
     def of_kind(self, kind: str) -> tuple[MemberEntry, ...]:
         """Its members of a kind."""
@@ -289,6 +292,8 @@ def _take(found: _Found, path: Path, entry: os.DirEntry[str], folders: list[Path
     try:
         if suffix in _IMAGES:
             found.images.append(path)
+        elif suffix in _HDF5 and entry.name.endswith(f"{MASKS}{suffix}"):
+            return  # what of a data set is not labelled belongs to it
         elif suffix in _HDF5 and entry.is_file():
             found.hdf5.append(path)
         elif suffix in _MODELS and entry.is_file():
@@ -307,8 +312,7 @@ def _sorted(found: _Found) -> _Found:
 
 def _order(path: Path) -> tuple[int, str, list[tuple[int, str]]]:
     """Nearest folder first, then by name, 2 before 10."""
-    parts = re.split(r"(\d+)", path.name.casefold())
-    return len(path.parts), str(path.parent), [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
+    return len(path.parts), str(path.parent), words.natural(path.name)
 
 
 # ------------------------------------------------------------------------------------------------ reading
@@ -338,10 +342,12 @@ def _read_model(path: Path, size: int, stamp: Stamp) -> ModelEntry:
 def _read_dataset(path: Path, size: int, stamp: Stamp) -> DatasetEntry:
     from deepscem_tui.engine.dataset_samples import Dataset, Sample
     from deepscem_tui.engine.datasets import open_dataset
+    from deepscem_tui.engine.ignoring import ignored_in
 
     def read(dataset: Dataset, name: str) -> SampleEntry:
         try:
             sample = Sample(path, dataset.file, name)
+            ignored = ignored_in(sample)
         except EngineError as error:
             return SampleEntry(name, problem=_reason(error, path, f"Sample {name!r} of {path} "))
         members = tuple(
@@ -350,7 +356,9 @@ def _read_dataset(path: Path, size: int, stamp: Stamp) -> DatasetEntry:
                 key=lambda member: (_KINDS.index(member.kind), member.name),
             )
         )
-        return SampleEntry(name, sample.shape, members, sample.voxel_size, sample.voxel_unit)
+        return SampleEntry(
+            name, sample.shape, members, sample.voxel_size, sample.voxel_unit, labelled=str(ignored or "")
+        )
 
     with open_dataset(path) as dataset:
         names = list(dataset.samples)

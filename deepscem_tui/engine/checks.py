@@ -15,9 +15,11 @@ from deepscem_tui.engine.actions import Action, Declared
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.datasets import open_dataset
 from deepscem_tui.engine.errors import DatasetError, EngineError, LockedError, ModelError, VolumeError
+from deepscem_tui.engine.label_files import label_paths
 from deepscem_tui.engine.model_info import read_info
 from deepscem_tui.engine.parameters import Parameters
 from deepscem_tui.engine.reporting import Reporter
+from deepscem_tui.engine.slice_files import is_several_files, open_slices
 from deepscem_tui.engine.sources import is_image_file
 from deepscem_tui.engine.volumes import open_volume
 
@@ -114,7 +116,7 @@ def _path_faults(declared: Sequence[Declared], values: Mapping[str, Any]) -> Ite
                 continue
             path = Path(str(item))
             if parameter.opens:
-                text = _not_there(path, parameter)
+                text = _not_there(str(item), parameter)
             elif parameter.makes not in ("", "folder") and "overwrite" in values:
                 text = _there(path, bool(values["overwrite"]))
             else:
@@ -123,10 +125,14 @@ def _path_faults(declared: Sequence[Declared], values: Mapping[str, Any]) -> Ite
                 yield parameter.name, text
 
 
-def _not_there(path: Path, parameter: Declared) -> str:
+def _not_there(given: str, parameter: Declared) -> str:
+    path = Path(given)
     try:
         if parameter.opens == "folder":
             return "" if path.is_dir() else f"there is no folder {path}"
+        if parameter.opens == "image":
+            missing = [path for path in label_paths(given) if not (path.exists() or is_several_files(path))]
+            return f"there is no file {missing[0]}" if missing else ""
         if path.is_dir() and parameter.opens != "file":
             return "it is a folder. Give the name of a file"
         if not path.exists():
@@ -170,7 +176,10 @@ def _look_into(path: Path, wanted: str) -> None:
     """
     if wanted == "model":
         read_info(path)
-    elif wanted == "image" or (wanted == "dataset or image" and is_image_file(path)):
+    elif wanted == "image":
+        with open_slices(path, colours=True):
+            pass
+    elif wanted == "dataset or image" and is_image_file(path):
         with open_volume(path):
             pass
     elif wanted.startswith("dataset"):

@@ -20,6 +20,7 @@ from deepscem_tui.engine.datasets import (
 from deepscem_tui.engine.distance import distance_transform
 from deepscem_tui.engine.errors import DatasetError, ParameterError
 from deepscem_tui.engine.files import refuse_existing
+from deepscem_tui.engine.ignoring import forget_mask, mask_id
 from deepscem_tui.engine.results import Result
 from deepscem_tui.engine.sample_adding import add_sample
 from deepscem_tui.engine.sample_copying import crop_sample, save_dataset
@@ -109,8 +110,11 @@ def remove_sample(parameters: p.RemoveSample, context: Context) -> Result:
     with _opened(parameters.file, parameters.dry_run) as dataset:
         dataset.require(parameters.sample)
         stored, size = _stored_bytes(dataset, parameters.sample), path.stat().st_size
+        mask = _mask(dataset, parameters.sample)
         if isinstance(dataset, ChangedDataset):
             dataset.remove_sample(parameters.sample)
+    if not parameters.dry_run:
+        forget_mask(parameters.file, mask)
     freed = size - path.stat().st_size
     left = max(0, stored - max(0, freed))
     facts = {"file": str(parameters.file), "sample": parameters.sample, "reclaimable_bytes": left}
@@ -148,6 +152,14 @@ def set_aliases(parameters: p.SetAliases, context: Context) -> Result:
 def _opened(path: Path, dry_run: bool) -> AbstractContextManager[Dataset]:
     """The data set to change, or only to look at."""
     return open_dataset(path) if dry_run else change_dataset(path)
+
+
+def _mask(dataset: Dataset, sample: str) -> str:
+    """The number of a sample's mask; empty if it has none, or is broken."""
+    try:
+        return mask_id(dataset.samples[sample])
+    except DatasetError:
+        return ""
 
 
 def _stored_bytes(dataset: Dataset, sample: str) -> int:

@@ -18,6 +18,7 @@ from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.dataset_tree import Unusable, member_kind, member_name
 from deepscem_tui.engine.datasets import Dataset, Member, open_dataset, real_path
 from deepscem_tui.engine.errors import DatasetError
+from deepscem_tui.engine.ignoring import Ignored, ignored_in
 from deepscem_tui.engine.journal import is_journalled
 from deepscem_tui.engine.lock import lock_path
 from deepscem_tui.engine.results import Result, Table
@@ -127,6 +128,7 @@ def _check_sample(dataset: Dataset, name: str, findings: _Findings) -> Iterator[
         findings.add("error", str(error), name)
         return
     _check_members(dataset, name, found, findings)
+    ignored = _check_labelled(dataset, name, findings)
     for member in found:
         kind = member_kind(member)
         if kind is None:
@@ -138,7 +140,25 @@ def _check_sample(dataset: Dataset, name: str, findings: _Findings) -> Iterator[
             continue
         array = Member(opened, member)
         findings.stored += array.stored_bytes
-        yield from _check_values(dataset, name, member, kind, array, findings)
+        yield from _check_values(dataset, name, member, kind, array, ignored, findings)
+
+
+def _check_labelled(dataset: Dataset, name: str, findings: _Findings) -> Ignored | None:
+    """What of a sample is not labelled, if that can be told."""
+    try:
+        sample = dataset.samples[name]
+    except DatasetError:  # told of its members
+        return None
+    try:
+        ignored = ignored_in(sample)
+        if ignored is None:
+            return None
+        ignored.check()
+    except DatasetError as error:
+        findings.add("error", error.what, name)
+        return None
+    findings.add("note", f"is labelled in part: {ignored}", name)
+    return ignored
 
 
 def _check_members(dataset: Dataset, name: str, found: list[str], findings: _Findings) -> None:
@@ -169,7 +189,13 @@ def _check_members(dataset: Dataset, name: str, found: list[str], findings: _Fin
 
 
 def _check_values(
-    dataset: Dataset, name: str, member: str, kind: tuple[str, int], array: Member, findings: _Findings
+    dataset: Dataset,
+    name: str,
+    member: str,
+    kind: tuple[str, int],
+    array: Member,
+    ignored: Ignored | None,
+    findings: _Findings,
 ) -> Iterator[int]:
     """Read an array slab by slab."""
     low, high, positive, not_finite, check = np.inf, -np.inf, 0, 0, 0
@@ -192,7 +218,8 @@ def _check_values(
             not_finite += slab.size - finite.size
         else:
             finite = slab.view(np.uint8)
-            positive += int(np.count_nonzero(slab))
+            counted = slab if ignored is None or kind[0] != "label" else (slab != 0) & (ignored[z:end] == 0)
+            positive += int(np.count_nonzero(counted))
         if finite.size:
             low, high = min(low, float(finite.min())), max(high, float(finite.max()))
         if kind[0] == "image":
@@ -211,7 +238,7 @@ def _check_values(
         findings.add(severity, f"values go from {low:g} to {high:g}, not from 0 to 1", name, member)
     if kind[0] == "label":
         label = dataset.label_names[kind[1]] if kind[1] < dataset.n_labels else member
-        share = positive / prod(array.shape)
+        share = positive / max(1, prod(array.shape) if ignored is None else ignored.annotated)
         findings.fractions.append((_shown(name), _shown(label), words.sizes(array.shape), share))
 
 

@@ -81,6 +81,7 @@ class Sample:
 
     Attributes:
         name: Of the sample.
+        path: Of the data set.
         shape: (Z, Y, X).
         members: All arrays by their names in the file.
         others: Names of what else is in the sample, which neither DeepSCEM nor we know.
@@ -94,6 +95,7 @@ class Sample:
 
     def __init__(self, path: Path, file: h5py.File, name: str) -> None:
         self.name = name
+        self.path = path
         self.what = f"Sample {name!r} of {path}"
         try:
             self._group, self.shape = tree.open_sample(file, name)

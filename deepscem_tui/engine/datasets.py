@@ -103,6 +103,13 @@ class NewDataset(Dataset):
         whose = str(self.path) if sample is None else f"Sample {sample!r} of {self.path}"
         write_attributes(owner.attrs, values, whose)
 
+    def remove_attributes(self, names: Sequence[str], sample: str) -> None:
+        """Take attributes away from a sample, those of them that it has."""
+        attributes = tree.open_sample(self.file, sample)[0].attrs
+        for name in names:
+            if name in attributes:
+                del attributes[name]
+
     def finish(self) -> None:
         """Write what is still held; called when the block that made or changed the data set ends well."""
         for writer in self._writers:

@@ -66,12 +66,13 @@ def evaluate(parameters: p.Evaluate, context: Context) -> Result:
 
         for true, found in pairs:
             compared = [
-                _compare(a, b, true, max(true.depth, found.depth), parameters.threshold, advance)
+                _compare(a, b, true, found, parameters.threshold, advance)
                 for a, b in zip(true.labels, found.labels, strict=True)
             ]
             counts[true.name] = [label.count for label in compared]
             curves[true.name] = [label.curve for label in compared]
             grey += [f"{name} of {true.name}" for name, label in zip(names, compared, strict=False) if label.grey]
+    facts = _left_out(pairs, counts, context)
     if grey:
         context.report.warning(
             f"{parameters.reference} has more than two values in {words.listed(grey)}: whatever is above 0 counts as "
@@ -84,11 +85,11 @@ def evaluate(parameters: p.Evaluate, context: Context) -> Result:
     summary = _summary(table, len(names), len(counts))
     overall = [_sum_of_curves(labels[index] for labels in curves.values()) for index in range(len(names))]
     if not any(overall):
-        return Result(summary, tables=(table,))
+        return Result(summary, facts, tables=(table,))
     best = _best_table(names, overall)
     return Result(
         f"{summary} at threshold {parameters.threshold:g}; {_best_words(best)}",
-        {"curve": [_curve_facts(name, curve) for name, curve in zip(names, overall, strict=False) if curve]},
+        facts | {"curve": [_curve_facts(name, curve) for name, curve in zip(names, overall, strict=False) if curve]},
         tables=(table, best),
     )
 
@@ -138,26 +139,49 @@ class _Compared:
 
 
 def _compare(
-    true: Sliced, found: Sliced, sample: LabelledSample, depth: int, threshold: float, advance: Callable[[int], None]
+    true: Sliced,
+    found: Sliced,
+    sample: LabelledSample,
+    other: LabelledSample,
+    threshold: float,
+    advance: Callable[[int], None],
 ) -> _Compared:
     """Read one label of a sample once.
 
     Args:
         sample: Of the reference.
-        depth: Slices that are best read together.
+        other: Of the segmentation.
     """
+    depth = max(sample.depth, other.depth)
     thickness = max(depth, _SLAB_VOXELS // prod(sample.shape[1:]) // depth * depth)
     count, curve, grey = Confusion(), None, False
     for z0 in range(0, sample.shape[0], thickness):
         z1 = min(z0 + thickness, sample.shape[0])
-        reference, values = true[z0:z1], found[z0:z1]
+        reference, values, known = true[z0:z1], found[z0:z1], None
+        for ignored in filter(None, (sample.ignored, other.ignored)):
+            known = ignored[z0:z1] == 0 if known is None else known & (ignored[z0:z1] == 0)
+        if known is not None:
+            reference, values = reference[known], values[known]
         mask = reference > 0
         count += confusion(mask, _foreground(values, threshold))
         if values.dtype.kind == "f":
             curve = ThresholdCurve.of(mask, values) + curve
-        grey = grey or bool((mask & (reference != reference.max())).any())
+        grey = grey or (reference.size > 0 and bool((mask & (reference != reference.max())).any()))
         advance((z1 - z0) * prod(sample.shape[1:]))
     return _Compared(count, curve, grey)
+
+
+def _left_out(
+    pairs: Sequence[tuple[LabelledSample, LabelledSample]], counts: Mapping[str, Sequence[Confusion]], context: Context
+) -> dict[str, Any]:
+    """Say how much was not compared because nobody has annotated it; the share of each such sample."""
+    shares = {
+        true.name: 1 - counts[true.name][0].voxels / prod(true.shape) for true, found in pairs
+        if true.ignored or found.ignored
+    }  # fmt: skip
+    for name, share in shares.items():
+        context.report.message(f"{100 * share:.3g} % of the voxels of {name!r} are not labelled: they are left out")
+    return {"left_out": shares} if shares else {}
 
 
 def _foreground(values: npt.NDArray[Any], threshold: float) -> npt.NDArray[np.bool_]:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from deepscem_tui.engine.errors import DataError, ParameterError
 
+MASKS = ".ignore"  # before the suffix of what lies beside a data set and belongs to it: what is not labelled
+
 
 def refuse_existing(path: Path, overwrite: bool) -> None:
     """Raise :class:`ParameterError` if ``path`` exists and may not be replaced."""

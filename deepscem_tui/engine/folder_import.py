@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from math import prod
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -16,6 +17,7 @@ from deepscem_tui.engine.dataset_actions import create_dataset
 from deepscem_tui.engine.dataset_tree import member_name
 from deepscem_tui.engine.datasets import ChangedDataset, change_dataset, open_dataset
 from deepscem_tui.engine.errors import DatasetError, ParameterError, VolumeError
+from deepscem_tui.engine.ignoring import mask_file
 from deepscem_tui.engine.pairing import (
     Pair,
     Pairing,
@@ -28,7 +30,7 @@ from deepscem_tui.engine.pairing import (
 from deepscem_tui.engine.reporting import Part, Reporter
 from deepscem_tui.engine.results import Result, Table
 from deepscem_tui.engine.sample_adding import Grey, Noted, check_space, find_grey, open_sources, remark, write_sample
-from deepscem_tui.engine.volumes import SUFFIXES
+from deepscem_tui.engine.slice_files import SLICE_SUFFIXES
 
 __all__ = ["import_folder"]
 
@@ -118,6 +120,7 @@ class _Plan:
         pairs: Of the samples, in the same order; labels by the names that files have.
         columns: These names, in the order of the data set's labels; ``""`` where files tell none.
         names: Of the data set's labels.
+        named: Whether they are kept, whatever ``classes`` call them.
         rest: Files that belong to no sample, and why.
         faults: Why all of it is refused; none if it is not.
     """
@@ -126,12 +129,13 @@ class _Plan:
     pairs: tuple[Pair, ...]
     columns: tuple[str, ...]
     names: tuple[str, ...]
+    named: bool
     rest: tuple[Unpaired, ...]
     faults: tuple[str, ...]
 
 
 def _planned(parameters: p.ImportFolder, target: _Target | None) -> _Plan:
-    paths = image_files(parameters.folder, SUFFIXES)
+    paths = image_files(parameters.folder, SLICE_SUFFIXES)
     pairing = _paired(parameters, paths, target)
     if not pairing.pairs:
         what = f"No file in {parameters.folder} is an image by its name"
@@ -156,6 +160,11 @@ def _planned(parameters: p.ImportFolder, target: _Target | None) -> _Plan:
         rest += [Unpaired(image, f"it has no {missing}") for image, missing in half.items()]
     if not kept:
         raise ParameterError("No image has all labels", _HINT, "unpaired")
+    if _one_file(parameters) and len(columns) > 1:
+        what = (
+            f"--classes and --instances boundaries are for one file with all labels, but there are {len(columns)} files"
+        )
+        raise ParameterError(what, "Choose one with --label-names.", "label_names")
     names = _sample_names(parameters.prefix, [pair.key for pair in kept])
     taken = sorted(set(names) & set(target.samples if target else ()))
     if taken:
@@ -172,8 +181,21 @@ def _planned(parameters: p.ImportFolder, target: _Target | None) -> _Plan:
         )
         for name, pair in zip(names, kept, strict=True)
     ]
-    label_names = target.label_names if target else _named(columns)
-    return _Plan(tuple(samples), tuple(kept), columns, label_names, tuple(rest), tuple(faults))
+    label_names = target.label_names if target else _new_names(parameters, columns)
+    named = target is None or bool(target.aliases or target.samples)
+    return _Plan(tuple(samples), tuple(kept), columns, label_names, named, tuple(rest), tuple(faults))
+
+
+def _one_file(parameters: p.ImportFolder) -> bool:
+    """Whether one file holds all labels of an image."""
+    return parameters.classes is not None or parameters.instances == "boundaries"
+
+
+def _new_names(parameters: p.ImportFolder, columns: Sequence[str]) -> tuple[str, ...]:
+    """Names of the labels of a data set that is to be made."""
+    if parameters.classes is not None:
+        return tuple(dict.fromkeys(name for name, _ in parameters.classes))
+    return _named(["", ""] if parameters.instances == "boundaries" else columns)
 
 
 _LABELS_HINT = "Say how labels are called, such as --image-pattern '{name}.tif' --label-pattern '{name}_{label}.tif'."
@@ -207,7 +229,7 @@ def _columns(parameters: p.ImportFolder, pairing: Pairing, target: _Target | Non
         columns: tuple[str, ...] = parameters.label_names
         if found == ("",) and len(columns) == 1:
             columns = ("",)
-    elif target is not None and target.aliases and found != ("",):
+    elif target is not None and target.aliases and found != ("",) and not _one_file(parameters):
         columns = target.aliases
     elif not found:
         columns = _named([""] * (target.n_labels if target else 0))
@@ -220,7 +242,7 @@ def _columns(parameters: p.ImportFolder, pairing: Pairing, target: _Target | Non
     if len(missing) == len(columns) and columns:
         what = f"No file is a label {words.listed(missing)}: there are {words.listed(found)}"
         raise ParameterError(what, "Say which to take, in order, with --label-names.", "label_names")
-    if target is not None and len(columns) != target.n_labels:
+    if target is not None and len(columns) != target.n_labels and not _one_file(parameters):
         has = f"{parameters.file} has {words.counted(target.n_labels, 'label')} a sample"
         names = f" ({words.listed(columns)})" if columns != ("",) else ""
         what = f"{has}, but {words.counted(len(columns), 'label')} were found{names}"
@@ -285,7 +307,7 @@ def _look(plan: _Plan, noted: Noted, context: Context) -> list[_Looked]:
         context.report.progress("Looking at files", number, len(plan.samples), "samples")
         with ExitStack() as files:
             try:
-                sources = open_sources(sample, plan.names, files, noted, context)
+                sources = open_sources(sample, plan.names, plan.named, files, noted, context)
             except (VolumeError, ParameterError) as error:
                 looked.append(_Looked(problem=error.what))
                 continue
@@ -301,7 +323,7 @@ def _ranges(plan: _Plan, looked: Sequence[_Looked], noted: Noted, context: Conte
     for sample, found in zip(plan.samples, looked, strict=True):
         report = Part(context.report, "Range of images", before, found.image, total, "B")
         with ExitStack() as files:
-            sources = open_sources(sample, plan.names, files, noted, Context(stop=context.stop))
+            sources = open_sources(sample, plan.names, plan.named, files, noted, Context(stop=context.stop))
             greys.append(find_grey(sample, sources.image, noted, Context(report, context.stop)))
         before += found.image
     return greys
@@ -314,12 +336,13 @@ def _changed(parameters: p.ImportFolder, plan: _Plan, new: bool, context: Contex
         _create(parameters, len(plan.names), Context(Reporter(), context.stop))
     try:
         with change_dataset(parameters.file) as changed:
-            if new and any(plan.columns):
+            if new and plan.names != _named([""] * len(plan.names)):
                 changed.set_aliases(plan.names)
             yield changed
     except BaseException:
         if new:
-            parameters.file.unlink(missing_ok=True)
+            for path in (parameters.file, mask_file(parameters.file)):
+                path.unlink(missing_ok=True)
         raise
 
 
@@ -332,18 +355,22 @@ def _write(
     context: Context,
 ) -> dict[str, dict[str, float]]:
     """The second pass; the share of the voxels that each label has, by sample."""
-    before, shares = 0, {}
+    before, shares, ignores = 0, {}, False
     total = sum(found.all for found in looked)
     for sample, found, grey in zip(plan.samples, looked, greys, strict=True):
         part = Context(Part(context.report, "Writing samples", before, found.all, total, "B"), context.stop)
         with ExitStack() as files:
-            sources = open_sources(sample, plan.names, files, noted, part)
-            values = write_sample(changed, sample, sources, grey, part)
-        remark(sources, values, noted, context)
+            sources = open_sources(sample, plan.names, plan.named, files, noted, part)
+            written = write_sample(changed, sample, sources, grey, part)
+        remark(sample, sources, written, noted, context)
+        ignores = ignores or sources.ignores_any
+        voxels = prod(found.shape)
         shares[sample.name] = {
-            name: value.foreground / max(1, value.voxels) for name, value in zip(plan.names, values, strict=True)
+            name: label.foreground / voxels for name, label in zip(sources.labels.names, written.found, strict=True)
         }
         before += found.all
+    if plan.samples[0].ignore_value is not None and not ignores:
+        noted.warn(f"No label file has the value {plan.samples[0].ignore_value} of --ignore-value")
     return shares
 
 
@@ -354,7 +381,7 @@ def _facts(parameters: p.ImportFolder, plan: _Plan) -> dict[str, Any]:
     files = {
         sample.name: {
             "image": pair.image,
-            "labels": {name: pair.labels.get(column) for name, column in zip(plan.names, plan.columns, strict=True)},
+            "labels": [pair.labels.get(column) for column in plan.columns],
         }
         for sample, pair in zip(plan.samples, plan.pairs, strict=True)
     }
@@ -371,7 +398,7 @@ def _shown(plan: _Plan, looked: Sequence[_Looked]) -> list[Table]:
     for sample, pair, found in zip(plan.samples, plan.pairs, looked, strict=True):
         labels = [pair.labels.get(column, "blank") for column in plan.columns]
         if any(plan.columns):
-            labels = [f"{name}: {path}" for name, path in zip(plan.names, labels, strict=True)]
+            labels = [f"{name}: {path}" for name, path in zip(plan.columns, labels, strict=True)]
         rows.append((sample.name, pair.image, ", ".join(labels), words.sizes(found.shape) or None))
     problems = [(pair.image, found.problem) for pair, found in zip(plan.pairs, looked, strict=True) if found.problem]
     return [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from deepscem_tui.engine import runs, words
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.datasets import Sample, open_dataset
 from deepscem_tui.engine.errors import DataError, DatasetError
+from deepscem_tui.engine.ignoring import Ignored, ignored_in
 from deepscem_tui.engine.model_containers import is_model
 from deepscem_tui.engine.model_files import read_info
 from deepscem_tui.engine.results import Result, Table
@@ -74,10 +76,14 @@ def _image(path: Path, context: Context) -> Result:
 def _dataset(path: Path, context: Context) -> Result:
     with open_dataset(path) as dataset:
         names = list(dataset.samples)
-        samples = []
+        samples, partly = [], {}
         for name in names:
             try:
                 samples.append(dataset.sample(name))
+                ignored = ignored_in(samples[-1])
+                if ignored is not None:
+                    partly[name] = ignored
+                    ignored.check()
             except DatasetError as error:  # the others are worth being shown
                 context.report.warning(str(error))
         facts: dict[str, Any] = {
@@ -88,6 +94,8 @@ def _dataset(path: Path, context: Context) -> Result:
             "n_samples": len(names),
             "bytes": path.stat().st_size,
         }
+        if partly:
+            facts["labelled_share"] = {name: ignored.share for name, ignored in partly.items()}
         tables = (
             Table(
                 "samples",
@@ -108,11 +116,18 @@ def _dataset(path: Path, context: Context) -> Result:
                 ("sample", "member", "type", "bytes", "compression", "chunks"),
                 [row for sample in samples for row in _members(sample)],
             ),
+            *_labelled(partly),
         )
     named = f" ({', '.join(facts['aliases'])})" if facts["aliases"] else ""
     held = f"{words.counted(len(names), 'sample')}, {words.counted(facts['labels'], 'label')}"
     summary = f"Data set {path}, {facts['name']!r}: {held}{named}"
     return Result(summary, facts, tables)
+
+
+def _labelled(partly: Mapping[str, Ignored]) -> list[Table]:
+    """What of the samples is labelled, where that is not all."""
+    rows = [(name, str(ignored)) for name, ignored in partly.items()]
+    return [Table("labelled", ("sample", "labelled"), rows)] if rows else []
 
 
 def _voxel_size(sample: Sample) -> str | None:

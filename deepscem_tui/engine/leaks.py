@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from deepscem_tui.engine.datasets import Dataset, Sample
+from deepscem_tui.engine.ignoring import ignored_in
 from deepscem_tui.engine.stop import Stop
 
 __all__ = ["Overlap", "find_overlaps", "neighbours"]
@@ -98,7 +99,7 @@ def neighbours(samples: Sequence[Sample], gap: int, stop: Stop) -> list[list[int
         for (other, *offset), count in _distances(places, sample, stride, stop, own).most_common():
             if count < _MATCHES:
                 break
-            if group[own] != group[other] and _overlap(samples[other], sample, offset) is not None:
+            if group[own] != group[other] and _shared(samples[other], sample, offset) is not None:
                 join(own, other)
     return [[number for number, of in enumerate(group) if of == first] for first in sorted(set(group))]
 
@@ -146,16 +147,38 @@ def _origin_box(sample: Sample) -> Box:
     return tuple((0, size) for size in sample.shape)
 
 
-def _overlap(one: Sample, other: Sample, offset: Sequence[int]) -> Overlap | None:
-    """What two samples share whose first voxels are so far apart; None if nothing."""
+def _shared(one: Sample, other: Sample, offset: Sequence[int]) -> Box | None:
+    """The box that two samples share, annotated or not, in voxels of the first; None if there is none."""
     box = tuple(
         (max(0, apart), min(size, apart + length))
         for apart, size, length in zip(offset, one.shape, other.shape, strict=True)
     )
-    if any(stop <= start for start, stop in box):
+    return box if all(start < stop for start, stop in box) else None
+
+
+def _overlap(one: Sample, other: Sample, offset: Sequence[int]) -> Overlap | None:
+    """What two samples share whose first voxels are so far apart; None if nothing."""
+    box = _shared(one, other, offset)
+    if box is None or not _both_annotated(one, other, box, offset):
         return None
     whole = all(stop - start == size for (start, stop), size in zip(box, other.shape, strict=True))
     return Overlap(one.name, other.name, box, whole)
+
+
+def _both_annotated(one: Sample, other: Sample, box: Box, offset: Sequence[int]) -> bool:
+    """Whether a voxel that two samples share is annotated in both: what is left out of either is no leak."""
+    ignored = [(ignored_in(one), (0, 0, 0)), (ignored_in(other), offset)]
+    if all(found is None for found, _ in ignored):
+        return True
+    (z0, z1), (y0, y1), (x0, x1) = box
+    for z in range(z0, z1):
+        known = np.ones((y1 - y0, x1 - x0), bool)
+        for found, (dz, dy, dx) in ignored:
+            if found is not None:
+                known &= found[z - dz, y0 - dy : y1 - dy, x0 - dx : x1 - dx] == 0
+        if known.any():
+            return True
+    return False
 
 
 # ------------------------------------------------------------------------------------------------ by voxels

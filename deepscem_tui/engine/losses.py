@@ -2,7 +2,8 @@
 
 Every loss is a function of targets (B, [Z,] Y, X, L), 0 or 1, of any number type, and of a network's outputs
 (B, [Z,] Y, X, C), float32, to a scalar, the smaller the better. It may be traced by ``tf.function`` and compiled by
-XLA. It is made of sums over voxels, so that the loss over data that come piece by piece can be told, too.
+XLA. It is made of sums over voxels, so that the loss over data that come piece by piece can be told, too. Where it is
+told which voxels are annotated, (B, [Z,] Y, X, 1), the others do not count; where none is, it is 0.
 
 A softmax network shares 1 between its outputs, so its targets do too: a voxel of several labels has an equal share of
 each. Where it has one output more than there are labels, that is the background, the target wherever no label is.
@@ -28,15 +29,16 @@ class Loss:
     """A loss; called with targets and outputs it gives their loss.
 
     Args:
-        sums: Of targets and outputs: what is added up over voxels, a few tensors of shapes that do not depend on them.
+        sums: Of targets, outputs and which voxels count (None for all of them): what is added up over voxels, a few
+            tensors of shapes that do not depend on them.
         value: Of such sums, or of sums of them over several pieces: the loss over all of these at once, a scalar.
     """
 
-    sums: Callable[[Any, Any], list[Any]]
+    sums: Callable[[Any, Any, Any], list[Any]]
     value: Callable[[Sequence[Any]], Any]
 
-    def __call__(self, targets: Any, outputs: Any) -> Any:
-        return self.value(self.sums(targets, outputs))
+    def __call__(self, targets: Any, outputs: Any, known: Any = None) -> Any:
+        return self.value(self.sums(targets, outputs, known))
 
 
 def make_loss(name: str, activation: str, n_labels: int, n_outputs: int, smoothing: float = 0.0) -> Loss:
@@ -58,10 +60,12 @@ def make_loss(name: str, activation: str, n_labels: int, n_outputs: int, smoothi
     softmax = activation == "softmax"
     entropy_sums = _categorical_sums if softmax else _binary_sums
     cross_entropy = _Part(
-        lambda targets, outputs: entropy_sums(_smoothed(targets, smoothing, softmax), outputs),
+        lambda targets, outputs, known: entropy_sums(_smoothed(targets, smoothing, softmax), outputs, known),
         _mean_over_voxels if softmax else _mean,
     )
-    dice = _Part(lambda targets, outputs: _dice_sums(targets[..., :n_labels], outputs[..., :n_labels]), _dice)
+    dice = _Part(
+        lambda targets, outputs, known: _dice_sums(targets[..., :n_labels], outputs[..., :n_labels], known), _dice
+    )
     parts = {
         "dice": [dice],
         "cross-entropy": [cross_entropy],
@@ -69,12 +73,13 @@ def make_loss(name: str, activation: str, n_labels: int, n_outputs: int, smoothi
         "mean-squared-error": [_Part(_square_sums, _mean)],
     }[name]
 
-    def sums(targets: Any, outputs: Any) -> list[Any]:
+    def sums(targets: Any, outputs: Any, known: Any = None) -> list[Any]:
         outputs = tf.cast(outputs, tf.float32)
         targets = tf.cast(targets, tf.float32)
+        known = None if known is None else tf.cast(known, tf.float32)
         if softmax:
             targets = _shared(targets, background=n_outputs > n_labels)
-        return [part.sums(targets, outputs) for part in parts]
+        return [part.sums(targets, outputs, known) for part in parts]
 
     def value(sums: Sequence[Any]) -> Any:
         return tf.add_n([part.value(some) for part, some in zip(parts, sums, strict=True)])
@@ -124,13 +129,15 @@ def _smoothed(targets: Any, smoothing: float, softmax: bool) -> Any:
 class _Part:
     """One of the losses that are added: its sums, one tensor, and its value from them."""
 
-    sums: Callable[[Any, Any], Any]
+    sums: Callable[[Any, Any, Any], Any]
     value: Callable[[Any], Any]
 
 
-def _dice_sums(targets: Any, outputs: Any) -> Any:
+def _dice_sums(targets: Any, outputs: Any, known: Any) -> Any:
     """Of each label what both have, and what either has: (2, L)."""
     tf = tensorflow()
+    if known is not None:
+        targets, outputs = targets * known, outputs * known
     axes = list(range(targets.shape.rank - 1))
     both = tf.reduce_sum(targets * outputs, axis=axes)
     return tf.stack([both, tf.reduce_sum(targets, axis=axes) + tf.reduce_sum(outputs, axis=axes)])
@@ -145,36 +152,41 @@ def _dice(sums: Any) -> Any:
     return tensorflow().reduce_mean(1.0 - (2.0 * sums[0] + _SMOOTH) / (sums[1] + _SMOOTH))
 
 
-def _binary_sums(targets: Any, outputs: Any) -> Any:
+def _binary_sums(targets: Any, outputs: Any, known: Any) -> Any:
     """Cross-entropy of each label, each a decision of its own, and voxels: (2, L)."""
     tf = tensorflow()
     p = tf.clip_by_value(outputs, _SMALLEST, 1.0 - _SMALLEST)
-    return _with_voxels(-(targets * tf.math.log(p) + (1.0 - targets) * tf.math.log(1.0 - p)))
+    return _with_voxels(-(targets * tf.math.log(p) + (1.0 - targets) * tf.math.log(1.0 - p)), known)
 
 
-def _categorical_sums(targets: Any, outputs: Any) -> Any:
+def _categorical_sums(targets: Any, outputs: Any, known: Any) -> Any:
     """Cross-entropy of each output, these being alternatives, and voxels: (2, C); no target counts nothing."""
     tf = tensorflow()
-    return _with_voxels(-(targets * tf.math.log(tf.clip_by_value(outputs, _SMALLEST, 1.0))))
+    return _with_voxels(-(targets * tf.math.log(tf.clip_by_value(outputs, _SMALLEST, 1.0))), known)
 
 
-def _square_sums(targets: Any, outputs: Any) -> Any:
+def _square_sums(targets: Any, outputs: Any, known: Any) -> Any:
     """Squared differences of each output, and voxels: (2, C)."""
-    return _with_voxels(tensorflow().math.squared_difference(outputs, targets))
+    return _with_voxels(tensorflow().math.squared_difference(outputs, targets), known)
 
 
-def _with_voxels(values: Any) -> Any:
+def _with_voxels(values: Any, known: Any) -> Any:
     """The sums of values (..., C) over voxels, and how many these are: (2, C)."""
     tf = tensorflow()
+    count = tf.cast(tf.reduce_prod(tf.shape(values)[:-1]), values.dtype)
+    if known is not None:
+        values, count = values * known, tf.reduce_sum(known)
     totals = tf.reduce_sum(values, axis=list(range(values.shape.rank - 1)))
-    return tf.stack([totals, tf.ones_like(totals) * tf.cast(tf.reduce_prod(tf.shape(values)[:-1]), values.dtype)])
+    return tf.stack([totals, tf.ones_like(totals) * count])
 
 
 def _mean(sums: Any) -> Any:
-    """Over voxels and outputs."""
-    return tensorflow().reduce_mean(sums[0] / sums[1])
+    """Over voxels and outputs; 0 where there are no voxels."""
+    tf = tensorflow()
+    return tf.reduce_mean(tf.math.divide_no_nan(sums[0], sums[1]))
 
 
 def _mean_over_voxels(sums: Any) -> Any:
-    """Of what all outputs together cost."""
-    return tensorflow().reduce_sum(sums[0] / sums[1])
+    """Of what all outputs together cost; 0 where there are no voxels."""
+    tf = tensorflow()
+    return tf.reduce_sum(tf.math.divide_no_nan(sums[0], sums[1]))

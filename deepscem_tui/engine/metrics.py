@@ -34,6 +34,11 @@ class Confusion:
         return Confusion(self.tp + other.tp, self.fp + other.fp, self.fn + other.fn, self.tn + other.tn)
 
     @property
+    def voxels(self) -> int:
+        """All that were compared."""
+        return self.tp + self.fp + self.fn + self.tn
+
+    @property
     def absent(self) -> bool:
         """Whether the reference has no voxel of the label."""
         return self.tp + self.fn == 0

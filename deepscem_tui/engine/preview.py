@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from deepscem_tui.engine import words
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.datasets import Dataset, Sample, open_dataset
 from deepscem_tui.engine.errors import DatasetError, ParameterError
+from deepscem_tui.engine.ignoring import ignored_in
 from deepscem_tui.engine.results import Result
 from deepscem_tui.engine.sources import is_image_file
 from deepscem_tui.engine.volumes import open_volume
@@ -38,6 +39,7 @@ class SlicePicture:
         aspect: Height of a voxel divided by its width.
         style: ``"auto"``, ``"blocks"`` or ``"ascii"``, as asked for.
         width: Columns that were asked for, if any.
+        ignored: Where nobody has labelled; None where that is nowhere.
     """
 
     image: npt.NDArray[np.uint8]
@@ -49,6 +51,7 @@ class SlicePicture:
     aspect: float
     style: str
     width: int | None
+    ignored: Mask | None = None
 
 
 def preview(parameters: p.Preview, context: Context) -> Result:
@@ -65,6 +68,8 @@ def preview(parameters: p.Preview, context: Context) -> Result:
     shares = {
         name: round(float(mask.mean()), 6) for name, mask in zip(picture.names, picture.masks, strict=True)
     }  # fmt: skip
+    if picture.ignored is not None and picture.ignored.any():
+        shares["not labelled"] = round(float(picture.ignored.mean()), 6)
     facts = {"sample": picture.sample, "z": picture.z, "slices": n_slices, "shape": [height, width], "shown": shares}
     summary = f"Sample {picture.sample!r}, slice {picture.z} of 0 to {n_slices - 1}, {height} x {width}"
     return Result(summary, facts, picture=picture)
@@ -107,11 +112,12 @@ def _of_sample(parameters: p.Preview) -> tuple[SlicePicture, int]:
         dataset = files.enter_context(open_dataset(parameters.file))
         sample = _sample(dataset, parameters.sample)
         z = _slice(parameters, sample.shape[0])
-        masks, names, reference = [], [], None
+        masks, names, reference, labelled = [], [], None, sample
         if parameters.reference is not None:
             masks = _masks(sample.predictions or sample.labels, z)
             names = list(dataset.names_for(len(masks)))
-            reference = _reference(files.enter_context(open_dataset(parameters.reference)), sample, z, len(masks))
+            labelled = _true(files.enter_context(open_dataset(parameters.reference)), sample, len(masks))
+            reference = _masks(labelled.labels, z)
             if parameters.label is not None:
                 index = _label(names, parameters.label)
                 masks, names, reference = [masks[index]], [names[index]], [reference[index]]
@@ -126,7 +132,9 @@ def _of_sample(parameters: p.Preview) -> tuple[SlicePicture, int]:
         # A prediction may have no image: its masks then lie on plain grey.
         image = grey_levels(np.asarray(sample.image[z]) if "image" in sample.members else np.zeros(sample.shape[1:]))
         picture = _picture(parameters, image, sample.name, z, sample.voxel_size, masks, names, reference)
-        return picture, sample.shape[0]
+        drawn = reference is not None or (labelled.labels and parameters.overlay in ("labels", "all"))
+        ignored = ignored_in(labelled) if drawn else None
+        return replace(picture, ignored=None if ignored is None else ignored[z] != 0), sample.shape[0]
 
 
 def _picture(
@@ -143,8 +151,8 @@ def _picture(
     return SlicePicture(image, masks, names, reference, sample, z, aspect, parameters.style, parameters.width)
 
 
-def _reference(dataset: Dataset, sample: Sample, z: int, n_masks: int) -> Sequence[Mask]:
-    """The true masks of a slice.
+def _true(dataset: Dataset, sample: Sample, n_masks: int) -> Sample:
+    """The sample with the true labels.
 
     Raises:
         DatasetError: they do not fit the sample.
@@ -156,7 +164,7 @@ def _reference(dataset: Dataset, sample: Sample, z: int, n_masks: int) -> Sequen
             f"{words.sizes(true.shape)} voxels, not {n_masks} of {words.sizes(sample.shape)}",
             "Give the data set that the predictions were made from.",
         )
-    return _masks(true.labels, z)
+    return true
 
 
 def _masks(members: Sequence[Any], z: int) -> list[Mask]:

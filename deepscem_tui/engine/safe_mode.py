@@ -96,7 +96,7 @@ def _evaluate(parameters: p.Parameters, _: Sequence[Path]) -> Fault | None:
 def _add_sample(parameters: p.Parameters, _: Sequence[Path]) -> Fault | None:
     assert isinstance(parameters, p.AddSample)
     wanted, given = label_count(parameters.file), len(parameters.labels)
-    if wanted is None or wanted == given:
+    if wanted is None or wanted == given or parameters.classes is not None or parameters.instances == "boundaries":
         return None
     if given == 0:
         text = f"no file is given, and the data set has {words.counted(wanted, 'label')}: they would be blank"

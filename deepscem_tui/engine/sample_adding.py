@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import shlex
 import shutil
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -20,14 +21,20 @@ from deepscem_tui.engine import words
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.dataset_tree import member_name
 from deepscem_tui.engine.datasets import ChangedDataset, MemberWriter, change_dataset, open_dataset, real_path
+from deepscem_tui.engine.encodings import Named, value_text
 from deepscem_tui.engine.errors import DatasetError, ParameterError, ResourceError, VolumeError
+from deepscem_tui.engine.ignoring import Ignored, Slabs, write_ignored
+from deepscem_tui.engine.label_files import Found, LabelOptions, OpenedLabels, open_labels
+from deepscem_tui.engine.labelled import check_size, given_boxes, runs_of, slices_with_labels
 from deepscem_tui.engine.results import Result, Table
-from deepscem_tui.engine.volumes import LabelValues, Volume, open_volume, value_range
+from deepscem_tui.engine.slice_files import open_slices
+from deepscem_tui.engine.volumes import Volume, value_range
 
 __all__ = [
     "Grey",
     "Noted",
     "Sources",
+    "Written",
     "add_sample",
     "check_space",
     "find_grey",
@@ -101,21 +108,20 @@ def add_sample(parameters: p.AddSample, context: Context) -> Result:
     with ExitStack() as files:
         with open_dataset(parameters.file) as dataset:
             dataset.check_new(parameters.name)
-            names = dataset.label_names
-        sources = open_sources(parameters, names, files, noted, context)
+            names, named = dataset.label_names, bool(dataset.aliases) or len(dataset.samples) > 0
+        sources = open_sources(parameters, names, named, files, noted, context)
         check_space(parameters.file, sources.image_bytes)
         if parameters.dry_run:
             summary = f"Would add sample {parameters.name!r} {words.sizes(sources.image.shape)} to {parameters.file}"
             return Result(summary, _facts(parameters, sources, noted))
         grey = find_grey(parameters, sources.image, noted, context)
         with change_dataset(parameters.file) as changed:
-            found = write_sample(changed, parameters, sources, grey, context)
-    remark(sources, found, noted, context)
-    rows = [
-        (name, str(path) if path else "blank", values.foreground / max(1, values.voxels), str(values) or None)
-        for name, path, values in zip(sources.names, sources.paths, found, strict=True)
-    ]
-    facts = _facts(parameters, sources, noted) | {"foreground": {name: share for name, _, share, _ in rows}}
+            written = write_sample(changed, parameters, sources, grey, context)
+    more = remark(parameters, sources, written, noted, context)
+    rows = [_row(sources, label, found) for label, found in enumerate(written.found)]
+    if parameters.ignore_value is not None and not sources.ignores_any:
+        noted.warn(f"No label file has the value {parameters.ignore_value} of --ignore-value")
+    facts = _facts(parameters, sources, noted) | {"foreground": {name: share for name, _, share, _ in rows}} | more
     tables = [Table("labels", ("label", "source", "foreground", "values"), rows)] if rows else []
     what = f"sample {parameters.name!r} {words.sizes(sources.image.shape)} with {words.counted(len(rows), 'label')}"
     return Result(f"Added {what} to {parameters.file}", facts, tables)
@@ -126,17 +132,14 @@ class Sources:
     """The files that a sample is made of, checked against the data set and each other.
 
     Args:
-        names: Of the labels.
-        paths: Of the labels; None for a blank one.
-        labels: Opened.
         stored: Type of the image in the data set.
+        mask: Above 0 where nothing is labelled; None if there is no such file.
     """
 
     image: Volume
-    names: Sequence[str]
-    paths: Sequence[Path | None]
-    labels: Sequence[Volume | None]
+    labels: OpenedLabels
     stored: np.dtype[Any]
+    mask: Volume | None = None
 
     @property
     def image_bytes(self) -> int:
@@ -145,72 +148,159 @@ class Sources:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all files, uncompressed."""
-        return sum(volume.nbytes for volume in (self.image, *filter(None, self.labels)))
+        """Bytes of all files that the second pass reads, uncompressed."""
+        return self.image.nbytes + sum(source.nbytes for source in self.labels.sources)
+
+    @property
+    def ignores_any(self) -> bool:
+        """Whether a label file that was read has the value that stands for no label."""
+        return any(source.ignored for source in self.labels.sources)
 
 
 def open_sources(
-    parameters: p.AddSample, names: Sequence[str], files: ExitStack, noted: Noted, context: Context
+    parameters: p.AddSample, names: Sequence[str], named: bool, files: ExitStack, noted: Noted, context: Context
 ) -> Sources:
     """Open everything and check all that can be checked before anything is written.
 
     Args:
         names: Of the data set's labels.
+        named: Whether the data set has these, or samples: if not, those of ``classes`` may become its.
         files: Closes them.
 
     Raises:
         ParameterError: the number of labels is wrong, or the image's type has no range of its own.
         VolumeError: a file cannot be read, or shapes differ.
     """
-    paths = _label_files(parameters, names, context)
-    image = files.enter_context(open_volume(parameters.image))
-    labels = [files.enter_context(open_volume(path)) if path else None for path in paths]
-    _check_volumes(image, labels, noted)
+    labels = _labels(parameters, tuple(names), named, files, context)
+    image = files.enter_context(open_slices(parameters.image, colours=False))
+    _check_volumes(image, [volume for source in labels.sources for volume in source.volumes], noted)
+    mask = files.enter_context(open_slices(parameters.ignore_mask, colours=False)) if parameters.ignore_mask else None
+    if mask is not None:
+        check_size(mask, image.shape, "ignore_mask")
+    _check_labelled(parameters, image)
     _type_range(parameters, image)
     stored = np.dtype(np.float16 if image.dtype.itemsize == 1 else np.float32)
-    return Sources(image, names, paths, labels, stored)
+    return Sources(image, labels, stored, mask)
+
+
+def _check_labelled(parameters: p.AddSample, image: Volume) -> None:
+    """Raise before anything is written if what is said to be labelled cannot be."""
+    if parameters.labelled_z != "auto":
+        given_boxes(parameters.labelled_z, parameters.labelled_y, parameters.labelled_x, image.shape)
+    if not parameters.labels and (parameters.labelled_z == "auto" or parameters.ignore_value is not None):
+        raise ParameterError("There are no label files to look for labelled slices in", "Give them.", "labels")
+
+
+@dataclass(frozen=True)
+class Written:
+    """What was found of each label of a sample, and what is not labelled."""
+
+    found: Sequence[Found]
+    ignored: Ignored | None
 
 
 def write_sample(
     changed: ChangedDataset, parameters: p.AddSample, sources: Sources, grey: Grey, context: Context
-) -> list[LabelValues]:
-    """The second pass: the files become a sample of a data set that is being changed; the values of each label."""
-    image, found = sources.image, [LabelValues() for _ in sources.labels]
+) -> Written:
+    """The second pass: the files become a sample of a data set that is being changed."""
+    image, labels = sources.image, sources.labels
+    found = [Found() for _ in labels.names]
     members = {"image": sources.stored}
     members |= {member_name("label", index): np.dtype(np.uint8) for index in range(len(found))}
     if changed.n_labels != len(found):
         raise DatasetError(f"{parameters.file} was replaced meanwhile", "Try again.")
-    attributes = _provenance(image, sources.paths, grey)
+    if labels.new_names:
+        changed.set_aliases(labels.names)
+    attributes = _provenance(image, labels, grey)
     sample = changed.add_sample(parameters.name, image.shape, members, attributes)
     copying = _Copying(context, parameters.name, sources.nbytes)
     if grey.low != grey.high:
-        copying.copy(image, sample["image"], lambda slab: grey.normalise(slab, sources.stored))
-    for index, (label, values) in enumerate(zip(sources.labels, found, strict=True)):
-        if label is not None:
-            copying.copy(label, sample[member_name("label", index)], partial(_mask, values))
-    texts = tuple(str(values) for values in found)
+        copying.copy(
+            image.nbytes, [sample["image"]], lambda z0, z1: [grey.normalise(image.read(z0, z1), sources.stored)]
+        )
+    for source in labels.sources:
+        writers = [sample[member_name("label", label)] for label in source.labels]
+        copying.copy(source.nbytes, writers, partial(source.read, found=found))
+    texts = tuple(_values(labels, label) for label in range(len(found)))
     changed.set_attributes({"label_values": texts or None}, sample=parameters.name)
-    return found
+    z: Any = parameters.labelled_z
+    if z == "auto":
+        z = slices_with_labels(_shown(found))
+    boxes = given_boxes(z, parameters.labelled_y, parameters.labelled_x, image.shape)
+    slabs = _ignored_slabs(parameters, sources, context)
+    return Written(found, write_ignored(changed, parameters.name, boxes, slabs) if boxes or slabs else None)
 
 
-def _label_files(parameters: p.AddSample, label_names: Sequence[str], context: Context) -> list[Path | None]:
-    """The file of each label, None for a blank one."""
-    given, n_labels = parameters.labels, len(label_names)
-    if not given and n_labels:
+def _shown(found: Sequence[Found]) -> npt.NDArray[np.bool_]:
+    """Slices in which any label has foreground, bool (Z,)."""
+    shown: npt.NDArray[np.bool_] = np.any([label.shown for label in found if label.shown], axis=0)
+    return shown
+
+
+def _ignored_slabs(parameters: p.AddSample, sources: Sources, context: Context) -> Slabs | None:
+    """Which voxels are not labelled by a mask, or by a value in any label file; None if neither is given."""
+    mask, value = sources.mask, parameters.ignore_value
+    if mask is None and value is None:
+        return None
+    labels = sources.labels.sources if value is not None else ()
+
+    def slab(_: object, z0: int, z1: int) -> npt.NDArray[np.bool_]:
+        context.stop.check()
+        ignored = np.zeros((z1 - z0, *sources.image.shape[1:]), bool) if mask is None else mask.read(z0, z1) > 0
+        for label in labels:
+            ignored |= label.ignored_in(z0, z1)
+        context.report.progress("Writing what is not labelled", z1, sources.image.shape[0], "slices")
+        return ignored
+
+    return slab
+
+
+def _remark_on_slices(
+    parameters: p.AddSample, found: Sequence[Found], ignored: Ignored | None, context: Context
+) -> dict[str, Any]:
+    """Say what is left out; or which slices show no label, in case nobody looked there."""
+    if ignored is not None:
+        context.report.message(f"Labelled of {parameters.name!r}: {ignored}; the rest is left out")
+        return {"labelled_share": ignored.share}
+    said = (parameters.labelled_z, parameters.labelled_y, parameters.labelled_x, parameters.ignore_mask)
+    if any(value is not None for value in said) or not any(label.shown for label in found):
+        return {}
+    empty = runs_of(~_shown(found))
+    if not empty or sum(stop - start for start, stop in empty) == len(_shown(found)):
+        return {}
+    command = shlex.join(["deepscem-tui", "run", "set-labelled", str(parameters.file), parameters.name])
+    context.report.message(
+        f"No label has a voxel in slices {words.ranges(empty)}. If nobody labelled them, have them left out: "
+        f"{command} --labelled-z auto"
+    )
+    return {"slices_without_label": [list(run) for run in empty]}
+
+
+def _labels(
+    parameters: p.AddSample, names: tuple[str, ...], named: bool, files: ExitStack, context: Context
+) -> OpenedLabels:
+    """The label files, opened."""
+    if not parameters.labels and names:
         context.report.message(f"No labels are given: those of {parameters.name!r} will be blank")
-        return [None] * n_labels
-    if len(given) != n_labels:
-        names = f" ({', '.join(label_names)})" if n_labels else ""
-        what = f"{parameters.file} has {words.counted(n_labels, 'label')} a sample{names}, but {len(given)} were given"
-        hint = 'Give one file for each, in order; "" for a blank one.' if n_labels else ""
-        raise ParameterError(what, hint, "labels")
-    return [Path(label) if label else None for label in given]
+        return OpenedLabels((), names)
+    colours = parameters.classes is not None and any(value.startswith("#") for _, value in parameters.classes)
+    options = LabelOptions(
+        None if parameters.classes is None else tuple((name, _number(value)) for name, value in parameters.classes),
+        colours,
+        parameters.label_threshold,
+        parameters.instances,
+        parameters.ignore_value,
+    )
+    return open_labels(parameters.labels, names, named, options, files, str(parameters.file))
 
 
-def _check_volumes(image: Volume, labels: Sequence[Volume | None], noted: Noted) -> None:
+def _number(value: str) -> int:
+    """A value of ``--classes``, or a colour as 0xRRGGBB."""
+    return int(value[1:], 16) if value.startswith("#") else int(value)
+
+
+def _check_volumes(image: Volume, labels: Sequence[Volume], noted: Noted) -> None:
     for volume in (image, *labels):
-        if volume is None:
-            continue
         for text in volume.warnings:
             noted.warn(f"{volume.path}: {text}")
         if volume.shape != image.shape:
@@ -256,12 +346,13 @@ def find_grey(parameters: p.AddSample, image: Volume, noted: Noted, context: Con
     return Grey(found.low, found.high)
 
 
-def _provenance(image: Volume, paths: Sequence[Path | None], grey: Grey) -> dict[str, Any]:
+def _provenance(image: Volume, labels: OpenedLabels, grey: Grey) -> dict[str, Any]:
+    sources = [labels.source_of(label) for label in range(len(labels.names))]
     return {
         "source": _encodable(image.path.name),
         "source_type": image.dtype.name,
         "source_range": (float(grey.low), float(grey.high)),
-        "label_sources": tuple(_encodable(path.name) if path else "" for path in paths) or None,
+        "label_sources": tuple(_encodable(source.file_names) if source else "" for source in sources) or None,
         "added": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "voxel_size": image.voxel_size,
         "voxel_unit": image.voxel_unit if image.voxel_size else None,
@@ -281,34 +372,54 @@ class _Copying:
         self._total = total
         self._done = 0
 
-    def copy(self, volume: Volume, writer: MemberWriter, convert: Callable[[Any], Any]) -> None:
-        """Fill a member with what ``convert`` makes of a volume's slabs."""
-        plane = prod(volume.shape[1:]) * max(volume.dtype.itemsize, writer.dtype.itemsize)
-        step = max(1, SLAB_BYTES // plane // writer.depth) * writer.depth
-        for z0 in range(0, volume.shape[0], step):
+    def copy(self, nbytes: int, writers: Sequence[MemberWriter], read: Callable[[int, int], Sequence[Any]]) -> None:
+        """Fill members with what ``read`` gives of slices z0:z1, one array (n, Y, X) a member.
+
+        Args:
+            nbytes: Of the files that it reads.
+        """
+        depth, plane = writers[0].shape[0], prod(writers[0].shape[1:])
+        step = writers[0].depth
+        step *= max(1, SLAB_BYTES // max(plane * writers[0].dtype.itemsize, nbytes // depth) // step)
+        for z0 in range(0, depth, step):
             self._context.stop.check()
-            z1 = min(z0 + step, volume.shape[0])
-            slab = volume.read(z0, z1)
-            self._done += slab.nbytes
-            slab = convert(slab)
-            writer[z0:z1] = slab
+            z1 = min(z0 + step, depth)
+            for writer, slab in zip(writers, read(z0, z1), strict=True):
+                writer[z0:z1] = slab
+            self._done += nbytes * (z1 - z0) // depth
             self._context.report.progress(self._task, self._done, self._total, "B")
 
 
-def _mask(values: LabelValues, slab: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    values.update(slab)
-    return (slab > 0).view(np.uint8)
+def remark(
+    parameters: p.AddSample, sources: Sources, written: Written, noted: Noted, context: Context
+) -> dict[str, Any]:
+    """Say what is unusual in labels that were written, and which part is labelled; what of it is a fact."""
+    labels = sources.labels
+    for source in labels.sources:
+        for text in source.warnings(labels.names):
+            noted.warn(f"{source.name}: {text}")
+        for label in source.labels:
+            if not written.found[label].foreground:
+                context.report.message(f"{source.name}: no voxel is {labels.names[label]}, all are background")
+    return _remark_on_slices(parameters, written.found, written.ignored, context)
 
 
-def remark(sources: Sources, found: Sequence[LabelValues], noted: Noted, context: Context) -> None:
-    """Say what is unusual in the labels that were written."""
-    for source, name, values in zip(sources.paths, sources.names, found, strict=True):
-        if source is None:
-            continue
-        if not values.usual:
-            noted.warn(f"{source}: it has the values {values}; every voxel above 0 is {name}")
-        if not values.foreground:
-            context.report.message(f"{source}: no voxel is {name}, all are background")
+def _row(sources: Sources, label: int, found: Found) -> tuple[Any, ...]:
+    """A label as a line of the table."""
+    labels, source = sources.labels, sources.labels.source_of(label)
+    name = source.name if source else "blank"
+    return labels.names[label], name, found.foreground / prod(sources.image.shape), _values(labels, label) or None
+
+
+def _values(labels: OpenedLabels, label: int) -> str:
+    """The values of a label's file, or those of them that are this label."""
+    source = labels.source_of(label)
+    if source is None:
+        return ""
+    if isinstance(source.encoding, Named):
+        values = source.encoding.values[source.labels.index(label)]
+        return ", ".join(value_text(value, source.coloured) for value in values)
+    return source.values_text
 
 
 def _facts(parameters: p.AddSample, sources: Sources, noted: Noted) -> dict[str, Any]:

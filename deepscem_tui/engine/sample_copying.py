@@ -24,6 +24,15 @@ from deepscem_tui.engine.datasets import (
 )
 from deepscem_tui.engine.errors import DatasetError, ParameterError
 from deepscem_tui.engine.files import refuse_existing
+from deepscem_tui.engine.ignoring import (
+    ATTRIBUTES,
+    compact_masks,
+    copy_masks,
+    cropped_boxes,
+    cropped_slabs,
+    ignored_in,
+    write_ignored,
+)
 from deepscem_tui.engine.results import Result
 
 __all__ = ["Box", "Copier", "box_bytes", "crop_name", "crop_sample", "save_dataset"]
@@ -101,6 +110,8 @@ def save_dataset(parameters: p.SaveDataset, context: Context) -> Result:
         with open_dataset(parameters.file) as dataset:
             for sample in dataset.samples.values():
                 copier.add(new, sample.name, sample.members, None, sample.attributes)
+            copy_masks(list(dataset.samples.values()), out, lambda _: context.stop.check())
+    compact_masks(out)
     after = out.stat().st_size
     summary = f"Wrote {words.counted(len(samples), 'sample')} to {out}: {after:,} bytes, before {before.st_size:,}"
     return Result(summary, facts | {"bytes_after": after})
@@ -144,8 +155,12 @@ class Copier:
             copy(member, inside, sample[key], self._advance)
 
     def crop(self, target: NewDataset, name: str, source: Sample, box: Box) -> None:
-        """Add a sample made of a box of another, with a note of where it comes from."""
-        self.add(target, name, _cropped_members(source), box, source.attributes | _origin(source, box))
+        """Add a sample made of a box of another, with notes of where it comes from and which part of it is labelled."""
+        ignored = ignored_in(source)
+        kept = {key: value for key, value in source.attributes.items() if key not in ATTRIBUTES}
+        self.add(target, name, _cropped_members(source), box, kept | _origin(source, box))
+        if ignored is not None:
+            write_ignored(target, name, cropped_boxes(ignored, box), cropped_slabs(ignored, box))
 
     def _advance(self, count: int) -> None:
         self._context.stop.check()

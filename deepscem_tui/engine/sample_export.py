@@ -17,6 +17,7 @@ from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.datasets import Dataset, Member, Sample, open_dataset
 from deepscem_tui.engine.errors import DatasetError, ParameterError
 from deepscem_tui.engine.files import refuse_existing
+from deepscem_tui.engine.ignoring import Ignored, ignored_in
 from deepscem_tui.engine.results import Result
 from deepscem_tui.engine.volumes import create_volume
 
@@ -36,7 +37,7 @@ class Export:
         grey: Grey values that 0 and 1 stand for.
     """
 
-    member: Member
+    member: Member | Ignored
     path: Path
     dtype: np.dtype[Any]
     grey: tuple[float, float] = (0.0, 1.0)
@@ -55,6 +56,8 @@ class Export:
 
 def export_sample(parameters: p.ExportSample, context: Context) -> Result:
     """Write the image and the labels, or predictions, of a sample as TIFF files: all of them, or none.
+
+    What of the labels nobody has drawn, if that is said, is a file of its own.
 
     The image comes back in the type and the grey values of its source where they are known, masks become 0 and 255.
 
@@ -107,7 +110,7 @@ def _write(sample: Sample, exports: list[Export], parameters: p.ExportSample, co
 
 
 def _exports(dataset: Dataset, sample: Sample, folder: Path) -> list[Export]:
-    wanted: list[tuple[str, Member, np.dtype[Any], tuple[float, float]]] = []
+    wanted: list[tuple[str, Member | Ignored, np.dtype[Any], tuple[float, float]]] = []
     if "image" in sample.members:
         wanted.append(("image", sample.image, *_grey(sample)))
     names = dataset.label_names
@@ -116,6 +119,10 @@ def _exports(dataset: Dataset, sample: Sample, folder: Path) -> list[Export]:
             name = names[index] if index < len(names) else f"label_{index:04d}"
             dtype = np.dtype(np.float32 if member.dtype.kind == "f" else np.bool_)
             wanted.append((kind + name, member, dtype, (0.0, 1.0)))
+    ignored = ignored_in(sample) if sample.labels else None
+    if ignored is not None:
+        ignored.check()
+        wanted.append(("not_labelled", ignored, np.dtype(np.bool_), (0.0, 1.0)))
     if not wanted:
         raise DatasetError(f"{sample.what} has no arrays", "There is nothing to export.")
     files = _file_names(sample.name, [name for name, *_ in wanted])

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from deepscem_tui.engine.dataset_samples import Dataset, Member
 from deepscem_tui.engine.dataset_tree import stored_name
 from deepscem_tui.engine.errors import VolumeError
+from deepscem_tui.engine.ignoring import Ignored
 from deepscem_tui.engine.plain_files import FortranSource, PlainSource
 from deepscem_tui.engine.stop import Stop
 from deepscem_tui.engine.volumes import Volume
@@ -102,9 +103,9 @@ class Voxels(Protocol):
 
 
 class MemberVoxels:
-    """An array of a sample."""
+    """An array of a sample, or what of it is not labelled."""
 
-    def __init__(self, member: Member) -> None:
+    def __init__(self, member: Member | Ignored) -> None:
         self._member = member
 
     def image(self, part: Part, stop: Stop) -> tuple[npt.NDArray[Any], bool]:

@@ -19,6 +19,7 @@ from deepscem_tui.engine.dataset_samples import Dataset, Sample
 from deepscem_tui.engine.dataset_tree import member_name
 from deepscem_tui.engine.datasets import open_dataset, real_path
 from deepscem_tui.engine.errors import DataError, DatasetError, EngineError, LockedError, ResourceError
+from deepscem_tui.engine.ignoring import Ignored, ignored_in, mask_file
 from deepscem_tui.engine.lock import holder
 from deepscem_tui.engine.slice_sources import AXES, MemberVoxels, Part, Plane, VolumeVoxels, Voxels, uncached
 from deepscem_tui.engine.sources import is_image_file
@@ -38,9 +39,10 @@ __all__ = [
     "SliceTarget",
 ]
 
-LayerKind = Literal["label", "prediction", "distance", "reference"]
+LayerKind = Literal["label", "prediction", "distance", "reference", "ignored"]
 
 _IMAGE = "image"
+IGNORED = "ignored"  # the layer of what nobody has labelled
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,11 @@ class Layer:
     name: str
     kind: LayerKind
     probability: bool = False
+
+    @property
+    def usual(self) -> bool:
+        """Whether it is drawn unless it is switched off."""
+        return self.kind in ("label", "prediction", "ignored")
 
 
 @dataclass(frozen=True)
@@ -269,12 +276,19 @@ class ArraySlices:
 class _Opened:
     """The arrays of a volume while its file is open; one that is not asked for is not opened."""
 
-    def __init__(self, places: Mapping[str, tuple[Dataset, str, str]], volume: Voxels | None = None) -> None:
-        self._places, self._volume = places, volume
+    def __init__(
+        self,
+        places: Mapping[str, tuple[Dataset, str, str]],
+        volume: Voxels | None = None,
+        ignored: Ignored | None = None,
+    ) -> None:
+        self._places, self._volume, self._ignored = places, volume, ignored
 
     def voxels(self, key: str) -> Voxels:
         if self._volume is not None and key == _IMAGE:
             return self._volume
+        if self._ignored is not None and key == IGNORED:
+            return MemberVoxels(self._ignored)
         dataset, sample, member = self._places[key]
         return MemberVoxels(uncached(dataset, sample, member, f"Sample {sample!r} of {dataset.path}, {member},"))
 
@@ -308,6 +322,9 @@ def _open_sample(files: ExitStack, target: SliceTarget) -> tuple[SliceFacts, _Op
             layers.append(Layer(key, f"true {name}", "reference"))
             places[key] = place
             pairs = [*(pairs if index else []), (layer.key, key, name)]
+    ignored, note = _ignored(sample if target.reference is None or not pairs else _true_sample(places, pairs))
+    if ignored is not None:
+        layers.append(Layer(IGNORED, "not labelled", "ignored"))
     image = sample.members.get(_IMAGE)
     facts = SliceFacts(
         sample.name,
@@ -318,8 +335,31 @@ def _open_sample(files: ExitStack, target: SliceTarget) -> tuple[SliceFacts, _Op
         tuple(layers),
         tuple(pairs),
         "" if pairs else problem,
+        (note,) if note else (),
     )
-    return facts, _Opened(places)
+    return facts, _Opened(places, ignored=ignored)
+
+
+def _true_sample(places: Mapping[str, tuple[Dataset, str, str]], pairs: Sequence[tuple[str, str, str]]) -> Sample:
+    """The sample that the true labels are from."""
+    dataset, name, _ = places[pairs[0][1]]
+    return dataset.sample(name)
+
+
+def _ignored(sample: Sample) -> tuple[Ignored | None, str]:
+    """What of a sample is not labelled; or none, and why: the sample is shown all the same."""
+    try:
+        ignored = ignored_in(sample)
+        if ignored is not None and ignored.mask:
+            changing = holder(mask_file(sample.path))
+            if changing is not None:
+                raise LockedError(f"{mask_file(sample.path)} is being changed by {changing}", "It is shown again then.")
+            ignored.check()
+    except LockedError:
+        raise
+    except EngineError as error:
+        return None, error.what
+    return ignored, ""
 
 
 def _open_unlocked(files: ExitStack, path: Path) -> Dataset:

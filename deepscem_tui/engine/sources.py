@@ -13,6 +13,7 @@ import numpy as np
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.datasets import Dataset, Member, Sample, open_dataset
 from deepscem_tui.engine.errors import DatasetError, ParameterError
+from deepscem_tui.engine.ignoring import Ignored, ignored_in
 from deepscem_tui.engine.tiled import Source
 from deepscem_tui.engine.tiling import Shape
 from deepscem_tui.engine.volumes import SUFFIXES, Volume, open_volume, value_range
@@ -93,11 +94,13 @@ class LabelledSample:
 
     Args:
         labels: One array (Z, Y, X) a label, read by slicing along Z.
+        ignored: What nobody has annotated; None for nothing.
     """
 
     name: str
     shape: Shape
     labels: Sequence[Sliced]
+    ignored: Ignored | None = None
 
     @property
     def depth(self) -> int:
@@ -179,7 +182,8 @@ def open_labelled(path: Path, wanted: Literal["labels", "predictions"]) -> Itera
                     f"Sample {name!r} of {path} has no {wanted}",
                     "The reference is a data set with labels, the segmentation one with predictions.",
                 )
-            samples[name] = LabelledSample(name, sample.shape, tuple(labels))
+            ignored = ignored_in(sample) if labels is sample.labels else None
+            samples[name] = LabelledSample(name, sample.shape, tuple(labels), ignored)
         most = max((len(sample.labels) for sample in samples.values()), default=dataset.n_labels)
         yield Labelled(path, dataset.names_for(most), samples, single=False)
 

@@ -19,11 +19,12 @@ from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.datasets import Dataset, Sample, new_dataset, open_dataset
 from deepscem_tui.engine.errors import ParameterError
 from deepscem_tui.engine.files import check_writable, refuse_existing
+from deepscem_tui.engine.ignoring import compact_masks, mask_file
 from deepscem_tui.engine.leaks import neighbours
 from deepscem_tui.engine.results import Result, Table
 from deepscem_tui.engine.sample_adding import check_space
 from deepscem_tui.engine.sample_copying import Box, Copier, box_bytes, crop_name
-from deepscem_tui.engine.survey import SampleFacts, survey
+from deepscem_tui.engine.survey import SampleFacts, label_fractions, survey
 
 __all__ = ["balanced", "split_dataset"]
 
@@ -54,7 +55,7 @@ def split_dataset(parameters: p.SplitDataset, context: Context) -> Result:
         for path in outputs:
             refuse_existing(path, parameters.overwrite)
         check_writable(parameters.out_dir)
-        facts, table = _summed_up(parameters, known.samples, dataset, outputs)
+        facts, table = _summed_up(parameters, dataset, outputs)
         facts |= {"groups": [[samples[number].name for number in group] for group in groups], "bytes": needed}
         what = f"{parameters.file} into {words.counted(len(outputs), 'data set')} in {parameters.out_dir}"
         if parameters.dry_run:
@@ -109,9 +110,8 @@ def _dealt_out(
 
 
 def _weights(sample: SampleFacts) -> list[float]:
-    """What is to be shared out evenly: voxels, and those of each label."""
-    voxels = prod(sample.shape)
-    return [voxels, *(fraction * voxels for fraction in sample.fractions)]
+    """What is to be shared out evenly: annotated voxels, and those of each label."""
+    return [sample.annotated, *(fraction * sample.annotated for fraction in sample.fractions)]
 
 
 def balanced(weights: npt.NDArray[np.float64], shares: Sequence[float], seed: int) -> list[int]:
@@ -162,15 +162,14 @@ def _cut(
     """A run of slices of every sample in each part; in folds, what is left of it without the gaps is trained on."""
     together = next((group for group in groups if len(group) > 1), None)
     if together is not None:
-        names = words.listed(samples[number].name for number in together)
-        what = f"The samples {names} share voxels or lie side by side: pieces of them would meet again"
+        listed = words.listed(samples[number].name for number in together)
+        what = f"The samples {listed} share voxels or lie side by side: pieces of them would meet again"
         raise ParameterError(what, "Divide by samples, or remove all but one of them.", "by")
     random = np.random.default_rng(parameters.seed)
     parts: dict[str, list[_Piece]] = {name: [] for name in sides}
     for sample in samples:
-        names = list(sides)
-        if parameters.folds is None:
-            names = [names[number] for number in random.permutation(len(names))]
+        order = list(range(len(sides))) if parameters.folds is not None else random.permutation(len(sides)).tolist()
+        names = [list(sides)[number] for number in order]
         for name, (start, stop) in zip(names, _runs(parameters, sample, [sides[name] for name in names]), strict=True):
             parts[name].append(_piece(sample, start, stop))
     return parts
@@ -234,33 +233,29 @@ def _write(
         for path, pieces in outputs.items():
             if not path.exists():
                 made.callback(path.unlink, missing_ok=True)
+                made.callback(mask_file(path).unlink, missing_ok=True)
             name = f"{dataset.name} {path.stem}"
             with new_dataset(path, name, dataset.n_labels, dataset.aliases, overwrite) as new:
                 new.set_attributes(dataset.attributes)
                 for piece in pieces:
                     copier.crop(new, piece.name, piece.sample, piece.box)
+            compact_masks(path)
         made.pop_all()
 
 
 def _summed_up(
-    parameters: p.SplitDataset,
-    known: Sequence[SampleFacts],
-    dataset: Dataset,
-    outputs: Mapping[Path, Sequence[_Piece]],
+    parameters: p.SplitDataset, dataset: Dataset, outputs: Mapping[Path, Sequence[_Piece]]
 ) -> tuple[dict[str, Any], Table]:
-    """What each file gets, as facts and as a table."""
-    by_name = {sample.name: sample for sample in known}
-    everything = sum(prod(sample.shape) for sample in known)
+    """What each file gets, as facts and as a table; shares of labels are those of some slices."""
+    everything = sum(prod(sample.shape) for sample in dataset.samples.values())
     rows = []
     for path, pieces in outputs.items():
-        voxels = {piece.name: prod(stop - start for start, stop in piece.box) for piece in pieces}
-        held = sum(voxels.values())
-        foreground = [
-            sum(by_name[piece.sample.name].fractions[label] * voxels[piece.name] for piece in pieces) / max(1, held)
-            for label in range(dataset.n_labels)
-        ]
-        listed = ", ".join(f"{name} {share:.2%}" for name, share in zip(dataset.label_names, foreground, strict=True))
-        rows.append((path.name, len(pieces), held / everything, listed, ", ".join(voxels)))
+        voxels = [prod(stop - start for start, stop in piece.box) for piece in pieces]
+        fractions = [label_fractions(piece.sample, *piece.box[0]) for piece in pieces]
+        shares = np.average(fractions, axis=0, weights=voxels)
+        foreground = [f"{name} {share:.2%}" for name, share in zip(dataset.label_names, shares, strict=True)]
+        names = ", ".join(piece.name for piece in pieces)
+        rows.append((path.name, len(pieces), sum(voxels) / everything, ", ".join(foreground), names))
     contents = {path.name: [piece.name for piece in pieces] for path, pieces in outputs.items()}
     facts = {"file": str(parameters.file), "out_dir": str(parameters.out_dir), "contents": contents}
     return facts, Table("parts", ("part", "samples", "share", "foreground", "names"), rows)

@@ -13,9 +13,10 @@ from deepscem_tui.engine import words
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.datasets import Dataset, Sample
 from deepscem_tui.engine.errors import DatasetError
+from deepscem_tui.engine.ignoring import Ignored, ignored_in
 from deepscem_tui.engine.tiling import Shape
 
-__all__ = ["SampleFacts", "Survey", "survey"]
+__all__ = ["SampleFacts", "Survey", "label_fractions", "survey"]
 
 _SLICES = 16  # of a sample that are looked at, evenly spread
 _FEW_SLICES = 10
@@ -31,9 +32,10 @@ class SampleFacts:
     Args:
         shape: Z, Y, X.
         voxel_size: Z, Y, X in ``voxel_unit``; None if not known.
-        fractions: Share of the voxels that each label has, 0 to 1, by the slices looked at.
+        fractions: Share of the annotated voxels that each label has, 0 to 1, by the slices looked at.
         grey: Mean of the image, 0 to 1.
         spread: Standard deviation of the image.
+        ignored: What nobody has annotated; None for nothing.
     """
 
     name: str
@@ -43,6 +45,17 @@ class SampleFacts:
     fractions: tuple[float, ...]
     grey: float
     spread: float
+    ignored: Ignored | None = None
+
+    @property
+    def annotated(self) -> int:
+        """Voxels that are annotated."""
+        return prod(self.shape) if self.ignored is None else self.ignored.annotated
+
+    @property
+    def slices(self) -> Sequence[int]:
+        """Those that may have annotated voxels."""
+        return range(self.shape[0]) if self.ignored is None else self.ignored.annotated_slices.tolist()
 
 
 @dataclass(frozen=True)
@@ -69,8 +82,9 @@ class Survey:
         return median(found) if found else None
 
     def fraction(self, label: int) -> float:
-        """Share of all voxels that a label has."""
-        return sum(sample.fractions[label] * prod(sample.shape) for sample in self.samples) / self.voxels
+        """Share of all annotated voxels that a label has."""
+        total = sum(sample.annotated for sample in self.samples)
+        return sum(sample.fractions[label] * sample.annotated for sample in self.samples) / max(1, total)
 
     @property
     def rarest(self) -> tuple[str, float]:
@@ -81,13 +95,25 @@ class Survey:
     @property
     def warnings(self) -> list[str]:
         """What is unusual, one sentence each."""
-        return [*self._of_labels(), *self._of_voxels(), *self._of_grey_values(), *self._of_size()]
+        return [
+            *self._of_annotation(),
+            *self._of_labels(),
+            *self._of_voxels(),
+            *self._of_grey_values(),
+            *self._of_size(),
+        ]
+
+    def _of_annotation(self) -> list[str]:
+        whole, annotated = self.voxels, sum(sample.annotated for sample in self.samples)
+        if annotated == whole:
+            return []
+        return [f"{annotated / whole:.2%} of the voxels are labelled: the others are left out"]
 
     def _of_labels(self) -> list[str]:
         found = []
         for index, name in enumerate(self.labels):
             share = self.fraction(index)
-            blank = [sample.name for sample in self.samples if sample.fractions[index] == 0]
+            blank = [sample.name for sample in self.samples if sample.fractions[index] == 0 and sample.annotated]
             if share == 0:
                 found.append(f"Label {name!r} is blank in all slices looked at: is it in this data set at all?")
             elif share < _NEARLY_EMPTY:
@@ -120,9 +146,9 @@ class Survey:
         return found
 
     def _of_size(self) -> list[str]:
-        slices = sum(sample.shape[0] for sample in self.samples)
+        slices = sum(len(sample.slices) for sample in self.samples)
         if slices < _FEW_SLICES:
-            return [f"There are {slices} slices in all: scores of a validation will be uncertain"]
+            return [f"There are {slices} labelled slices in all: scores of a validation will be uncertain"]
         return []
 
 
@@ -153,12 +179,23 @@ def _facts(sample: Sample, n_labels: int) -> SampleFacts:
         raise DatasetError(f"{sample.what} has {has}", "Labels are needed to learn from.", "dataset")
     slices = _spread_out(sample.shape[0])
     images = np.stack([np.asarray(sample.image[z], np.float32) for z in slices])
-    fractions = [float(np.mean([np.count_nonzero(label[z]) for z in slices])) for label in sample.labels]
-    area = sample.shape[1] * sample.shape[2]
     return SampleFacts(
         sample.name, sample.shape, sample.voxel_size, sample.voxel_unit,
-        tuple(count / area for count in fractions), float(images.mean()), float(images.std()),
+        label_fractions(sample, 0, sample.shape[0]), float(images.mean()), float(images.std()), ignored_in(sample),
     )  # fmt: skip
+
+
+def label_fractions(sample: Sample, start: int, stop: int) -> tuple[float, ...]:
+    """Share of the annotated voxels that each label has in slices, 0 to 1, by some of them."""
+    ignored = ignored_in(sample)
+    labelled = np.arange(sample.shape[0]) if ignored is None else ignored.annotated_slices
+    labelled = labelled[(labelled >= start) & (labelled < stop)]
+    voxels, counts = 0, [0] * len(sample.labels)
+    for z in labelled[_spread_out(len(labelled))].tolist():
+        known = np.ones(sample.shape[1:], bool) if ignored is None else ignored[z] == 0
+        voxels += int(np.count_nonzero(known))
+        counts = [n + int(np.count_nonzero(label[z][known])) for n, label in zip(counts, sample.labels, strict=True)]
+    return tuple(count / max(1, voxels) for count in counts)
 
 
 def _spread_out(depth: int) -> Sequence[int]:

@@ -82,7 +82,7 @@ class PagesSource:
         return self._kept[1]
 
     def _decode(self, page: int, threads: int | None) -> npt.NDArray[Any]:
-        with _explained(f"{self.path}, slice {page * self._per_page}"):
+        with explained(f"{self.path}, slice {page * self._per_page}"):
             decoded: npt.NDArray[Any] = self.pages[page].asarray(maxworkers=threads)
             return decoded.reshape(self._per_page, *self.shape[1:])
 
@@ -97,7 +97,7 @@ def open_tiff(path: Path) -> Iterator[PlainSource | PagesSource]:
     """
     with ExitStack() as stack:
         file = stack.enter_context(path.open("rb", buffering=0))
-        with _explained(str(path)):
+        with explained(str(path)):
             check_directories(path, file, path.stat().st_size)
             tiff = stack.enter_context(tifffile.TiffFile(path, _multifile=False))
             tiff.filehandle.set_lock(True)  # its pages are decoded by several threads
@@ -106,7 +106,7 @@ def open_tiff(path: Path) -> Iterator[PlainSource | PagesSource]:
 
 
 @contextmanager
-def _explained(where: str) -> Iterator[None]:
+def explained(where: str) -> Iterator[None]:
     """Turn whatever a decoder raises about a damaged file into a :class:`VolumeError`."""
     try:
         yield
@@ -170,7 +170,7 @@ def _source(path: Path, file: BinaryIO, tiff: Any) -> PlainSource | PagesSource:
             raise VolumeError(f"{path} is cut off: {missing} bytes of its data are missing", COPY_AGAIN)
         source = PlainSource(path, file, offset, shape, stored.newbyteorder(tiff.byteorder))
     else:
-        _check_pages(path, pages, shape)
+        check_pages(path, pages, shape)
         source = PagesSource(path, pages, shape, stored.newbyteorder("="))
     if first.photometric == 0:
         notes.append("its metadata say that 0 is white: its values are used as they are stored")
@@ -277,7 +277,7 @@ def _check_complete(path: Path, tiff: Any, ome: OmeImage | None, found: int) -> 
         raise VolumeError(f"{path} is incomplete: it should have {slices}", COPY_AGAIN)
 
 
-def _check_pages(path: Path, pages: list[Any], shape: tuple[int, int, int]) -> None:
+def check_pages(path: Path, pages: list[Any], shape: tuple[int, int, int]) -> None:
     """Raise if a page is missing, lies beyond the end of the file, or cannot hold what it claims."""
     if any(page is None for page in pages):
         missing = sum(page is None for page in pages)

@@ -106,7 +106,8 @@ class Trainer:
         build: Makes the Keras model that learns; called in the scope of the devices' strategy.
         result: The same network in float32, with the weights to begin with. It is what is validated and kept: its
             weights are the learning network's, or their moving average.
-        loss: ``loss(labels, outputs)`` of tensors, a scalar tensor.
+        loss: ``loss(labels, outputs, known)`` of tensors, a scalar tensor; ``known`` says which voxels count, None
+            for all of them.
         n_labels: Labels, the first outputs of the model.
         optimisation: How weights are changed.
         distribution: The devices.
@@ -116,7 +117,7 @@ class Trainer:
         self,
         build: Callable[[], Any],
         result: Any,
-        loss: Callable[[Any, Any], Any],
+        loss: Callable[[Any, Any, Any], Any],
         n_labels: int,
         optimisation: Optimisation,
         distribution: Distribution,
@@ -197,24 +198,30 @@ class Trainer:
         self._outputs = outputs
 
     def _outcome(self, labels: Any, outputs: Any) -> tuple[Any, Any]:
-        """Loss, and TP, FP, FN, TN by label as int64 (L, 4).
+        """Loss, and TP, FP, FN, TN by label as int64 (L, 4), of the voxels that are annotated.
 
         With side outputs the loss is the mean of theirs and the network's, each counting half of the finer one's
         (deep supervision, Lee et al. 2015, as nnU-Net weighs it, Isensee et al. 2021).
         """
         tf = devices.tensorflow()
-        true = labels > 0
+        true, known = labels[..., : self.n_labels] > 0, None
+        if labels.shape[-1] > self.n_labels:
+            known = labels[..., self.n_labels :] == 0
+            true &= known
         outputs, *sides = outputs if isinstance(outputs, list | tuple) else [outputs]
         said = outputs[..., : self.n_labels] > 0.5
+        if known is not None:
+            said &= known
         axes = list(range(labels.shape.rank - 1))
         both, marked, found = (
             tf.math.count_nonzero(case, axis=axes, dtype=tf.int64) for case in (true & said, true, said)
         )
-        voxels = tf.size(true, tf.int64) // self.n_labels
+        voxels = tf.size(true, tf.int64) // self.n_labels if known is None else tf.math.count_nonzero(known)
         counts = tf.stack([both, found - both, marked - both, voxels - marked - found + both], axis=1)
-        loss = self._loss(tf.cast(true, tf.float32), outputs)
+        loss = self._loss(tf.cast(true, tf.float32), outputs, known)
         for number, side in enumerate(sides, 1):
-            loss += 0.5**number * self._loss(tf.cast(_at_resolution(true, side), tf.float32), side)
+            coarse, some = (_at_resolution(true, side), None) if known is None else _of_known(true, known, side)
+            loss += 0.5**number * self._loss(tf.cast(coarse, tf.float32), side, some)
         return loss / (2 - 0.5 ** len(sides)), counts
 
     # ---------------------------------------------------------------------------------------------- learning
@@ -329,9 +336,29 @@ def _pairs(result: Any, model: Any) -> list[tuple[Any, Any]]:
 
 def _at_resolution(labels: Any, outputs: Any) -> Any:
     """The labels at the middle of each voxel of an output of lower resolution."""
-    sizes = zip(labels.shape[1:-1], outputs.shape[1:-1], strict=True)
-    steps = [fine // coarse for fine, coarse in sizes]
-    return labels[(slice(None), *(slice(step // 2, None, step) for step in steps))]
+    return labels[(slice(None), *(slice(step // 2, None, step) for step in _steps(labels, outputs)))]
+
+
+def _of_known(labels: Any, known: Any, outputs: Any) -> tuple[Any, Any]:
+    """Labels and which are known for an output of lower resolution: those of most of the known voxels in each of its.
+
+    So that a slice that is annotated alone counts wherever it lies.
+    """
+    tf = devices.tensorflow()
+    steps = _steps(labels, outputs)
+
+    def counted(array: Any) -> Any:
+        sizes = [part for side, step in zip(array.shape[1:-1], steps, strict=True) for part in (side // step, step)]
+        blocks = tf.reshape(tf.cast(array, tf.float32), [-1, *sizes, array.shape[-1]])
+        return tf.reduce_sum(blocks, axis=list(range(2, 1 + len(sizes), 2)))
+
+    voxels = counted(known)
+    return 2 * counted(labels) >= tf.maximum(voxels, 1.0), voxels > 0
+
+
+def _steps(labels: Any, outputs: Any) -> list[int]:
+    """How many voxels of labels, along each axis, one of an output stands for."""
+    return [fine // coarse for fine, coarse in zip(labels.shape[1:-1], outputs.shape[1:-1], strict=True)]
 
 
 def _in_parts(compute: Callable[[Any, Any], Any], images: Any, labels: Any, parts: int) -> tuple[Any, Any, Any]:

@@ -113,4 +113,4 @@ def epoch_problems(
 
 def _share(count: Confusion) -> str:
     """The label's share of all voxels."""
-    return f"{100 * (count.tp + count.fn) / (count.tp + count.fp + count.fn + count.tn):.2g} %"
+    return f"{100 * (count.tp + count.fn) / count.voxels:.2g} %"

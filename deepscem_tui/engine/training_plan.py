@@ -10,6 +10,7 @@ from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine import words
 from deepscem_tui.engine.datasets import Dataset
 from deepscem_tui.engine.errors import DatasetError, ModelError, ParameterError, ResourceError
+from deepscem_tui.engine.ignoring import ignored_in
 from deepscem_tui.engine.losses import check_loss
 from deepscem_tui.engine.memory import memory_limit
 from deepscem_tui.engine.model_info import ModelInfo
@@ -165,6 +166,17 @@ def check_labels(parameter: str, dataset: Dataset, info: ModelInfo, report: Repo
                 "Is it a data set of predictions? Labels are needed here.",
                 parameter,
             )
+    _check_annotated(parameter, dataset, report)
     if dataset.aliases and info.named and tuple(dataset.aliases) != tuple(info.label_names):
         ours, theirs = ", ".join(dataset.aliases), ", ".join(info.label_names)
         report.warning(f"The labels of {dataset.path} are named {ours}; those of the model {theirs}")
+
+
+def _check_annotated(parameter: str, dataset: Dataset, report: Reporter) -> None:
+    """Say what is left out because nobody has annotated it."""
+    found = [ignored_in(sample) for sample in dataset.samples.values()]
+    for ignored in filter(None, found):
+        report.message(f"{ignored.what} is labelled in part: {ignored}. The rest is left out")
+    if all(ignored is not None and not ignored.annotated for ignored in found):
+        hint = "Say which slices are: deepscem-tui run set-labelled"
+        raise DatasetError(f"Nothing of {dataset.path} is labelled", hint, parameter)

@@ -8,6 +8,7 @@ from functools import cached_property
 from itertools import pairwise
 from math import prod
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ import numpy.typing as npt
 from deepscem_tui.engine import words
 from deepscem_tui.engine.datasets import Sample
 from deepscem_tui.engine.devices import tensorflow
+from deepscem_tui.engine.ignoring import Ignored, ignored_in
 from deepscem_tui.engine.losses import Loss
 from deepscem_tui.engine.metrics import ThresholdCurve
 from deepscem_tui.engine.model_info import ModelInfo
@@ -24,7 +26,7 @@ from deepscem_tui.engine.prediction_plan import PredictionPlan, SamplePlan
 from deepscem_tui.engine.prediction_values import Values
 from deepscem_tui.engine.thresholds import UNTUNED, tuned_threshold
 from deepscem_tui.engine.tiled import Network, Sink, Source, predict_sample
-from deepscem_tui.engine.tiling import DEFAULT_VOXELS, Shape, plan_tiles
+from deepscem_tui.engine.tiling import DEFAULT_VOXELS, Shape, Tile, plan_tiles
 from deepscem_tui.engine.trainer import Scores
 
 __all__ = ["Part", "Validated", "Validator", "choose_parts"]
@@ -84,41 +86,55 @@ class Part:
         return prod(side.stop - side.start for side in self.core)
 
 
-def choose_parts(plan: PredictionPlan, most: int) -> list[Part]:
+def choose_parts(plan: PredictionPlan, most: int, ignored: Mapping[str, Ignored] = MappingProxyType({})) -> list[Part]:
     """What to validate on: the samples as a whole; where that is too much, tiles of them, evenly spread.
 
     Args:
         plan: How the samples are predicted, in tiles that do not overlap what others own.
         most: Voxels that the network may be given in a validation.
+        ignored: What is not annotated, of samples by name: tiles without an annotated voxel are not predicted.
 
     Returns:
         Parts that are always the same: one of each run of so many tiles, in which it is picked at random so that they
         do not all lie in one column. What a tile owns is judged and is just what the whole prediction has there.
     """
-    if sum(sample.computed_voxels for sample in plan.samples) <= most:
-        wholes = [(sample, tuple(slice(0, side) for side in sample.tiles.shape)) for sample in plan.samples]
-        return [Part(sample.sample, _box(whole), sample, _box(whole)) for sample, whole in wholes]
-    tiles = [(sample, tile) for sample in plan.samples for layer in sample.layers for tile in layer.tiles]
+    everything = sum(sample.computed_voxels for sample in plan.samples if sample.sample not in ignored)
+    tiles = [
+        (sample, tile)
+        for sample in plan.samples
+        for layer in sample.layers
+        for tile in layer.tiles
+        if sample.sample not in ignored or ignored[sample.sample].anything_in(*_box(slice(*s) for s in tile.core))
+    ]
+    partly = [(sample, tile) for sample, tile in tiles if sample.sample in ignored]
+    if everything + sum(sample.tiles.tile_voxels for sample, _ in partly) <= most:
+        wholes = [sample for sample in plan.samples if sample.sample not in ignored]
+        boxes = [_box(slice(0, side) for side in sample.tiles.shape) for sample in wholes]
+        whole_parts = [Part(sample.sample, box, sample, box) for sample, box in zip(wholes, boxes, strict=True)]
+        return whole_parts + [_tile_part(sample, tile) for sample, tile in partly]
     total = sum(sample.tiles.tile_voxels for sample, _ in tiles)
     count = max(1, min(len(tiles), len(tiles) * most // total))
     runs = np.linspace(0, len(tiles), count + 1).astype(int)
     rng = np.random.default_rng(0)
     parts = []
     for first, end in pairwise(runs):
-        sample, tile = tiles[int(rng.integers(first, end))]
-        whole = sample.tiles
-        reach = (whole.context, 0, 0)
-        seen = [
-            slice(max(0, start - more), min(start + side + more, size))
-            for start, side, size, more in zip(tile.start, whole.tile, whole.shape, reach, strict=True)
-        ]
-        shape: Shape = tuple(side.stop - side.start for side in seen)  # type: ignore[assignment]
-        one = plan_tiles(
-            shape, whole.dimension, whole.divisor, whole.radius, most_voxels=whole.tile_voxels, sees_all=whole.sees_all
-        )
-        core = _box(slice(*side) for side in tile.core)
-        parts.append(Part(sample.sample, _box(seen), SamplePlan(sample.sample, one, 1), core))
+        parts.append(_tile_part(*tiles[int(rng.integers(first, end))]))
     return parts
+
+
+def _tile_part(sample: SamplePlan, tile: Tile) -> Part:
+    """What a tile owns, with all that it sees."""
+    whole = sample.tiles
+    reach = (whole.context, 0, 0)
+    seen = [
+        slice(max(0, start - more), min(start + side + more, size))
+        for start, side, size, more in zip(tile.start, whole.tile, whole.shape, reach, strict=True)
+    ]
+    shape: Shape = tuple(side.stop - side.start for side in seen)  # type: ignore[assignment]
+    one = plan_tiles(
+        shape, whole.dimension, whole.divisor, whole.radius, most_voxels=whole.tile_voxels, sees_all=whole.sees_all
+    )
+    return Part(sample.sample, _box(seen), SamplePlan(sample.sample, one, 1), _box(slice(*side) for side in tile.core))
 
 
 def _box(sides: Any) -> Box:
@@ -155,25 +171,37 @@ class Validator:
         check: Callable[[], None],
     ) -> None:
         self._samples = samples
+        found = {name: ignored_in(sample) for name, sample in samples.items()}
+        self._ignored = {name: ignored for name, ignored in found.items() if ignored is not None}
         self._info, self._loss, self._tune, self._check = info, loss, tune, check
         self._planned, self._most = planned, most
         self._plan = planned(DEFAULT_VOXELS[info.dimension])
-        self.parts = choose_parts(self._plan, most)
+        self.parts = choose_parts(self._plan, most, self._ignored)
         self._model: Any = None
         self._network: TileNetwork | None = None
 
     def words(self, path: Path) -> str:
         """A sentence on what of a data set is validated on, and how."""
-        whole = sum(prod(sample.tiles.shape) for sample in self._plan.samples)
-        judged = sum(part.voxels for part in self.parts)
+        whole = sum(
+            self._ignored[sample.sample].annotated if sample.sample in self._ignored else prod(sample.tiles.shape)
+            for sample in self._plan.samples
+        )
+        judged = sum(self._annotated(part) for part in self.parts)
+        kind = "labelled voxels" if self._ignored else "voxels"
         how = "each label at its best threshold" if self._tune else f"at a threshold of {UNTUNED:g}"
         if judged == whole:
-            return f"Validating on all voxels of {path}, {how}"
+            return f"Validating on all {kind} of {path}, {how}"
         tiles = words.counted(len(self.parts), "tile")
         return (
-            f"Validating on {tiles} of {path}, always the same {100 * judged / whole:.2g} % of its voxels, {how}; "
+            f"Validating on {tiles} of {path}, always the same {100 * judged / whole:.2g} % of its {kind}, {how}; "
             "more --validation-steps for more"
         )
+
+    def _annotated(self, part: Part) -> int:
+        """Annotated voxels that a part is judged by."""
+        if part.sample not in self._ignored:
+            return part.voxels
+        return part.voxels - int(np.count_nonzero(self._ignored[part.sample][part.core]))
 
     def __call__(self, model: Any) -> Validated:
         """Validate a model as it is.
@@ -191,7 +219,7 @@ class Validator:
                 smaller = self._planned(most)
                 if smaller == self._plan:
                     raise
-                self._plan, self.parts = smaller, choose_parts(smaller, self._most)
+                self._plan, self.parts = smaller, choose_parts(smaller, self._most, self._ignored)
 
     def _validated(self, network: Network) -> Validated:
         tally = _Tally(self._info, self._loss)
@@ -201,7 +229,7 @@ class Validator:
                 network,
                 Source(part.sample, part.plan.tiles.shape, _reader(sample, part.box)),
                 part.plan,
-                tally.sink(sample, part),
+                tally.sink(sample, part, self._ignored.get(part.sample)),
                 values=Values((UNTUNED,) * self._info.n_labels, "float32"),
                 before_batch=lambda _: self._check(),
             )
@@ -222,7 +250,7 @@ class _Tally:
         self._sums: list[npt.NDArray[np.float64]] = []
         self._low, self._high = np.full(info.n_labels, np.inf), np.full(info.n_labels, -np.inf)
 
-    def sink(self, sample: Sample, part: Part) -> Sink:
+    def sink(self, sample: Sample, part: Part, ignored: Ignored | None) -> Sink:
         """Takes what the network says of a part, slab by slab."""
         z, y, x = part.core
         step = max(1, _PIECE_VOXELS // ((y.stop - y.start) * (x.stop - x.start)))
@@ -236,21 +264,26 @@ class _Tally:
             for start in range(max(z.start, first), min(z.stop, first + said.shape[1]), step):
                 stop = min(start + step, z.stop, first + said.shape[1])
                 true = np.stack([label[start:stop, y, x] != 0 for label in sample.labels])
-                self._add(true, said[:, start - first : stop - first, within[0], within[1]])
+                known = None if ignored is None else ignored[start:stop, y, x] == 0
+                self._add(true, said[:, start - first : stop - first, within[0], within[1]], known)
 
         return take
 
-    def _add(self, true: npt.NDArray[np.bool_], said: npt.NDArray[np.float32]) -> None:
-        """Judge some voxels, both (L, Z, Y, X)."""
+    def _add(
+        self, true: npt.NDArray[np.bool_], said: npt.NDArray[np.float32], known: npt.NDArray[np.bool_] | None
+    ) -> None:
+        """Judge some voxels, both (L, Z, Y, X), of which those that are known (Z, Y, X) count."""
         for index, (mask, values) in enumerate(zip(true, said, strict=True)):
-            self._curves[index] = ThresholdCurve.of(mask, values) + self._curves[index]
+            judged = (mask, values) if known is None else (mask[known], values[known])
+            self._curves[index] = ThresholdCurve.of(*judged) + self._curves[index]
         self._low = np.minimum(self._low, said.min(axis=(1, 2, 3)))
         self._high = np.maximum(self._high, said.max(axis=(1, 2, 3)))
         targets, outputs = np.moveaxis(true, 0, -1), np.moveaxis(said, 0, -1)
         if self._info.background:  # which prediction leaves out: softmax shares 1
             outputs = np.concatenate([outputs, 1 - outputs.sum(axis=-1, keepdims=True)], axis=-1)
         with tensorflow().device("CPU"):  # this is not the thread that knows what to do when a GPU's memory is full
-            sums = [np.asarray(some, np.float64) for some in self._loss.sums(targets, outputs)]
+            counts = None if known is None else known[..., None]
+            sums = [np.asarray(some, np.float64) for some in self._loss.sums(targets, outputs, counts)]
         self._sums = [a + b for a, b in zip(self._sums, sums, strict=True)] if self._sums else sums
 
     def result(self, tune: bool) -> Validated:

@@ -50,6 +50,12 @@ def listed(names: Iterable[str]) -> str:
     return ", ".join(shown[:_LISTED]) + (f" and {len(shown) - _LISTED} more" if len(shown) > _LISTED else "")
 
 
+def ranges(spans: Iterable[tuple[int, int]]) -> str:
+    """The first ranges, such as ``0:40, 80:120``, and how many more there are."""
+    shown = [f"{start}:{stop}" for start, stop in spans]
+    return ", ".join(shown[:_LISTED]) + (f" and {len(shown) - _LISTED} more" if len(shown) > _LISTED else "")
+
+
 def natural(text: str) -> list[tuple[int, str]]:
     """What to sort names by so that 2 comes before 10."""
     parts = re.split(r"(\d+)", text.casefold())

@@ -16,7 +16,7 @@ from rich.color import Color
 from rich.segment import Segment
 from rich.style import Style
 
-from deepscem_tui.render.marks import FALSE_ALARM, HIT, MISS, drawn
+from deepscem_tui.render.marks import FALSE_ALARM, HIT, IGNORED, MISS, drawn
 from deepscem_tui.render.sampling import area_mean
 from deepscem_tui.render.scenes import PictureStyle, Scene
 
@@ -111,7 +111,8 @@ def _characters(scene: Scene, shape: tuple[int, int]) -> list[Row]:
     characters = shades[np.minimum((mean * len(SHADES)).astype(int), len(SHADES) - 1)]
     lettered = np.zeros(size, bool)
     for small, mark in zip(scene.reduced(size), scene.marks, strict=True):
-        where = small if mark in (MISS, FALSE_ALARM) else drawn(small, HIT.pattern)
+        pattern = mark.pattern if mark == IGNORED else HIT.pattern
+        where = small if mark in (MISS, FALSE_ALARM) else drawn(small, pattern)
         characters[where] = mark.letter
         lettered |= where
     return [_lettered(line, letters) for line, letters in zip(characters, lettered, strict=True)]

@@ -59,6 +59,9 @@ _COLOURS = (
 )
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 
+_HATCH = Pattern("hatched", lambda y, x: (y - x) % 3 == 0, lambda y, x: (y - x) % 3 == 0)
+
+IGNORED = Mark((150, 150, 175), _HATCH, "/")
 HIT = Mark((0, 158, 115), _OUTLINE, "H")
 MISS = Mark((230, 159, 0), _SOLID, "M")
 FALSE_ALARM = Mark((204, 121, 167), _STRIPES, "F")

@@ -9,12 +9,14 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from deepscem_tui.render.marks import FALSE_ALARM, HIT, MISS, Mark, marks_of
+from deepscem_tui.render.marks import FALSE_ALARM, HIT, IGNORED, MISS, Mark, marks_of
 from deepscem_tui.render.sampling import area_mean, cover
 
-__all__ = ["PictureStyle", "Scene", "choose_style", "compared", "labelled"]
+__all__ = ["NOT_LABELLED", "PictureStyle", "Scene", "choose_style", "compared", "labelled"]
 
 PictureStyle = Literal["blocks", "ascii"]
+
+NOT_LABELLED = "not labelled"
 
 
 @dataclass(frozen=True)
@@ -48,10 +50,17 @@ class Scene:
 
 
 def labelled(
-    image: npt.NDArray[Any], masks: Sequence[npt.NDArray[Any]], names: Sequence[str], aspect: float = 1.0
+    image: npt.NDArray[Any],
+    masks: Sequence[npt.NDArray[Any]],
+    names: Sequence[str],
+    aspect: float = 1.0,
+    ignored: npt.NDArray[Any] | None = None,
 ) -> Scene:
-    """A scene of an image with a mask for each label."""
-    return Scene(image, masks, names, marks_of(len(masks)), aspect)
+    """A scene of an image with a mask for each label, and one of what nobody has labelled."""
+    marks = marks_of(len(masks))
+    if ignored is None:
+        return Scene(image, masks, names, marks, aspect)
+    return Scene(image, [*masks, ignored], [*names, NOT_LABELLED], [*marks, IGNORED], aspect)
 
 
 def compared(
@@ -59,8 +68,13 @@ def compared(
     masks: Sequence[npt.NDArray[Any]],
     reference: Sequence[npt.NDArray[Any]],
     aspect: float = 1.0,
+    ignored: npt.NDArray[Any] | None = None,
 ) -> Scene:
-    """A scene of how masks differ from their reference, all labels together: hits, misses and false alarms."""
+    """A scene of how masks differ from their reference, all labels together: hits, misses and false alarms.
+
+    Args:
+        ignored: Above 0 where nobody has labelled, so that nothing can be told.
+    """
     hit, miss, alarm = (np.zeros(image.shape, bool) for _ in range(3))
     for mask, true in zip(masks, reference, strict=True):
         found, there = mask != 0, true != 0
@@ -70,6 +84,11 @@ def compared(
     hit &= ~(miss | alarm)  # what is right in one label and wrong in another is wrong
     alarm &= ~miss
     names = ("hits", "misses", "false alarms")
+    if ignored is not None:
+        there = ignored != 0
+        found = [mask & ~there for mask in (hit, miss, alarm)]
+        marks = (HIT, MISS, FALSE_ALARM, IGNORED)
+        return Scene(image, (*found, there), (*names, NOT_LABELLED), marks, aspect, exclusive=True)
     return Scene(image, (hit, miss, alarm), names, (HIT, MISS, FALSE_ALARM), aspect, exclusive=True)
 
 

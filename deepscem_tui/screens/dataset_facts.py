@@ -72,6 +72,8 @@ def _of_sample(sample: SampleEntry) -> list[str]:
     lines = _size(sample)
     if sample.voxel_size:
         lines.append(f"voxels {words.sizes(sample.voxel_size)} {sample.voxel_unit}".rstrip())
+    if sample.labelled:
+        lines.append(f"labelled: {sample.labelled}")
     held = [f"image {member.dtype}" for member in sample.of_kind("image")]
     held += [words.counted(len(found), noun) for kind, noun in _NOUNS.items() if (found := sample.of_kind(kind))]
     return [*lines, ", ".join(held), f"{words.amount(sum(member.bytes for member in sample.members), 'B')} stored"]

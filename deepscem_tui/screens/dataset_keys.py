@@ -36,6 +36,7 @@ DEEDS = (
     Deed("add", "a", "Add sample", "Add an image and its labels as a sample", "dataset"),
     Deed("rename", "r", "Rename", "Rename the sample or the data set", "dataset", broken=True),
     Deed("crop", "c", "Crop", "Copy a box of the sample to a new one", "sample"),
+    Deed("labelled", "b", "Labelled", "Say which part of the sample is labelled: the rest is left out", "sample"),
     Deed("remove", "d,delete", "Remove", "Remove the sample for good; asks first", "sample", broken=True),
     Deed("compare", "v", "Compare", "Compare with the true labels of another data set", "sample"),
     Deed("export", "e", "Export", "Write the sample as TIFF files", "sample"),

@@ -223,8 +223,8 @@ class DatasetsScreen(WorkScreen):
         if self._ready is not None:
             self._ready.stop()
         for number, layer in enumerate(known.layers, start=1):
-            alone = item.member is not None and layer.key == item.member.name
-            wanted = alone if item.member is not None else layer.kind in ("label", "prediction")
+            alone = item.member is not None and (layer.key == item.member.name or layer.kind == "ignored")
+            wanted = alone if item.member is not None else layer.usual
             if wanted != (layer.key in self._view.look.overlays):
                 self._view.action_overlay(number)
 
@@ -361,6 +361,9 @@ class DatasetsScreen(WorkScreen):
         assert item.sample is not None
         folder = item.path.with_name(words.file_name(f"{item.path.stem}-{item.sample.name}"))
         self._ask_sample("export-sample", item, {"folder": folder})
+
+    def _do_labelled(self, item: Item) -> None:
+        self._ask_sample("set-labelled", item, {"labelled_z": "auto"})
 
     def _do_aliases(self, item: Item) -> None:
         assert item.dataset is not None

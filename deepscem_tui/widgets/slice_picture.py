@@ -18,7 +18,7 @@ from deepscem_tui.engine.errors import ResourceError
 from deepscem_tui.engine.picture_files import write_new_png
 from deepscem_tui.engine.slices import Layer, Part, SliceData, SliceFacts, SliceSource
 from deepscem_tui.render.cells import Row, cells, coloured
-from deepscem_tui.render.marks import FALSE_ALARM, HIT, MISS, Mark, marks_of
+from deepscem_tui.render.marks import FALSE_ALARM, HIT, IGNORED, MISS, Mark, marks_of
 from deepscem_tui.render.scenes import PictureStyle, Scene, compared
 from deepscem_tui.render.viewport import Viewport
 
@@ -86,16 +86,24 @@ def layers_of(facts: SliceFacts, look: Look) -> list[str]:
     """Keys of the layers that have to be read."""
     if look.comparison is None:
         return [layer.key for layer in facts.layers if layer.key in look.overlays]
-    return [key for pair in _pairs(facts, look) for key in pair[:2]]
+    ignored = [layer.key for layer in facts.layers if layer.kind == "ignored"]
+    return [key for pair in _pairs(facts, look) for key in pair[:2]] + ignored
 
 
 def legend(facts: SliceFacts, look: Look) -> list[Legend]:
     """What the marks mean, in the order of the keys 1, 2 ... or of the comparison."""
     if look.comparison is not None:
-        marks = zip(("hits", "misses", "false alarms"), (HIT, MISS, FALSE_ALARM), strict=True)
+        marks = list(zip(("hits", "misses", "false alarms"), (HIT, MISS, FALSE_ALARM), strict=True))
+        marks += [(layer.name, IGNORED) for layer in facts.layers if layer.kind == "ignored"]
         return [Legend(name, mark, True) for name, mark in marks]
-    layers = zip(facts.layers, marks_of(len(facts.layers)), strict=True)
+    layers = zip(facts.layers, _marks(facts), strict=True)
     return [Legend(layer.name, mark, layer.key in look.overlays) for layer, mark in layers]
+
+
+def _marks(facts: SliceFacts) -> list[Mark]:
+    """The mark of each layer."""
+    marks = marks_of(len(facts.layers))
+    return [IGNORED if layer.kind == "ignored" else mark for layer, mark in zip(facts.layers, marks, strict=True)]
 
 
 def make_picture(
@@ -153,11 +161,12 @@ def _scene(data: SliceData, look: Look, span: Range | None, size: tuple[int, int
         image = np.full(shape, 0.5, np.float32)
     if look.comparison is not None:
         pairs = [pair for pair in _pairs(facts, look) if pair[0] in arrays and pair[1] in arrays]
-        return compared(image, [arrays[found] for found, _, _ in pairs], [arrays[true] for _, true, _ in pairs])
-    marks = marks_of(len(facts.layers))
+        ignored = next((arrays[layer.key] for layer in facts.layers if layer.kind == "ignored"), None)
+        found, true = ([arrays[pair[which]] for pair in pairs] for which in (0, 1))
+        return compared(image, found, true, ignored=ignored)
     drawn = [
         (layer, mark)
-        for layer, mark in zip(facts.layers, marks, strict=True)
+        for layer, mark in zip(facts.layers, _marks(facts), strict=True)
         if layer.key in arrays and layer.key in look.overlays
     ]
     return Scene(

@@ -271,7 +271,7 @@ class SliceReading(Widget):
             z, y, x = (min(at, size - 1) for at, size in zip(self._cursor, facts.shape, strict=True))
             self._cursor = z, y, x
         known = {layer.key for layer in old.layers} if old is not None else set()
-        new = {layer.key for layer in facts.layers if layer.kind in ("label", "prediction")} - known
+        new = {layer.key for layer in facts.layers if layer.usual} - known
         kept = self._look.overlays & {layer.key for layer in facts.layers}
         compared = self._look.comparison
         comparison = compared if facts.compared and (compared or 0) < len(facts.compared) else None

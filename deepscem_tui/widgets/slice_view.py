@@ -227,7 +227,7 @@ A label is drawn as an outline in its colour, or its letter; the pattern tells l
     def action_overlays(self) -> None:
         if self._facts is None:
             return
-        keys = frozenset(layer.key for layer in self._facts.layers if layer.kind in ("label", "prediction"))
+        keys = frozenset(layer.key for layer in self._facts.layers if layer.usual)
         if not self._facts.layers:
             self._say("There are no labels or predictions to show")
         self._change(replace(self._look, comparison=None, overlays=frozenset() if self._look.overlays else keys))

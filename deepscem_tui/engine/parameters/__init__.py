@@ -24,6 +24,7 @@ from deepscem_tui.engine.parameters.datasets import (
     SampleOptions,
     SaveDataset,
     SetAliases,
+    SetLabelled,
     SplitDataset,
 )
 from deepscem_tui.engine.parameters.demo import Demo
@@ -70,6 +71,7 @@ __all__ = [
     "SampleOptions",
     "SaveDataset",
     "SetAliases",
+    "SetLabelled",
     "ShowAugmentation",
     "SplitDataset",
     "Train",

@@ -10,9 +10,11 @@ from pydantic import model_validator
 from deepscem_tui.engine.parameters.kinds import (
     Bounds,
     Changing,
+    Classes,
     Name,
     Parameters,
     Percent,
+    Ranges,
     Writing,
     argument,
     option,
@@ -39,20 +41,81 @@ class SampleOptions(Changing):
     range: Literal["data", "type"] = option(
         "data", "Grey values that become 0 and 1: those found in the image, or those of its type (one pass less)."
     )
+    classes: Classes | None = option(
+        None,
+        "Values, or colours, of the labels in one file that holds all of them, such as mito=1,er=2 or mito=#ff0000; "
+        "a name may have several. They name the labels of a data set that has no samples and no names yet.",
+        otherwise="a file each",
+        more=True,
+    )
+    label_threshold: float | None = option(
+        None,
+        "Value above which a voxel is foreground, such as 127 for a mask with soft edges.",
+        otherwise="0",
+        more=True,
+    )
+    instances: Literal["none", "foreground", "boundaries"] = option(
+        "none",
+        "Whether values are ids of objects: any id is foreground; or, of one file, where two ids touch is a second "
+        "label.",
+        more=True,
+    )
+    labelled_z: Ranges | None = option(
+        None,
+        "Slices that are labelled, START:STOP,START:STOP,..., where not all are: the others are left out of training, "
+        "validation and evaluation; auto for those in which any label has a voxel.",
+        "voxels",
+        otherwise="all",
+        title="Labelled slices",
+    )
+    labelled_y: Bounds | None = option(
+        None, "Rows of them that are labelled, START:STOP.", "voxels", otherwise="all", title="Labelled rows", more=True
+    )
+    labelled_x: Bounds | None = option(
+        None,
+        "Columns of them that are labelled, START:STOP.",
+        "voxels",
+        otherwise="all",
+        title="Labelled columns",
+        more=True,
+    )
+    ignore_value: int | None = option(
+        None, "Value in the label files where nothing is labelled, such as 255.", otherwise="none", more=True
+    )
+
+    @model_validator(mode="after")
+    def _one_meaning(self) -> SampleOptions:
+        given = (self.classes is not None, self.label_threshold is not None, self.instances != "none")
+        if sum(given) > 1:
+            raise wrong("classes", "give one of --classes, --label-threshold and --instances")
+        return self
 
 
 class AddSample(SampleOptions):
     """Add an image and its labels to a data set as a new sample.
 
-    Voxels above 0 are a label's foreground. An empty label ("") makes a blank one, and so do labels left out.
+    Voxels above 0 are a label's foreground. An empty label ("") makes a blank one, and so do labels left out. One file
+    with all labels is split by --classes, or by --instances boundaries.
     The image is stored min-max normalised to 0-1, which takes two passes over it: one for its range, one for its data.
     """
 
     file: Path = argument("Data set to change.", opens="dataset")
     name: Name = argument("Name of the new sample.")
-    image: Path = argument("Image: .tif, .tiff or .npy, 2D or 3D.", opens="image")
+    image: Path = argument(
+        "Image: .tif, .tiff, .npy or .png, 2D or 3D; or a folder or pattern of slices.", opens="image"
+    )
     labels: tuple[str, ...] = argument(
-        'Labels, one file each, in order; "" for a blank one.', default=(), opens="image", each="file"
+        'Labels, one file each, in order, A+B for two that are added up; "" for a blank one.',
+        default=(),
+        opens="image",
+        each="file",
+    )
+    ignore_mask: Path | None = option(
+        None,
+        "Image of the same size that is above 0 where nothing is labelled.",
+        opens="image",
+        otherwise="none",
+        more=True,
     )
 
 
@@ -93,6 +156,40 @@ class ImportFolder(SampleOptions):
     def _both_patterns(self) -> ImportFolder:
         if self.label_pattern is not None and self.image_pattern is None:
             raise wrong("image_pattern", "is needed with --label-pattern")
+        return self
+
+
+class SetLabelled(Changing):
+    """Say which part of a sample is labelled: training, validation and evaluation leave the rest out.
+
+    What was said before is forgotten. DeepSCEM reads the data set as before, and takes the rest for background.
+    """
+
+    file: Path = argument("Data set to change.", opens="dataset")
+    sample: str = argument("Sample that is labelled in part.", within="file.samples")
+    labelled_z: Ranges | None = option(
+        None,
+        "Slices that are labelled, START:STOP,START:STOP,...; auto for those in which any label has a voxel.",
+        "voxels",
+        otherwise="all",
+        title="Labelled slices",
+    )
+    labelled_y: Bounds | None = option(
+        None, "Rows of them that are labelled, START:STOP.", "voxels", otherwise="all", title="Labelled rows"
+    )
+    labelled_x: Bounds | None = option(
+        None, "Columns of them that are labelled, START:STOP.", "voxels", otherwise="all", title="Labelled columns"
+    )
+    ignore_mask: Path | None = option(
+        None, "Image of the sample's size that is above 0 where nothing is labelled.", opens="image", otherwise="none"
+    )
+    clear: bool = option(False, "All of the sample is labelled.")
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> SetLabelled:
+        given = (self.labelled_z, self.labelled_y, self.labelled_x, self.ignore_mask)
+        if all(value is None for value in given) != self.clear:
+            raise wrong("labelled_z", "give either what is labelled, such as --labelled-z 0:40, or --clear")
         return self
 
 

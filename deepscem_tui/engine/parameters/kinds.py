@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
@@ -48,6 +50,44 @@ def _check_bounds(value: tuple[int | None, int | None]) -> tuple[int | None, int
     return value
 
 
+def _ranges(value: Any) -> Any:
+    """``"A:B,C:D"`` as ranges in order, half open; ``"auto"`` as it is."""
+    if value == "auto":
+        return value
+    parts = value.split(",") if isinstance(value, str) else value
+    if not isinstance(parts, (list, tuple)) or not parts:
+        raise ValueError("must be START:STOP,START:STOP,... or auto")
+    ranges = [_check_bounds(_bounds(part)) for part in parts]
+    ordered = sorted(ranges, key=lambda item: item[0] or 0)
+    for (_, stop), (start, _) in pairwise(ordered):
+        if stop is None or (start or 0) < stop:
+            raise ValueError("ranges must not overlap")
+    return tuple(ordered)
+
+
+_COLOUR = re.compile(r"#[0-9a-f]{6}")
+_NUMBER = re.compile(r"-?[0-9]{1,18}")
+
+
+def _classes(value: Any) -> Any:
+    """``"mito=1,er=2"`` or ``"mito=#ff0000"`` as pairs of a name and a value's text."""
+    parts = value.split(",") if isinstance(value, str) else value
+    if not isinstance(parts, (list, tuple)) or not parts:
+        raise ValueError("must be NAME=VALUE,NAME=VALUE,...")
+    pairs = []
+    for part in parts:
+        name, equals, number = part.partition("=") if isinstance(part, str) else (part[0], "=", str(part[1]))
+        number = number.strip().lower()
+        if not equals or not name.strip() or not (_COLOUR.fullmatch(number) or _NUMBER.fullmatch(number)):
+            raise ValueError("must be NAME=VALUE,NAME=VALUE,..., such as mito=1,er=2 or mito=#ff0000,er=#00ff00")
+        pairs.append((name.strip(), number))
+    if len({number for _, number in pairs}) < len(pairs):
+        raise ValueError("must not give a value to two names")
+    if len({number.startswith("#") for _, number in pairs}) > 1:
+        raise ValueError("must be all colours or all numbers")
+    return tuple(pairs)
+
+
 def _sizes(value: Any) -> Any:
     """``"Z,Y,X"`` or ``"Y,X"`` as a tuple of integers."""
     if not isinstance(value, str):
@@ -68,6 +108,10 @@ def _check_sizes(value: tuple[int, ...]) -> tuple[int, ...]:
 
 def _as_bounds_text(value: tuple[int | None, int | None]) -> str:
     return ":".join("" if end is None else str(end) for end in value)
+
+
+def _as_ranges_text(value: Any) -> str:
+    return value if isinstance(value, str) else ",".join(map(_as_bounds_text, value))
 
 
 def _as_sizes_text(value: tuple[int, ...]) -> str:
@@ -113,6 +157,16 @@ Bounds = Annotated[
     BeforeValidator(_bounds),
     AfterValidator(_check_bounds),
     PlainSerializer(_as_bounds_text),
+]
+Ranges = Annotated[
+    tuple[tuple[int | None, int | None], ...] | Literal["auto"],
+    BeforeValidator(_ranges),
+    PlainSerializer(_as_ranges_text),
+]
+Classes = Annotated[
+    tuple[tuple[Name, str], ...],
+    BeforeValidator(_classes),
+    PlainSerializer(lambda value: ",".join(f"{name}={number}" for name, number in value)),
 ]
 PatchSize = Annotated[
     tuple[int, ...], BeforeValidator(_sizes), AfterValidator(_check_sizes), PlainSerializer(_as_sizes_text)

@@ -22,7 +22,8 @@ class Batch:
 
     Args:
         images: float32 (B, Z, Y, X, 1), 0-1; (B, Y, X, slices) for a 2D network, which mostly takes one.
-        labels: uint8 (B, Z, Y, X, L), 0 or 1; without Z for a 2D network.
+        labels: uint8 (B, Z, Y, X, L), 0 or 1; without Z for a 2D network. Of data that are annotated in part there is
+            one channel more, the last: 1 where nobody has annotated.
     """
 
     images: NDArray[np.float32]

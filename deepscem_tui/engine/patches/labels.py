@@ -64,7 +64,7 @@ class PackedLabels(Sequence[Any]):
 
     Args:
         planes: uint8 (P, Z, Y, X), an array or what is sliced like one.
-        n_labels: How many there are.
+        n_labels: How many there are; the bits after theirs are no labels.
     """
 
     def __init__(self, planes: Any, n_labels: int) -> None:
@@ -76,3 +76,7 @@ class PackedLabels(Sequence[Any]):
 
     def __getitem__(self, index: Any) -> Any:
         return self._labels[index]
+
+    def after(self) -> Any:
+        """The bit after those of the labels, sliced as a label is."""
+        return _Label(self.planes, len(self))

@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepscem_tui.engine.datasets import Sample
+from deepscem_tui.engine.ignoring import ignored_in
 from deepscem_tui.engine.patches.cache import CHUNK, Cache
 from deepscem_tui.engine.patches.foreground import Foreground
 from deepscem_tui.engine.patches.labels import PackedLabels, n_planes, pack
 from deepscem_tui.engine.patches.raw_arrays import RawFile, raw_member
-from deepscem_tui.engine.patches.sources import Shape, Source
+from deepscem_tui.engine.patches.sources import Annotated, Shape, Source
 from deepscem_tui.engine.reporting import Reporter
 from deepscem_tui.engine.stop import Stop
 
@@ -43,6 +44,7 @@ def load_sources(
     """
     total = sum(sample.shape[0] for sample in samples)
     sources, done = [], 0
+    partly = any(ignored_in(sample) is not None for sample in samples)
     files: dict[Path, RawFile] = {}
 
     def before_slab(z: int) -> None:
@@ -50,7 +52,7 @@ def load_sources(
         report.progress("Reading samples", done + z, total, "slices")
 
     for sample in samples:
-        source = _load(sample, memory, cache, files, before_slab)
+        source = _load(sample, partly, memory, cache, files, before_slab)
         memory -= source.held_bytes
         done += sample.shape[0]
         sources.append(source)
@@ -59,45 +61,70 @@ def load_sources(
 
 
 def _load(
-    sample: Sample, memory: int, cache: Cache | None, files: dict[Path, RawFile], before_slab: Callable[[int], None]
+    sample: Sample,
+    partly: bool,
+    memory: int,
+    cache: Cache | None,
+    files: dict[Path, RawFile],
+    before_slab: Callable[[int], None],
 ) -> Source:
+    """Read a sample.
+
+    Args:
+        partly: Whether some sample of the data set is annotated in part: then all have a bit for what is ignored.
+    """
     shape, n_labels = sample.shape, len(sample.labels)
-    n_bytes = (sample.image.dtype.itemsize + n_planes(n_labels)) * int(np.prod(shape))
+    missing = ignored_in(sample)
+    ignored: Any = (np.broadcast_to(np.uint8(0), shape) if missing is None else missing) if partly else None
+    planes = n_planes(n_labels + partly)
+    n_bytes = (sample.image.dtype.itemsize + planes) * int(np.prod(shape))
     held = n_bytes <= memory
     image: Any = sample.image
     labels: Sequence[Any] = sample.labels
     new_image: Any = None  # both are filled by slices and rows
     new_bits: Any = None
     if held:
-        new_image, new_bits = np.empty(shape, image.dtype), np.empty((n_planes(n_labels), *shape), np.uint8)
+        new_image, new_bits = np.empty(shape, image.dtype), np.empty((planes, *shape), np.uint8)
     else:
         image = raw_member(sample.image, files) or image
         raw = [raw_member(label, files) for label in sample.labels]
+        slow = None in raw or missing is not None
         labels = labels if None in raw else raw
+        if missing is not None:
+            labels = [Annotated(missing, label) for label in labels]
         if cache:
             slow_image = [image.dtype] if image is sample.image else []
-            slow_labels = [np.uint8] * n_planes(n_labels) if None in raw else []
+            slow_labels = [np.uint8] * planes if slow else []
             copies = cache.arrays(shape, [*slow_image, *slow_labels])
             new_image = copies.pop(0) if copies and slow_image else None
             new_bits = copies or None
     where = Foreground(shape, n_labels)
+    annotated = None if missing is None else Foreground(shape, 1)
     for z, y in _slabs(shape):
         before_slab(z.start)
         slabs = [label[z, y] for label in sample.labels]
+        hidden = [] if ignored is None else [ignored[z, y]]
+        if annotated is not None:
+            known = hidden[0] == 0
+            annotated.add(0, z.start, y.start, known)
+            slabs = [(slab != 0) & known for slab in slabs]
         for index, slab in enumerate(slabs):
             where.add(index, z.start, y.start, slab)
         if new_image is not None:
             new_image[z, y] = sample.image[z, y]
         if new_bits is not None:
             part = (z.stop - z.start, y.stop - y.start, shape[2])
-            for new, bits in zip(new_bits, pack(slabs, part), strict=True):
+            for new, bits in zip(new_bits, pack([*slabs, *hidden], part), strict=True):
                 new[z, y] = bits
     if new_image is not None:
         image = new_image if held else new_image.filled()
     if new_bits is not None:
-        labels = PackedLabels(new_bits if held else _Planes([new.filled() for new in new_bits]), n_labels)
+        labels = packed = PackedLabels(new_bits if held else _Planes([new.filled() for new in new_bits]), n_labels)
+        ignored = packed.after() if partly else None
     held_bytes = n_bytes if held else 0
-    return Source(sample.name, shape, sample.voxel_size, image, labels, where.by_slice, held_bytes, where)
+    return Source(
+        sample.name, shape, sample.voxel_size, image, labels, where.by_slice, held_bytes, where, ignored, annotated
+    )
 
 
 def _slabs(shape: Shape) -> Iterator[tuple[slice, slice]]:

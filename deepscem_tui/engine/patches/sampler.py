@@ -18,7 +18,7 @@ from deepscem_tui.engine.patches.batches import Batch, empty_batch, make_finite
 from deepscem_tui.engine.patches.boxes import Box
 from deepscem_tui.engine.patches.foreground import Foreground
 from deepscem_tui.engine.patches.labels import unpack
-from deepscem_tui.engine.patches.sources import Shape, Source
+from deepscem_tui.engine.patches.sources import Annotated, Shape, Source
 
 __all__ = ["PatchSampler"]
 
@@ -32,12 +32,12 @@ class PatchSampler:
         batch_size: Patches in a batch.
         focus: Share of patches, 0-1, that are centred on a foreground voxel (as far as the sample's border lets them),
             of a label chosen evenly among those that have any, in a sample chosen evenly among those that have it.
-            The others lie anywhere.
+            The others lie anywhere; in a sample that is annotated in part, anywhere around an annotated voxel.
         augmentation: Strengths of the augmentations that are on, by name.
         flat: Whether batches have no Z, for a 2D network.
         context: Slices on each side that a 2D network sees too, mirrored at the ends of a sample.
         seed: Of everything random.
-        weights: Whether samples count by volume or equally, for patches that lie anywhere.
+        weights: Whether samples count by their annotated voxels or equally, for patches that lie anywhere.
     """
 
     def __init__(
@@ -61,11 +61,14 @@ class PatchSampler:
         self._focus = focus
         self._flat = flat
         self._seed = seed
-        volumes = np.array([np.prod(source.shape, dtype=float) if weights == "volume" else 1.0 for source in sources])
-        self._volume_ends = np.cumsum(volumes / volumes.sum())
+        volumes = np.array([source.n_annotated for source in sources], float)
+        if weights == "equal":
+            volumes = np.minimum(volumes, 1)
+        ends = np.cumsum(volumes)
+        self._volume_ends = ends / ends[-1]  # exactly 1 at the end: the last sample may weigh nothing
         self._where = [source.where or Foreground.of(source.labels, source.shape) for source in sources]
         n_labels = min(len(source.labels) for source in sources)
-        self._n_labels = n_labels
+        self._n_channels = n_labels + (sources[0].ignored is not None)
         having = [[i for i, where in enumerate(self._where) if where.totals[label]] for label in range(n_labels)]
         self._present = [(label, samples) for label, samples in enumerate(having) if samples]
         self._augmenters = [Augmenter(augmentation, self._read, source.voxel_size) for source in sources]
@@ -73,7 +76,7 @@ class PatchSampler:
     def batch(self, step: int, positions: range | None = None) -> Batch:
         """The batch of a step, or some of its patches; the same whenever it is asked for."""
         positions = positions or range(self.batch_size)
-        batch = empty_batch(len(positions), self._read, self._n_labels)
+        batch = empty_batch(len(positions), self._read, self._n_channels)
         for row, position in enumerate(positions):
             rng = np.random.default_rng((self._seed, step, position))
             self._fill(batch, row, self._box(rng), rng)
@@ -87,7 +90,7 @@ class PatchSampler:
             number: Of the place: for another, other things are done.
             count: How often.
         """
-        batch = empty_batch(count, self._read, self._n_labels)
+        batch = empty_batch(count, self._read, self._n_channels)
         for index in range(count):
             self._fill(batch, index, box, np.random.default_rng((self._seed, number, index)))
         return batch.flattened() if self._flat else batch
@@ -124,8 +127,13 @@ class PatchSampler:
             start = [c - size // 2 for c, size in zip(centre, self._patch, strict=True)]
         else:
             index = min(int(np.searchsorted(self._volume_ends, rng.random(), side="right")), len(self._sources) - 1)
-            shape = self._sources[index].shape
-            start = [int(rng.integers(n - size + 1)) for n, size in zip(shape, self._patch, strict=True)]
+            source = self._sources[index]
+            firsts, lasts = [0, 0, 0], [n - size for n, size in zip(source.shape, self._patch, strict=True)]
+            if source.annotated is not None:
+                voxel = source.annotated.draw(0, Annotated(source.ignored), rng)
+                firsts = [max(0, at - size + 1) for at, size in zip(voxel, self._patch, strict=True)]
+                lasts = [min(at, last) for at, last in zip(voxel, lasts, strict=True)]
+            start = [int(rng.integers(a, b + 1)) for a, b in zip(firsts, lasts, strict=True)]
         limits = [n - size for n, size in zip(self._sources[index].shape, self._patch, strict=True)]
         z, y, x = (min(max(0, s), limit) for s, limit in zip(start, limits, strict=True))
         return Box(index, (z, y, x))

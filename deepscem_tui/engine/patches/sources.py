@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from deepscem_tui.engine.patches.foreground import Foreground
 from deepscem_tui.engine.patches.labels import PackedLabels, pack
 
-__all__ = ["Shape", "Source"]
+__all__ = ["Annotated", "Shape", "Source"]
 
 Shape = tuple[int, int, int]
 
@@ -22,9 +22,11 @@ class Source:
     """A sample to draw from: arrays in memory, or on disk where they do not fit; all (Z, Y, X).
 
     Args:
-        foreground: Foreground voxels by label and slice, int64 (L, Z).
+        foreground: Foreground voxels by label and slice, int64 (L, Z); of those that are annotated.
         held_bytes: Memory that its arrays take; 0 if they are on disk.
         where: Where the foreground is, if that is known.
+        ignored: Above 0 where nobody has annotated; None where no sample of the data set has such voxels.
+        annotated: Where the annotated voxels are, as the only label; None where all are.
     """
 
     name: str
@@ -35,10 +37,37 @@ class Source:
     foreground: NDArray[np.int64]
     held_bytes: int = 0
     where: Foreground | None = None
+    ignored: Any = None
+    annotated: Foreground | None = None
+
+    @property
+    def n_annotated(self) -> int:
+        """Voxels that are annotated."""
+        return int(np.prod(self.shape) if self.annotated is None else self.annotated.totals[0])
 
     def read(self, box: tuple[slice, slice, slice]) -> tuple[NDArray[Any], NDArray[np.uint8]]:
-        """The image of a box (Z, Y, X) in the type it is stored in, and its labels as bits (P, Z, Y, X)."""
+        """The image of a box (Z, Y, X) in the type it is stored in, and bits (P, Z, Y, X).
+
+        These are of the labels and, where there is ``ignored``, of that after them.
+        """
         image = self.image[box]
         if isinstance(self.labels, PackedLabels):
             return image, self.labels.planes[(slice(None), *box)]
-        return image, pack([label[box] for label in self.labels], image.shape)
+        masks = [label[box] for label in self.labels]
+        return image, pack(masks if self.ignored is None else [*masks, self.ignored[box]], image.shape)
+
+
+class Annotated:
+    """A label, or everything, without what nobody has annotated; sliced as an array is.
+
+    Args:
+        ignored: Above 0 where nobody has annotated.
+        label: None for everything.
+    """
+
+    def __init__(self, ignored: Any, label: Any = None) -> None:
+        self._ignored, self._label = ignored, label
+
+    def __getitem__(self, key: Any) -> NDArray[np.bool_]:
+        known: NDArray[np.bool_] = self._ignored[key] == 0
+        return known if self._label is None else known & (self._label[key] != 0)
