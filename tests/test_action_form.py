@@ -511,6 +511,7 @@ FULL: dict[str, dict[str, Any]] = {
     "rename-sample": {"file": "a", "sample": "-s", "new": "b"},
     "remove-sample": {"file": "a", "sample": "s s"},
     "set-aliases": {"file": "a", "aliases": ["mito", "\u00e9\u4e2d [b]"]},
+    "set-voxel-size": {"file": "a", "voxel_size": "30,8,8 nm", "sample": ["s s"]},
     "set-labelled": {"file": "a", "sample": "s s", "labelled_z": "0:4,7:", "labelled_x": "1:", "ignore_mask": "m.tif"},
     "save-dataset": {"file": "a", "out": "b.hdf5"},
     "split-dataset": {"file": "a", "out_dir": "o", "valid": "20", "test": "10.5", "by": "z", "gap": "3", "seed": "1"},

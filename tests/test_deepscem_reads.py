@@ -148,6 +148,12 @@ def _save(folder: Folder) -> Path:
     return folder.path / "saved.hdf5"
 
 
+def _size(folder: Folder) -> Path:
+    file = folder.added()
+    do("set-voxel-size", file=file, voxel_size="30,8,8 nm")
+    return file
+
+
 def _split(folder: Folder) -> Path:
     file = folder.added()
     do("split-dataset", file=file, out_dir=folder.path / "parts", folds=2, by="z", gap=0)
@@ -216,6 +222,7 @@ LABELLED: Mapping[str, Callable[[Folder], Path]] = {
     "remove-sample": _remove,
     "save-dataset": _save,
     "split-dataset": _split,
+    "set-voxel-size": _size,
 }
 UNLABELLED: Mapping[str, Callable[[Folder], Path]] = {
     "create-dataset": Folder.dataset,

@@ -32,11 +32,13 @@ from deepscem_tui.engine.prediction_output import check_output, kind_in_words, o
 from deepscem_tui.engine.prediction_plan import PredictionPlan, make_plan, plan_file, read_plan, write_plan
 from deepscem_tui.engine.prediction_values import values_of
 from deepscem_tui.engine.prediction_work import Predicting, Work, by_sample, diagnostics, slab_store
+from deepscem_tui.engine.rescaling import rescaled
 from deepscem_tui.engine.results import Result, Table
 from deepscem_tui.engine.shards import agreed_plan, parts, shards_folder
 from deepscem_tui.engine.sources import InputImage, open_images, same_file
 from deepscem_tui.engine.tiled import Network
 from deepscem_tui.engine.tiling import Shape
+from deepscem_tui.engine.voxel_sizes import say_voxel_sizes
 
 __all__ = ["predict"]
 
@@ -55,6 +57,10 @@ def predict(parameters: p.Predict, context: Context) -> Result:
     values = values_of(parameters, info)
     with ExitStack() as files:
         images = files.enter_context(open_images(parameters.input, parameters.sample, context))
+        say_voxel_sizes(parameters, info, images, context)
+        if parameters.rescale:
+            images = [rescaled(image, info) for image in images]
+            _say_rescaled(images, context)
         shapes = {image.source.name: image.source.shape for image in images}
         check_output(parameters, list(shapes), info.label_names, context.report)
         check_planes(parameters, info, images, context)
@@ -116,6 +122,12 @@ def _check_paths(parameters: p.Predict) -> None:
     for name, path in (("INPUT", parameters.input), ("MODEL", parameters.model)):
         if same_file(parameters.out, path):
             raise ParameterError(f"OUT is {name} itself, {parameters.out}", "Give the result a file of its own.", "out")
+
+
+def _say_rescaled(images: Sequence[InputImage], context: Context) -> None:
+    for image in images:
+        here, there = words.sizes(image.result.source.shape), words.sizes(image.source.shape)
+        context.report.message(f"{image.source.name!r} is predicted as {there} voxels of the model's size, not {here}")
 
 
 def _kept_plan(folder: Path | None, shapes: Mapping[str, Shape]) -> PredictionPlan | None:
@@ -203,7 +215,7 @@ def _result(parameters: p.Predict, info: ModelInfo, works: Sequence[Work], plan:
         ("sample", "shape", "tiles", "voxels_per_second"),
         [
             (
-                facts["sample"], words.sizes(group[-1].plan.shape), sum(work.n_tiles for work in group),
+                facts["sample"], words.sizes(group[-1].image.result.source.shape), sum(work.n_tiles for work in group),
                 facts["voxels_per_second"],
             )
             for group, facts in zip(groups, about, strict=True)
@@ -213,7 +225,7 @@ def _result(parameters: p.Predict, info: ModelInfo, works: Sequence[Work], plan:
         "labels",
         ("sample", "label", "foreground"),
         [
-            (group[-1].plan.sample, name, round(int(count) / group[-1].voxels, 6))
+            (group[-1].plan.sample, name, round(int(count) / _voxels(group[-1]), 6))
             for group in groups
             for name, count in zip(info.label_names, group[-1].foreground, strict=True)
         ],
@@ -223,6 +235,11 @@ def _result(parameters: p.Predict, info: ModelInfo, works: Sequence[Work], plan:
     facts = {"files": files, "precision": plan.precision, "plans": plans["samples"], "diagnostics": about}
     what = f"Predicted {words.counted(len(groups), 'sample')} into {', '.join(files)} ({kind_in_words(parameters)})"
     return Result(what, facts, (samples, labels))
+
+
+def _voxels(work: Work) -> int:
+    """Voxels of a sample's result, or of a part of it."""
+    return work.voxels if work.image.original is None else prod(work.image.result.source.shape)
 
 
 def _shard_result(parameters: p.Predict, works: Sequence[Work], plan: PredictionPlan) -> Result:

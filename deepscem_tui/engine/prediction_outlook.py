@@ -86,11 +86,12 @@ def say_plan(plan: PredictionPlan, info: ModelInfo, context: Context) -> None:
 def disk_bytes(parameters: p.Predict, info: ModelInfo, image: InputImage, plane: Plane) -> int:
     """Bytes that a sample, or a plane of it, takes on the disk until all is done: the most that it may come to.
 
-    Slabs are kept until the result is made. With `--ortho` those of all three planes are, as what the network says, and
-    for a while a copy of the image.
+    Slabs are kept until the result is made; with `--ortho` and `--rescale` as what the network says, and with `--ortho`
+    those of all three planes, and for a while a copy of the image.
     """
     result, voxels = values_of(parameters, info).dtype, prod(image.source.shape)
-    kept = np.dtype(kept_type(parameters.precision.replace("auto", "float32"))) if parameters.ortho else result
+    said = parameters.ortho or parameters.rescale
+    kept = np.dtype(kept_type(parameters.precision.replace("auto", "float32"))) if said else result
     bytes_ = voxels * info.n_labels * kept.itemsize
     if plane == "xy":
         bytes_ += output_bytes(parameters, info, image)

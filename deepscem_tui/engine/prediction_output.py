@@ -39,7 +39,13 @@ _DATASETS, _IMAGES = (".hdf5",), (".tif", ".tiff")
 
 
 class Output(Protocol):
-    """A result that is being made."""
+    """A result that is being made.
+
+    Attributes:
+        has_image: Whether it takes the image, too.
+    """
+
+    has_image: bool
 
     def sinks(self, image: InputImage) -> tuple[Sink, ImageSink]:
         """Begin a sample: what takes its slabs, and what takes their image, which may be in another thread.
@@ -84,7 +90,7 @@ def open_output(parameters: p.Predict, info: ModelInfo, images: Sequence[InputIm
             yield _DatasetOutput(parameters, info, dataset)
         return
     kind = np.dtype(parameters.probability_type if parameters.probabilities else np.bool_)  # bool becomes 0 and 255
-    image = images[0]
+    image = images[0].result
     with ExitStack() as files:
         writers = [
             files.enter_context(
@@ -111,7 +117,7 @@ def output_bytes(parameters: p.Predict, info: ModelInfo, image: InputImage) -> i
     each = info.n_labels * (stored if in_dataset else stored_type(stored)).itemsize
     if in_dataset and parameters.image:
         each += image.stored.itemsize
-    return prod(image.source.shape) * each
+    return prod(image.result.source.shape) * each
 
 
 def output_files(out: Path, label_names: Sequence[str]) -> list[Path]:
@@ -135,6 +141,7 @@ class _DatasetOutput:
     def __init__(self, parameters: p.Predict, info: ModelInfo, dataset: NewDataset) -> None:
         self._parameters, self._info = parameters, info
         self._dataset = dataset
+        self.has_image = parameters.image
         self._names = [f"prediction_{index:04d}" for index in range(info.n_labels)]
 
     def sinks(self, image: InputImage) -> tuple[Sink, ImageSink]:
@@ -182,6 +189,7 @@ class _TiffOutput:
     def __init__(self, writers: Sequence[Any], kind: np.dtype[Any]) -> None:
         self._writers = writers
         self._kind = kind
+        self.has_image = False
 
     def sinks(self, _: InputImage) -> tuple[Sink, ImageSink]:
         def take(__: int, labels: npt.NDArray[Any], ___: npt.NDArray[Any]) -> None:

@@ -211,7 +211,7 @@ def write_sample(
         raise DatasetError(f"{parameters.file} was replaced meanwhile", "Try again.")
     if labels.new_names:
         changed.set_aliases(labels.names)
-    attributes = _provenance(image, labels, grey)
+    attributes = _provenance(parameters, image, labels, grey)
     sample = changed.add_sample(parameters.name, image.shape, members, attributes)
     copying = _Copying(context, parameters.name, sources.nbytes)
     if grey.low != grey.high:
@@ -346,7 +346,11 @@ def find_grey(parameters: p.AddSample, image: Volume, noted: Noted, context: Con
     return Grey(found.low, found.high)
 
 
-def _provenance(image: Volume, labels: OpenedLabels, grey: Grey) -> dict[str, Any]:
+def _provenance(parameters: p.AddSample, image: Volume, labels: OpenedLabels, grey: Grey) -> dict[str, Any]:
+    size, unit = image.voxel_size, image.voxel_unit
+    if parameters.voxel_size is not None:
+        *given, unit = parameters.voxel_size
+        size = (given[0], given[1], given[2])
     sources = [labels.source_of(label) for label in range(len(labels.names))]
     return {
         "source": _encodable(image.path.name),
@@ -354,8 +358,8 @@ def _provenance(image: Volume, labels: OpenedLabels, grey: Grey) -> dict[str, An
         "source_range": (float(grey.low), float(grey.high)),
         "label_sources": tuple(_encodable(source.file_names) if source else "" for source in sources) or None,
         "added": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "voxel_size": image.voxel_size,
-        "voxel_unit": image.voxel_unit if image.voxel_size else None,
+        "voxel_size": size,
+        "voxel_unit": unit if size else None,
     }
 
 

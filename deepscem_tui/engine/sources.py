@@ -40,6 +40,7 @@ class InputImage:
         voxel_size: Z, Y, X in ``voxel_unit``, if known.
         voxel_unit: Such as "nm"; empty if not known.
         file: The image file whose range is still to be found, if it is one.
+        original: The image as it is, where this is what is made of it for a model of other voxels.
     """
 
     source: Source
@@ -47,6 +48,12 @@ class InputImage:
     voxel_size: tuple[float, float, float] | None
     voxel_unit: str
     file: Volume | None = None
+    original: InputImage | None = None
+
+    @property
+    def result(self) -> InputImage:
+        """The image whose voxels the result has."""
+        return self if self.original is None else self.original
 
     @property
     def in_file(self) -> np.dtype[Any]:
@@ -69,7 +76,11 @@ class InputImage:
             context.report.warning(f"{path} has the same value, {found.low:g}, everywhere: it becomes 0")
         if found.non_finite:
             context.report.warning(f"{path} has {found.non_finite} voxels that are NaN or infinite: they become 0 or 1")
-        return replace(self, source=replace(self.source, low=float(found.low), high=float(found.high)), file=None)
+        low, high = float(found.low), float(found.high)
+        original = self.original
+        if original is not None:
+            original = replace(original, source=replace(original.source, low=low, high=high), file=None)
+        return replace(self, source=replace(self.source, low=low, high=high), file=None, original=original)
 
 
 class _Slices:

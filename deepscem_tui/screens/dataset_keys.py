@@ -45,6 +45,7 @@ DEEDS = (
     Deed("augment", "u", "Augmented", "Draw what augmentation makes of it in training", "dataset"),
     Deed("check", "k", "Check", "Read it through and list what is wrong", "dataset", broken=True),
     Deed("save", "s", "Save as", "Write it anew to another file", "dataset"),
+    Deed("size", "y", "Voxel size", "Say how large the voxels are", "dataset"),
     Deed("split", "x", "Split", "Divide it into data sets to train, validate and test with", "dataset"),
     Deed("distance", "t", "Distances", "Add distance transforms of the labels", "dataset"),
     Deed("info", "i", "Info", "Say in full what it holds", "dataset", broken=True),

@@ -372,6 +372,15 @@ class DatasetsScreen(WorkScreen):
     def _do_save(self, item: Item) -> None:
         self.app.ask("save-dataset", {"file": item.path}, ("file",))
 
+    def _do_size(self, item: Item) -> None:
+        assert item.dataset is not None
+        samples = item.dataset.samples if item.sample is None else (item.sample,)
+        known = next((found for found in samples if found.voxel_size), None)
+        values: dict[str, Any] = {"file": item.path, "sample": () if item.sample is None else (item.sample.name,)}
+        if known is not None and known.voxel_size is not None:
+            values["voxel_size"] = f"{','.join(f'{side:g}' for side in known.voxel_size)} {known.voxel_unit}"
+        self.app.ask("set-voxel-size", values, ("file",))
+
     def _do_split(self, item: Item) -> None:
         folder = item.path.with_name(words.file_name(f"{item.path.stem}-parts"))
         self.app.ask("split-dataset", {"file": item.path, "out_dir": folder}, ("file",))

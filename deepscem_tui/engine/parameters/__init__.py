@@ -25,6 +25,7 @@ from deepscem_tui.engine.parameters.datasets import (
     SaveDataset,
     SetAliases,
     SetLabelled,
+    SetVoxelSize,
     SplitDataset,
 )
 from deepscem_tui.engine.parameters.demo import Demo
@@ -72,6 +73,7 @@ __all__ = [
     "SaveDataset",
     "SetAliases",
     "SetLabelled",
+    "SetVoxelSize",
     "ShowAugmentation",
     "SplitDataset",
     "Train",

@@ -15,6 +15,7 @@ from deepscem_tui.engine.parameters.kinds import (
     Parameters,
     Percent,
     Ranges,
+    VoxelSize,
     Writing,
     argument,
     option,
@@ -40,6 +41,11 @@ class SampleOptions(Changing):
 
     range: Literal["data", "type"] = option(
         "data", "Grey values that become 0 and 1: those found in the image, or those of its type (one pass less)."
+    )
+    voxel_size: VoxelSize | None = option(
+        None,
+        "Size of a voxel, Z,Y,X and a unit, such as '30,8,8 nm' or '8 nm'.",
+        otherwise="the image file's",
     )
     classes: Classes | None = option(
         None,
@@ -156,6 +162,25 @@ class ImportFolder(SampleOptions):
     def _both_patterns(self) -> ImportFolder:
         if self.label_pattern is not None and self.image_pattern is None:
             raise wrong("image_pattern", "is needed with --label-pattern")
+        return self
+
+
+class SetVoxelSize(Changing):
+    """Say how large the voxels of samples are, in place of what is known of it.
+
+    Augmentation, plans, the view's scale bar, results and comparison with a model's voxel size go by it.
+    """
+
+    file: Path = argument("Data set to change.", opens="dataset")
+    voxel_size: VoxelSize | None = argument("Z,Y,X and a unit, such as '30,8,8 nm' or '8 nm'.", title="Voxel size")
+    sample: tuple[str, ...] = option(
+        (), "Sample, may be repeated; all of them if not given.", within="file.samples", otherwise="all"
+    )
+
+    @model_validator(mode="after")
+    def _given(self) -> SetVoxelSize:
+        if self.voxel_size is None:
+            raise wrong("voxel_size", "is missing")
         return self
 
 
