@@ -125,9 +125,7 @@ def test_what_is_even_stays_so_and_a_slope_one(wanted: Shape) -> None:
         inside = [slice(None)] * 3
         margin = -(-wanted[axis] // shape[axis])  # where there is nothing beyond to go by
         inside[axis] = slice(margin, -margin) if wanted[axis] > shape[axis] else slice(None)
-        in_parts = (
-            wanted[axis] < shape[axis] and shape[axis] % wanted[axis]
-        )  # a part of a voxel is as bright as all of it
+        in_parts = wanted[axis] < shape[axis] and shape[axis] % wanted[axis]  # parts of voxels are means, too
         assert np.allclose(made[tuple(inside)], expected[tuple(inside)], atol=0.01 if in_parts else 1e-5)
 
 
