@@ -3,12 +3,13 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test check lint types unit format lock reference pictures clean
+.PHONY: help demo test check lint types unit faults format lock reference pictures clean
 
 help:
 	@echo "make demo    install, then the whole job on a synthetic volume (deepscem-demo/)"
 	@echo "make test    install what tests need, then all checks and tests"
 	@echo "make check   lint, types and tests, without installing"
+	@echo "make faults  ten times as many kills and power cuts as in the tests (some minutes)"
 	@echo "make format  format the code"
 	@echo "make lock    resolve constraints.txt anew"
 	@echo "make reference, make pictures    write docs/ anew"
@@ -30,6 +31,10 @@ types:
 
 unit:
 	$(BIN)/pytest -n auto
+
+# Ten times as many kills as `make unit` has, and a power cut between any two writes.
+faults: $(VENV)/installed-dev
+	DEEPSCEM_TUI_FAULTS=10 $(BIN)/pytest -n auto tests/faults
 
 format: $(VENV)/installed-dev
 	$(BIN)/ruff check --fix .

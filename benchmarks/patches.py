@@ -1,12 +1,13 @@
 """How fast training patches are made: against the way of DeepSCEM's generator, and with each group of augmentations.
 
-    python benchmarks/patches.py [--rounds 5] [--disk GIGABYTES]
+    python benchmarks/patches.py [--rounds 5] [--processes | --disk GIGABYTES]
 
 The generator's way is written afresh from what is known of it: every image and label in memory as float32, one patch
 after the other in one thread, a place tried again and again until a labelled voxel lies in it (three times in four),
 rotated and flipped by NumPy. Everything is measured by turns, and the best round counts: the machine may have other
 work. "With cores of its own" leaves out the time in which a thread could have run and the system gave it no core.
-With --disk a data set of that size, of which nothing is kept in memory, is read instead.
+With --processes the threads are compared with processes instead, with --disk a data set of that size is read, of which
+nothing is kept in memory.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -30,7 +32,15 @@ import psutil
 from deepscem_tui.engine.augmentation.recipes import strengths
 from deepscem_tui.engine.datasets import new_dataset, open_dataset
 from deepscem_tui.engine.devices import available_cores
-from deepscem_tui.engine.patches import PatchSampler, Source, load_sources, opened_cache
+from deepscem_tui.engine.patches import (
+    Batches,
+    PatchSampler,
+    Source,
+    by_processes,
+    by_threads,
+    load_sources,
+    opened_cache,
+)
 from deepscem_tui.engine.patches.foreground import Foreground
 from deepscem_tui.engine.patches.labels import PackedLabels, pack
 from deepscem_tui.engine.reporting import Reporter
@@ -177,6 +187,55 @@ def compare(case: Case, rounds: int) -> None:
         )
 
 
+# ------------------------------------------------------------------------------------------------ processes
+
+
+def processes(rounds: int) -> None:
+    """Batches a second of threads and of processes, taken as a training takes them; of samples held in memory."""
+    for case in CASES[:2]:
+        image, masks = blobs(case.shape, 1)
+        with tempfile.TemporaryDirectory(dir=".") as name:
+            folder = Path(name)
+            with new_dataset(folder / "d.hdf5", "d", 2) as dataset:
+                members = {"image": np.float16, "label_0000": np.uint8, "label_0001": np.uint8}
+                sample = dataset.add_sample("s", image.shape, members)
+                sample["image"][0 : len(image)] = image
+                for label, mask in enumerate(masks):
+                    sample[f"label_{label:04}"][0 : len(mask)] = mask
+            with open_dataset(folder / "d.hdf5") as dataset, opened_cache(folder / "cache", Reporter()) as cache:
+                samples = list(dataset.samples.values())
+                sources = load_sources(samples, 1 << 30, Reporter(), Stop(), cache, shared=True)
+                print(f"\n{case.name}\n| | 1 thread | 2 threads | 1 process | 2 processes |\n|---|---|---|---|---|")
+                for group in ("flips", "standard"):
+                    made = sampler(case, sources, group)
+                    best = [0.0] * 4
+                    for _ in range(rounds):
+                        rates = [taken(by_threads(made, n)) for n in (1, 2)]
+                        rates += [taken(by_processes(made, n, folder)) for n in (1, 2)]
+                        best = [max(pair) for pair in zip(best, rates, strict=True)]
+                    one, two, one_process, two_processes = best
+                    print(
+                        f"| {group} | {one:.0f} | {two:.0f} ({two / one:.2f}) | {one_process:.0f} "
+                        f"| {two_processes:.0f} ({two_processes / one_process:.2f}) |",
+                        flush=True,
+                    )
+
+
+def taken(workers: AbstractContextManager[Batches]) -> float:
+    """Batches a second."""
+    with workers as batches:
+        made = batches(count(), None)
+        for _ in range(10):
+            next(made)
+        began, n = time.perf_counter(), 0
+        while time.perf_counter() < began + SECONDS:
+            next(made)
+            n += 1
+        rate = n / (time.perf_counter() - began)
+        made.close()
+    return rate
+
+
 # ------------------------------------------------------------------------------------------------ from the disk
 
 
@@ -234,11 +293,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--disk", type=float, default=0.0, metavar="GIGABYTES")
+    parser.add_argument("--processes", action="store_true")
     given = parser.parse_args()
     load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
     print(f"{available_cores()} cores, {platform.machine()}, NumPy {np.__version__}, load before {load}")
     if given.disk:
         from_disk(given.disk, given.rounds)
+    elif given.processes:
+        processes(given.rounds)
     else:
         for case in CASES:
             compare(case, given.rounds)

@@ -22,9 +22,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import tifffile
-
 NETWORK = ["--filters", "16", "--depth", "4"]
 AXONSEM_TEST = ("sub-rat6_sample-data15", "sub-rat8_sample-V915")
 
@@ -59,13 +56,9 @@ def make_axonsem(data: Path, work: Path) -> None:
         run("set-aliases", work / f"{name}.hdf5", "axon", "myelin")
     for image in sorted(data.glob("*_SEM_raw.tif")):
         sample = image.name.removesuffix("_SEM_raw.tif")
-        classes = tifffile.imread(image.with_name(f"{sample}_SEM_classes.tif"))
-        masks = []
-        for value, label in ((1, "axon"), (2, "myelin")):
-            masks.append(work / f"{sample}_{label}.tif")
-            tifffile.imwrite(masks[-1], np.where(classes == value, 255, 0).astype(np.uint8), compression="zlib")
+        classes = image.with_name(f"{sample}_SEM_classes.tif")
         name = "test" if sample in AXONSEM_TEST else "train"
-        run("add-sample", work / f"{name}.hdf5", sample, image, *masks)
+        run("add-sample", work / f"{name}.hdf5", sample, image, classes, "--classes", "axon=1,myelin=2")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -20,6 +20,10 @@ from deepscem_tui.outcome import carry_out
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.", rich_help_panel="Output")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No messages, no progress.", rich_help_panel="Output")]
+Verbose = Annotated[
+    bool,
+    typer.Option("--verbose", "-v", help="Say which files are opened and what is decided.", rich_help_panel="Output"),
+]
 RunsDir = Annotated[
     Path | None,
     typer.Option(
@@ -37,9 +41,9 @@ _From = Annotated[
 ]
 
 
-def add_commands(application: typer.Typer) -> None:
-    """Add a command for every action."""
-    for action in actions.ACTIONS.values():
+def add_commands(application: typer.Typer, wanted: str) -> None:
+    """Add a command for the action that is wanted; for every action if there is none of that name."""
+    for action in [actions.ACTIONS[wanted]] if wanted in actions.ACTIONS else actions.ACTIONS.values():
         register = application.command(
             action.name, cls=_Command, help=action.help.replace("[", r"\["), rich_help_panel=action.group
         )
@@ -60,10 +64,10 @@ def _function(action: actions.Action) -> Callable[..., int]:
     """
     parameters = actions.declared(action)
     common: dict[str, Any] = {"from_": _From} | ({"runs_dir_": RunsDir} if action.run else {})
-    common |= {"json_": Json, "quiet_": Quiet}
+    common |= {"json_": Json, "quiet_": Quiet, "verbose_": Verbose}
 
     def function(**given: Any) -> int:
-        console = Console(given["json_"], given["quiet_"])
+        console = Console(given["json_"], given["quiet_"], given["verbose_"])
 
         def work(stop: Stop) -> Result:
             values = _from_file(given["from_"], action) if given["from_"] else {}
@@ -78,7 +82,7 @@ def _function(action: actions.Action) -> Callable[..., int]:
         inspect.Parameter(
             name,
             inspect.Parameter.KEYWORD_ONLY,
-            default=False if name in ("json_", "quiet_") else None,
+            default=False if name in ("json_", "quiet_", "verbose_") else None,
             annotation=annotation,
         )
         for name, annotation in annotations.items()
@@ -126,9 +130,11 @@ def _from_file(path: Path, action: actions.Action) -> dict[str, Any]:
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from None
+        raise DataError(f"{path} cannot be read: {error.strerror}", "Check its name and folder.") from None
     except ValueError as error:  # TOML and UTF-8 errors alike
-        raise DataError(f"{path} is not valid TOML: {error}") from None
+        raise DataError(
+            f"{path} is not valid TOML: {error}", "Mend it, or make it with: deepscem-tui run plan"
+        ) from None
     values = {name.replace("-", "_"): value for name, value in values.items()}
     unknown = sorted(set(values) - set(action.parameters.model_fields))
     if unknown:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.driver import Driver
+from textual.filter import LineFilter
 from textual.screen import Screen
 from textual.signal import Signal
 from textual.timer import Timer
@@ -21,6 +22,7 @@ from textual.worker import WorkerFailed
 from deepscem_tui.characters import choose_pictures
 from deepscem_tui.engine import actions, runs
 from deepscem_tui.engine.parameters import Parameters
+from deepscem_tui.harmless import Harmless
 from deepscem_tui.jobs import Detached, Job, Jobs, detached_words, start_detached
 from deepscem_tui.outcome import Bug, report
 from deepscem_tui.screens.base import WorkScreen
@@ -109,6 +111,7 @@ class DeepscemApp(App[int]):
         driver_class: type[Driver] | None = None,
     ) -> None:
         super().__init__(driver_class=driver_class)
+        self._harmless = Harmless()
         self.folder = folder or Path()
         self.runs_folder = runs_folder or runs.default_folder()
         self.settings = settings or Settings.load()
@@ -128,6 +131,10 @@ class DeepscemApp(App[int]):
     def pictures(self) -> PictureStyle:
         """How slices are drawn here: ``blocks`` or ``ascii``."""
         return choose_pictures(self.settings.pictures, self.ascii_only, self.console.color_system, self.no_color)
+
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        """What every line passes before it is drawn."""
+        return [*super().get_line_filters(), self._harmless]
 
     # -------------------------------------------------------------------------------------------- starting
 

@@ -102,7 +102,7 @@ def _application(words: Sequence[str]) -> typer.Typer:
     if completing or "run" in words[:1]:
         from deepscem_tui.action_commands import add_commands
 
-        add_commands(run)
+        add_commands(run, "" if completing else "".join(words[1:2]))
     if completing or "runs" in words[:1]:
         from deepscem_tui.runs_commands import add_commands as add_runs_commands
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 import time
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any
 
 from deepscem_tui.engine import words
@@ -33,6 +35,11 @@ def safe(text: object) -> str:
         else _escaped(character)
         for character in str(text)
     )
+
+
+def one_line(text: object) -> str:
+    """The same, with line breaks shown as escapes: a name cannot look like a message of its own."""
+    return safe(text).replace("\n", "\\n")
 
 
 def shortened(name: str, width: int) -> str:
@@ -61,11 +68,13 @@ class Console(Reporter):
     Args:
         as_json: One JSON document on stdout in place of tables.
         quiet: Neither messages nor progress.
+        verbose: Also what is opened, written and decided, with the time since the beginning.
     """
 
-    def __init__(self, as_json: bool = False, quiet: bool = False) -> None:
+    def __init__(self, as_json: bool = False, quiet: bool = False, verbose: bool = False) -> None:
         self.as_json = as_json
         self.quiet = quiet
+        self.verbose = verbose
         self._warnings: list[str] = []
         self._gone = False
         self._rich_err: RichConsole | None = None
@@ -82,15 +91,37 @@ class Console(Reporter):
 
     def warning(self, text: str) -> None:
         self._warnings.append(text)
-        self._say(f"Warning: {text}", style="yellow")
+        self._say(one_line(f"Warning: {text}"), style="yellow")
 
     def progress(self, task: str, done: float, total: float, unit: str = "", note: str = "") -> None:
         if not self.quiet:
             self._unless_gone(lambda: self._bars.update(task, done, total, unit, note))
 
+    @contextmanager
+    def logging(self) -> Iterator[None]:
+        """While the block lasts, show what this program's modules log, if that was asked for."""
+        if not self.verbose:
+            yield
+            return
+        log, handler, began = logging.getLogger("deepscem_tui"), _Handler(self._say), time.time()
+        handler.setFormatter(_Seconds(began))
+        before = log.level
+        log.setLevel(logging.DEBUG)
+        log.addHandler(handler)
+        try:
+            yield
+        finally:
+            log.removeHandler(handler)
+            log.setLevel(before)
+
     def close(self) -> None:
         """End what is being drawn."""
         self._unless_gone(self._bars.close)
+
+    def show_cursor(self) -> None:
+        """Bring back the cursor, which a progress bar hides, where there is no time to end the bar."""
+        if _is_terminal(self._err):
+            os.write(self._err.fileno(), b"\x1b[?25h\n")
 
     def _unless_gone(self, write: Callable[[], None]) -> None:
         """Write to stderr; what cannot be written, since the terminal or pipe is gone, must not end the work."""
@@ -117,10 +148,10 @@ class Console(Reporter):
         if not self.quiet:
             for key, value in result.facts.items():
                 if isinstance(value, (str, int, float)):
-                    self.text(f"{key.replace('_', ' ')}: {cell(value)}")
+                    self.text(one_line(f"{key.replace('_', ' ')}: {cell(value)}"))
                 elif isinstance(value, list) and value and all(isinstance(item, (int, float)) for item in value):
                     self.text(f"{key.replace('_', ' ')}: {words.sizes(value)}")
-            self.text(result.summary)
+            self.text(one_line(result.summary))
 
     def table(self, table: Table) -> None:
         from rich.table import Table as RichTable
@@ -134,7 +165,7 @@ class Console(Reporter):
             grid.add_column(safe(column), justify=justify, overflow="fold", no_wrap=index == 0)
         for row in table.rows:
             missing = map(table.stands_for_none, table.columns)
-            grid.add_row(*(Text(safe(cell(value, none))) for value, none in zip(row, missing, strict=True)))
+            grid.add_row(*(Text(one_line(cell(value, none))) for value, none in zip(row, missing, strict=True)))
         console = self._out_console()
         console.print(grid)
         console.print()
@@ -145,11 +176,11 @@ class Console(Reporter):
     def error(self, error: EngineError) -> None:
         self.close()
         if isinstance(error, Stopped):  # as asked: no error
-            self._say(error.what)
+            self._say(one_line(error.what))
         else:
-            self._say(f"Error: {error.what}", style="bold red")
+            self._say(one_line(f"Error: {error.what}"), style="bold red")
         if error.hint:
-            self._say(error.hint)
+            self._say(one_line(error.hint))
         if self.as_json:
             self._write_json({"error": error.what, "hint": error.hint, "exit_status": error.exit_code})
 
@@ -203,6 +234,29 @@ class Console(Reporter):
         if self._rich_err is None:
             self._rich_err = _rich(self._err)
         return self._rich_err
+
+
+class _Handler(logging.Handler):
+    """Passes on what is logged."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        super().__init__()
+        self._show = say
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._show(self.format(record))
+
+
+class _Seconds(logging.Formatter):
+    """Such as ``  0.123 s  datasets: open train.hdf5``."""
+
+    def __init__(self, began: float) -> None:
+        super().__init__()
+        self._began = began
+
+    def format(self, record: logging.LogRecord) -> str:
+        module = record.name.rpartition(".")[2]
+        return one_line(f"{record.created - self._began:7.3f} s  {module}: {record.getMessage()}")
 
 
 def _rich(file: IO[str], **settings: Any) -> RichConsole:

@@ -31,7 +31,7 @@ def used_in(words: Sequence[str]) -> bool:
 def run(words: Sequence[str]) -> int:
     """Carry out what DeepSCEM's flags ask for and give the exit status."""
     options = _parser().parse_args(list(words))
-    console = Console(options.json, options.quiet)
+    console = Console(options.json, options.quiet, options.verbose)
 
     def work(stop: Stop) -> Result:
         # Everything is checked before anything is done.
@@ -60,6 +60,7 @@ def _parser() -> _Parser:
     parser.add_argument("--overwrite", action="store_true")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--quiet", "-q", action="store_true")
+    parser.add_argument("--verbose", "-v", action="store_true")
     parser.add_argument("--runs-dir", type=Path, default=None)
     return parser
 

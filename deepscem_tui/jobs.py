@@ -25,6 +25,7 @@ from typing import Literal
 
 from deepscem_tui.engine import actions, runs
 from deepscem_tui.engine.errors import EngineError, Stopped
+from deepscem_tui.engine.own_python import own_python
 from deepscem_tui.engine.parameters import Parameters
 from deepscem_tui.engine.reporting import Reporter
 from deepscem_tui.engine.results import Result
@@ -91,6 +92,13 @@ class Job:
     @property
     def live(self) -> bool:
         return self.state in LIVE
+
+    @property
+    def command(self) -> str:
+        """The same thing on the command line."""
+        if self.parameters is not None:
+            return actions.command_line(actions.ACTIONS[self.action], self.parameters)
+        return shlex.join(["deepscem-tui", "runs", "resume", str(self.folder)])
 
 
 class _Teller(Reporter):
@@ -204,7 +212,7 @@ class Jobs:
             job.error = stopped
             state = "stopped"
         except Exception as error:
-            job.error = explained(error)
+            job.error = explained(error, job.command)
         except BaseException as error:  # as a library's SystemExit: the job is over all the same
             job.error = EngineError(f"It was ended by {type(error).__name__}: {error}")
         with self._states:
@@ -267,7 +275,7 @@ def start_detached(words: Sequence[str], runs_folder: Path) -> Detached:
     Raises:
         OSError: it could not be started.
     """
-    command, began = [sys.executable, "-m", "deepscem_tui", *words], time.time() - 1  # clocks of files are coarse
+    command, began = [*own_python("deepscem_tui.cli"), *words], time.time() - 1  # clocks of files are coarse
     environment = {**os.environ, "DEEPSCEM_TUI_RUNS": str(runs_folder.absolute())}
     with tempfile.NamedTemporaryFile(prefix="deepscem-tui-detached-", suffix=".txt", delete=False) as output:
         process = subprocess.Popen(

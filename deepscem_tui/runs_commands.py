@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from deepscem_tui.action_commands import Json, Quiet, RunsDir
+from deepscem_tui.action_commands import Json, Quiet, RunsDir, Verbose
 from deepscem_tui.console import Console
 from deepscem_tui.engine import runs, watching
 from deepscem_tui.engine.results import Result, Table
@@ -204,13 +204,14 @@ def resume(
     runs_dir: RunsDir = None,
     json: Json = False,
     quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> int:
     """Go on with a run that was stopped, failed or killed.
 
     With --epochs a training goes on until it has so many epochs in all, even if it had finished or ended early:
     from its checkpoint, in the same run folder. Its result is replaced, unless another has changed it since.
     """
-    console = Console(json, quiet)
+    console = Console(json, quiet, verbose)
 
     def work(stop: Stop) -> Result:
         folder = runs.locate(run, runs_dir or runs.default_folder())

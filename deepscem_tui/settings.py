@@ -51,6 +51,11 @@ def settings_file() -> Path:
     return platformdirs.user_config_path(_APPLICATION) / "settings.json"
 
 
+def report_folder() -> Path:
+    """Where reports of bugs go: ``$XDG_STATE_HOME/deepscem-tui``, which outlasts a node's temporary files."""
+    return platformdirs.user_state_path(_APPLICATION)
+
+
 def log_file() -> Path:
     """Where what libraries print goes while the application runs: ``$XDG_STATE_HOME/deepscem-tui/log.txt``."""
     return platformdirs.user_state_path(_APPLICATION) / "log.txt"

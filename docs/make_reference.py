@@ -9,8 +9,8 @@ from deepscem_tui.engine.actions import ACTIONS, Action, declared, usage
 _TOP = """# Reference
 
 Every action of `deepscem-tui run`, made from its declaration (`make reference`). Besides its own parameters each takes
-`--json` (one JSON document on stdout), `--quiet` and `--from FILE.toml` (parameters from a file; the command line comes
-before it); `train` and `predict` take `--runs-dir`.
+`--json` (one JSON document on stdout), `--quiet`, `--verbose` (which files are opened, what is decided) and
+`--from FILE.toml` (parameters from a file; the command line comes before it); `train` and `predict` take `--runs-dir`.
 """
 
 

@@ -27,7 +27,7 @@ from deepscem_tui.screens.action_dialog import ActionDialog
 from deepscem_tui.screens.jobs import JobsScreen
 from deepscem_tui.screens.quit import QuitDialog
 from deepscem_tui.screens.result_dialog import ResultDialog
-from deepscem_tui.settings import Settings, settings_file
+from deepscem_tui.settings import Settings, report_folder, settings_file
 from deepscem_tui.widgets.slice_view import SliceView
 
 
@@ -324,10 +324,9 @@ def test_a_mistake_of_ours_is_reported_whole(where: str, tmp_path: Path, monkeyp
             raise ZeroDivisionError("ours")
 
     monkeypatch.setattr("deepscem_tui.app.DeepscemApp", Faulty)
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     with pytest.raises(Bug, match=r"ended the application.*with the file (.+)") as caught:
         run(tmp_path, tmp_path / "runs")
-    (file,) = tmp_path.glob("deepscem-tui-*.txt")
+    (file,) = report_folder().glob("deepscem-tui-*.txt")
     assert str(file) in str(caught.value)
     report = file.read_text()
     assert "ZeroDivisionError: ours" in report

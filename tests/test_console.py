@@ -2,15 +2,26 @@
 
 import errno
 import json
+import logging
+import os
+import re
+import tempfile
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from deepscem_tui import console as module
+from deepscem_tui.cli import main
 from deepscem_tui.console import Console, safe
+from deepscem_tui.engine.actions import ACTIONS
 from deepscem_tui.engine.errors import DataError, ParameterError, ResourceError, Stopped
+from deepscem_tui.engine.parameters import Info
 from deepscem_tui.engine.results import Result, Table
 from deepscem_tui.engine.stop import Stop
-from deepscem_tui.outcome import carry_out, guarded
+from deepscem_tui.jobs import Jobs
+from deepscem_tui.outcome import Bug, carry_out, guarded
+from deepscem_tui.settings import report_folder
 
 RESULT = Result(
     "Did it", {"path": "a.hdf5", "list": [1]}, (Table("scores", ("label", "f1"), (("mito", 0.91234), ("blank", None))),)
@@ -137,3 +148,83 @@ def test_an_error_as_json(capfd: pytest.CaptureFixture[str]) -> None:
 def test_a_fault_that_was_found_is_status_3(capfd: pytest.CaptureFixture[str]) -> None:
     assert carry_out(Console(), lambda _: Result("found 2 problems", ok=False)) == 3
     assert "found 2 problems" in capfd.readouterr().out
+
+
+# ------------------------------------------------------------------------------------------------ logs and reports
+
+
+def test_verbose_shows_what_our_modules_log_and_nothing_else(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for words in ("create-dataset d.hdf5 d 1", "check-dataset d.hdf5"):
+        assert main(["run", *words.split(), "--verbose"]) == 0
+    said = capfd.readouterr().err
+    assert "wrote d.hdf5" in said
+    assert "read d.hdf5" in said
+    assert all(re.match(r" +\d+\.\d{3} s  \w+: ", line) for line in said.splitlines()), said
+    assert main(["run", "info", "d.hdf5"]) == 0
+    assert capfd.readouterr().err == ""
+    assert not logging.getLogger("deepscem_tui").handlers
+
+
+def test_a_message_stays_on_its_line(capfd: pytest.CaptureFixture[str]) -> None:
+    console = Console()
+    console.error(DataError("a\nError: another is damaged", "b\nc"))
+    console.warning("d\ne")
+    console.table(Table("t", ("a\nb",), [("c\nd",)]))
+    out, err = capfd.readouterr()
+    assert err.splitlines() == ["Error: a\\nError: another is damaged", "b\\nc", "Warning: d\\ne"]
+    assert "c\\nd" in out
+
+
+def _bug(words: list[str], capfd: pytest.CaptureFixture[str]) -> tuple[list[str], str]:
+    """What a command with a bug says, and its report."""
+    assert main(words) == 1
+    said = capfd.readouterr().err.splitlines()
+    name = re.search(r"the file (.*)$", said[-1])
+    assert name
+    return said, Path(name[1]).read_text(encoding="utf-8")
+
+
+def test_a_bug_leaves_a_report_to_be_attached(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def buggy(*_: Any) -> None:
+        secret = "in a variable"
+        raise ZeroDivisionError(f"oops\n{len(secret)}")
+
+    monkeypatch.setenv("TOKEN", "secret of the environment")
+    monkeypatch.setattr("deepscem_tui.engine.info.info", buggy)
+    monkeypatch.setattr("sys.argv", ["deepscem-tui", "run", "info", "my data.hdf5"])
+    said, report = _bug(["run", "info", "x.hdf5"], capfd)
+    assert said[0] == "Error: A bug in deepscem-tui: ZeroDivisionError: oops\\n13"
+    assert len(said) == 2
+    for word in ("deepscem-tui", "Python", "tensorflow", "h5py", "run info 'my data.hdf5'", "Traceback", "buggy"):
+        assert word in report
+    assert "secret of the environment" not in report
+    file = next(report_folder().glob("deepscem-tui-*.txt"))
+    assert os.name != "posix" or file.stat().st_mode & 0o077 == 0, "for the user's eyes only"
+
+
+def test_a_report_finds_another_place(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr("deepscem_tui.engine.info.info", lambda *_: 1 / 0)
+    _bug(["run", "info", "x.hdf5"], capfd)
+    assert list(tmp_path.glob("deepscem-tui-*.txt"))
+
+
+def test_a_bug_in_the_application_leaves_one_too_and_is_no_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("deepscem_tui.engine.info.info", lambda *_: 1 / 0)
+    jobs = Jobs()
+    job = jobs.submit(ACTIONS["info"], Info(path=Path("my data.hdf5")))
+    jobs.wait()
+    assert job.state == "failed"
+    assert isinstance(job.error, Bug)
+    report = Path(job.error.hint.removeprefix("Please report it with the file ")).read_text(encoding="utf-8")
+    assert "deepscem-tui run info 'my data.hdf5'" in report
+    assert "ZeroDivisionError" in report

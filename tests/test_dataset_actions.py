@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from deepscem_tui.engine import distance, sample_adding, sample_copying
+from deepscem_tui.engine import distance, sample_adding, sample_copying, space
 from deepscem_tui.engine.actions import ACTIONS, build
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.dataset_actions import remove_sample
@@ -26,10 +26,10 @@ from deepscem_tui.engine.errors import (
     VolumeError,
 )
 from deepscem_tui.engine.lock import lock_path
+from deepscem_tui.engine.normalisation import Grey
 from deepscem_tui.engine.parameters import RemoveSample
 from deepscem_tui.engine.reporting import Reporter
 from deepscem_tui.engine.results import Result
-from deepscem_tui.engine.sample_adding import Grey
 from deepscem_tui.engine.stop import Stop
 from deepscem_tui.engine.words import file_name
 
@@ -406,7 +406,7 @@ def test_too_little_space_is_said_at_the_beginning(files: Path, monkeypatch: pyt
     class Usage:
         free = 1000
 
-    monkeypatch.setattr(sample_adding.shutil, "disk_usage", lambda _: Usage)
+    monkeypatch.setattr(space.shutil, "disk_usage", lambda _: Usage)
     with pytest.raises(ResourceError, match=r"28,000 bytes are needed .* 1,000 are free"):
         added(files)
 

@@ -23,6 +23,8 @@ from deepscem_tui.engine.ignoring import Ignored, ignored_in, mask_file
 from deepscem_tui.engine.reporting import Reporter
 from deepscem_tui.engine.results import Result
 from deepscem_tui.engine.slices import FileSlices, Part, SliceTarget
+from deepscem_tui.screens.dataset_facts import facts
+from deepscem_tui.widgets.dataset_tree import Item
 from tests.deepscem_reader import DeepSCEM, check_format
 
 SHAPE = (12, 20, 16)
@@ -298,6 +300,17 @@ def test_what_cannot_be_is_refused(
     assert (folder / "d.hdf5").read_bytes() == before
 
 
+def test_of_large_labels_a_form_does_not_say_which_slices_show_any(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(folder)
+    values = {"file": folder / "d.hdf5", "sample": "s", "labelled_z": "auto"}
+    monkeypatch.setattr("deepscem_tui.engine.labelled._LOOKED_AT", 100)
+    assert "slices in which a label shows" in do("set-labelled", values | {"dry_run": True}).summary
+    do("set-labelled", values)
+    assert np.array_equal(mask_of(folder / "d.hdf5"), only(2, 3, 9))
+
+
 def test_auto_needs_a_label(folder: Path) -> None:
     tifffile.imwrite(folder / "blank.tif", np.zeros(SHAPE, np.uint8))
     with pytest.raises(ParameterError, match="No slice shows a label"):
@@ -331,7 +344,9 @@ def test_a_change_that_fails_leaves_the_data_set_as_it_was(folder: Path, monkeyp
         do("set-labelled", {"file": file, "sample": "s", "ignore_mask": folder / "label.tif"})
     monkeypatch.undo()
     assert np.array_equal(mask_of(file), before)
-    do("save-dataset", {"file": file, "out": file, "overwrite": True})  # drops the mask that nothing refers to
+    notes = [row[2] for row in do("check-dataset", {"file": file}).tables[0].rows]
+    assert any("d.ignore.hdf5 has 1 mask of no sample; save-dataset drops them" in text for text in notes)
+    do("save-dataset", {"file": file, "out": file, "overwrite": True})
     with h5py.File(mask_file(file)) as masks:
         assert len(masks) == 1
     assert np.array_equal(mask_of(file), before)
@@ -351,6 +366,8 @@ def test_it_is_said_where_samples_are_listed(folder: Path) -> None:
     found = Cataloguer().scan(folder)
     assert [entry.path.name for entry in found.datasets] == ["d.hdf5"]
     assert found.datasets[0].samples[0].labelled == words
+    item = Item("sample", file, dataset=found.datasets[0], sample=found.datasets[0].samples[0])
+    assert f"labelled: {words}" in facts(item)
 
 
 def test_slices_have_a_layer_of_it(folder: Path) -> None:

@@ -17,6 +17,7 @@ from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.errors import DataError
 from deepscem_tui.engine.results import Result
 from deepscem_tui.jobs import Detached, Job, Jobs, detached_words, start_detached
+from deepscem_tui.settings import report_folder
 
 
 class Gate:
@@ -115,8 +116,7 @@ def test_stopping_all_begins_nothing_more(gate: Gate) -> None:
     assert [job.state for job in made] == ["stopped", "cancelled", "cancelled"]
 
 
-def test_errors_become_words(gate: Gate, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+def test_errors_become_words(gate: Gate) -> None:
     gate.open.set()
     jobs = Jobs()
     bad, bug, good = asked(jobs, "bad"), asked(jobs, "bug"), asked(jobs, "good")
@@ -124,7 +124,7 @@ def test_errors_become_words(gate: Gate, monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert [job.state for job in (bad, bug, good)] == ["failed", "failed", "finished"]
     assert str(bad.error) == "bad is bad. Take another."
     assert "A bug in deepscem-tui: ZeroDivisionError: oh" in str(bug.error)
-    assert len(list(tmp_path.glob("deepscem-tui-*.txt"))) == 1
+    assert len(list(report_folder().glob("deepscem-tui-*.txt"))) == 1
 
 
 def test_files_go_on_beside_what_computes(gate: Gate, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

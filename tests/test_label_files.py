@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -349,6 +350,8 @@ def _slices(folder: Path) -> Path:
         (lambda path: (path / "1.png").write_bytes(imagecodecs.png_encode(IMAGE[0])[:80]), "1.png is damaged"),
         (lambda path: (path / "0.png").write_bytes(b"no picture"), "0.png is no PNG file"),
         (lambda path: (path / "0.png").write_bytes(_huge()), "0.png claims 2147483647 x 2147483647 pixels"),
+        (lambda path: (path / "1.png").unlink() or os.mkfifo(path / "1.png"), "1.png is no regular file"),
+        (lambda path: (path / "1.png").unlink() or os.mkfifo(path / "1.tif"), "1.tif is no regular file"),
         (lambda path: tifffile.imwrite(path / "1.tif", IMAGE), "1.tif has 5 slices"),
         (lambda path: (path / "0.png").write_bytes(imagecodecs.png_encode(RGB[0])), "0.png is a colour image"),
     ],

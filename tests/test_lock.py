@@ -16,10 +16,12 @@ from typing import Any
 import psutil
 import pytest
 
-from deepscem_tui.engine import lock
+from deepscem_tui.engine import files, lock
 from deepscem_tui.engine.datasets import change_dataset, new_dataset, open_dataset
 from deepscem_tui.engine.errors import DatasetError, LockedError
+from deepscem_tui.engine.files import published, temporary_name
 from deepscem_tui.engine.lock import holder, lock_path, locked
+from deepscem_tui.engine.processes import this_process
 
 
 @pytest.fixture(autouse=True)
@@ -54,7 +56,7 @@ def test_held_and_released(path: Path) -> None:
     with locked(path):
         found = holder(path)
         assert found is not None
-        assert (found.host, found.pid) == (socket.gethostname(), os.getpid())
+        assert (found.process.host, found.process.pid) == (socket.gethostname(), os.getpid())
         assert abs(found.since - time.time()) < 60
     assert holder(path) is None
     assert list(path.parent.iterdir()) == []
@@ -115,8 +117,19 @@ def test_the_lock_of_a_dead_process_is_taken_over(path: Path, kind: str) -> None
     with locked(path):
         found = holder(path)
         assert found is not None
-        assert found.pid == os.getpid()
+        assert found.process.pid == os.getpid()
     assert list(path.parent.iterdir()) == []
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs what Linux tells of processes")
+def test_a_clock_that_is_set_makes_nobody_dead(path: Path) -> None:
+    me = this_process()
+    leave_a_lock(path, process_started=me.started - 3600, process_birth=me.birth)
+    with pytest.raises(LockedError, match="this process"), locked(path):
+        pytest.fail("taken over from who lives")
+    leave_a_lock(path, process_birth=me.birth + "0")  # the same number and time, but not the same process
+    with locked(path):
+        pass
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no zombies")
@@ -185,6 +198,39 @@ def test_a_take_over_that_broke_off_is_told(path: Path) -> None:
     assert claim.name in caught.value.hint
 
 
+def test_a_take_over_whose_process_died_is_taken_over(path: Path) -> None:
+    leave_a_lock(path, pid=dead_process(), token="t")
+    claim = lock_path(path).with_name("set.hdf5.lock.t")
+    leave_a_lock(path.with_name("claim"), pid=dead_process(), token="u")
+    lock_path(path.with_name("claim")).rename(claim)
+    with locked(path):
+        assert not claim.exists()
+    assert list(path.parent.iterdir()) == []
+
+
+def test_what_the_heartbeat_of_a_run_tells_of_another_host(path: Path) -> None:
+    leave_a_lock(path, host="gpu-node-7")
+    with pytest.raises(LockedError), locked(path, gone=lambda found: found.process.here):
+        pytest.fail("taken over")
+    with locked(path, gone=lambda found: found.process.host == "gpu-node-7"):
+        pass
+    assert list(path.parent.iterdir()) == []
+
+
+def test_a_link_that_was_made_though_the_server_says_otherwise(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """NFS repeats a request whose answer was lost: the link is there by then."""
+    real = os.link
+
+    def link(source: Path, target: Path) -> None:
+        real(source, target)
+        raise FileExistsError(errno.EEXIST, "File exists")
+
+    monkeypatch.setattr(os, "link", link)
+    with locked(path):
+        assert json.loads(lock_path(path).read_text())["pid"] == os.getpid()
+    assert list(path.parent.iterdir()) == []
+
+
 def test_somebody_elses_lock_is_not_removed_at_the_end(path: Path) -> None:
     with locked(path):
         theirs = leave_a_lock(path, host="elsewhere")  # as if this one had been deleted by hand
@@ -207,6 +253,29 @@ def test_a_folder_that_cannot_be_written(path: Path, monkeypatch: pytest.MonkeyP
     missing = path.parent / "missing" / "set.hdf5"
     with pytest.raises(DatasetError, match="no lock file can be made"), locked(missing):
         pytest.fail("locked nothing")
+
+
+# ------------------------------------------------------------------------------------------------ what is left behind
+
+
+def test_temporary_files_of_the_dead_are_swept_and_no_others(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = "import sys; from pathlib import Path; from deepscem_tui.engine.files import temporary_name as name; "
+    code += "print(name(Path(sys.argv[1])).name)"
+    dead = [
+        path.with_name(subprocess.check_output([sys.executable, "-c", code, file], text=True).strip())
+        for file in ("set.hdf5", "masks", "é ü.tif")
+    ]
+    monkeypatch.setattr("socket.gethostname", lambda: "gpu-node-7")
+    elsewhere, long_ago = temporary_name(path), temporary_name(path)
+    monkeypatch.undo()
+    alive, other = temporary_name(path), path.with_name(".set-12-34.tmp.hdf5")
+    for file in (*dead, elsewhere, long_ago, alive, other):
+        file.touch()
+    os.utime(long_ago, (1, 1))
+    files._swept.clear()
+    with published(path) as temporary:
+        assert set(path.parent.iterdir()) == {temporary, elsewhere, alive, other}
+    assert path.exists()
 
 
 # ------------------------------------------------------------------------------------------------ data sets
@@ -250,3 +319,19 @@ def test_a_link_to_a_data_set_shares_its_lock(path: Path) -> None:
         assert link.is_symlink()
         with open_dataset(path) as dataset:
             assert dataset.name == "through the link"
+
+
+def test_a_file_system_that_knows_no_kernel_locks(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import fcntl
+
+    def refuse(*_: Any) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with made(path):
+        with change_dataset(path) as changed:
+            changed.set_name("changed")
+            with pytest.raises(LockedError), change_dataset(path):
+                pytest.fail("two writers")
+        with open_dataset(path) as dataset:
+            assert dataset.name == "changed"

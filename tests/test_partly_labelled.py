@@ -187,6 +187,8 @@ def test_the_loss_is_that_of_the_labelled_voxels_alone(
         nothing = loss(targets, given, np.zeros_like(known))
     assert float(nothing) == 0
     assert not tape.gradient(nothing, given).numpy().any()
+    compiled = tf.function(loss, jit_compile=True)(targets, outputs, known)
+    assert float(compiled) == pytest.approx(float(value), rel=1e-5)
     everything = loss(targets, outputs, np.ones_like(known))
     assert float(everything) == pytest.approx(float(loss(targets, outputs)), rel=1e-6)
 
@@ -198,7 +200,7 @@ def with_ignored(ignored: np.ndarray, lie: bool, size: int = 4) -> Batch:
     return Batch(given.images, np.concatenate([labels, ignored[..., None]], axis=-1).astype(np.uint8))
 
 
-@pytest.mark.parametrize("how", [{}, {"parts": 2}, {"xla": True}, {"loss": "dice"}])
+@pytest.mark.parametrize("how", [{}, {"parts": 2}, {"loss": "dice"}])
 def test_a_step_learns_nothing_of_what_is_not_labelled(plain: Path, how: dict[str, Any]) -> None:  # noqa: F811
     ignored = np.random.default_rng(3).random((4, 16, 16)) < 0.6
     results = []
@@ -316,6 +318,15 @@ def test_training_on_nothing_labelled_is_refused(network: Path, tmp_path: Path) 
         write_ignored(changed, "part", (), None)
     with pytest.raises(DatasetError, match=r"Nothing of .* is labelled"):
         train(p.Train(model=network, out=tmp_path / "out.keras", train=data, dry_run=True), Context())
+
+
+def test_a_data_set_that_says_more_is_labelled_than_is_is_refused_too(tmp_path: Path) -> None:
+    data = make(tmp_path / "d.hdf5", "slices", further=False)
+    with change_dataset(data) as changed:
+        write_ignored(changed, "part", (), None)
+        changed.set_attributes({"annotated_voxels": 7}, "part")
+    with pytest.raises(DatasetError, match=r"Nothing of .* is labelled"):
+        loaded(data, 1 << 30, None)
 
 
 @pytest.mark.parametrize("how", ["slices", "mask"])

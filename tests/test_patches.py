@@ -1,7 +1,6 @@
 """Where patches are drawn: reproducible, inside the samples, around labels as often as asked."""
 
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import pytest
@@ -9,10 +8,11 @@ import pytest
 from deepscem_tui.engine.augmentation.orientation import allowed_orders, draw_orientation
 from deepscem_tui.engine.augmentation.recipes import strengths
 from deepscem_tui.engine.patches import (
+    Batch,
     PatchSampler,
     Source,
     assemble,
-    prefetched,
+    by_threads,
 )
 
 
@@ -32,6 +32,11 @@ def mask_with(shape: tuple[int, int, int], *voxels: tuple[int, int, int]) -> np.
 def make_sampler(sources, patch, **settings) -> PatchSampler:
     settings = {"focus": 0.5, "augmentation": strengths("flips"), "flat": patch[0] == 1, "seed": 3, **settings}
     return PatchSampler(sources, patch, settings.pop("batch_size", 4), **settings)
+
+
+def made_by_threads(sampler: PatchSampler, steps: range, workers: int) -> list[Batch]:
+    with by_threads(sampler, workers) as batches:
+        return list(batches(steps, None))
 
 
 @pytest.mark.parametrize("patch", [(1, 4, 4), (4, 4, 4), (2, 8, 4)])
@@ -116,9 +121,7 @@ def test_the_number_of_workers_changes_nothing() -> None:
     mask = rng.integers(2, size=shape).astype(np.uint8)
     source = replace(make_source(shape, mask), image=rng.random(shape, np.float32))
     sampler = make_sampler([source], (4, 16, 16), augmentation=strengths("strong"))
-    one, many = (
-        list(prefetched((partial(sampler.batch, step) for step in range(20)), workers)) for workers in (1, 4)
-    )  # fmt: skip
+    one, many = (made_by_threads(sampler, range(20), workers) for workers in (1, 4))
     for a, b in zip(one, many, strict=True):
         assert np.array_equal(a.images, b.images)
         assert np.array_equal(a.labels, b.labels)
@@ -147,15 +150,16 @@ def test_boxes_stay_inside() -> None:
 def test_prefetching_keeps_the_order_and_passes_errors_on(workers: int) -> None:
     source = make_source((9, 4, 4), mask_with((9, 4, 4)))
     sampler = make_sampler([source], (1, 4, 4))
-    made = list(prefetched((lambda step=step: sampler.batch(step) for step in range(12)), workers))
+    made = made_by_threads(sampler, range(12), workers)
     assert len(made) == 12
     assert all(np.array_equal(batch.images, sampler.batch(step).images) for step, batch in enumerate(made))
 
-    def fail():
-        raise OSError("gone")
+    class Gone:
+        def __getitem__(self, _):
+            raise OSError("gone")
 
     with pytest.raises(OSError, match="gone"):
-        list(prefetched(iter([fail]), workers))
+        made_by_threads(make_sampler([replace(source, image=Gone())], (1, 4, 4)), range(1), workers)
 
 
 @pytest.mark.parametrize(

@@ -15,11 +15,11 @@ from deepscem_tui.engine.patches import (
     Cache,
     PatchSampler,
     Source,
+    by_threads,
     cut,
     load_sources,
     loading,
     opened_cache,
-    prefetched,
     raw_arrays,
 )
 from deepscem_tui.engine.patches import cache as cache_module
@@ -92,7 +92,8 @@ def batches(sources: list[Source], patch, group: str, n: int = 4) -> list[np.nda
     sampler = PatchSampler(
         sources, patch, 3, focus=0.6, augmentation=strengths(group), flat=patch[0] == 1, seed=5
     )  # fmt: skip
-    found = list(prefetched((partial(sampler.batch, step) for step in range(n)), 3))
+    with by_threads(sampler, 3) as made:
+        found = list(made(range(n), None))
     return [array for batch in found for array in (batch.images, batch.labels)]
 
 

@@ -71,6 +71,19 @@ def test_area_mean_averages_blocks() -> None:
     assert area_mean(image, (2, 2)).tolist() == [[2.5, 4.5], [10.5, 12.5]]
 
 
+def test_what_is_not_labelled_is_hatched() -> None:
+    flat, half = np.zeros((12, 12), np.uint8), np.zeros((12, 12), bool)
+    half[:, 6:] = True
+    text = lines(draw(labelled(flat, [np.zeros_like(half)], ["mito"], ignored=half), "ascii", 12))
+    assert text[-1] == "A mito  / not labelled"
+    assert all(line[:6].strip() == "" and 0 < line[6:].count("/") < 6 for line in text[:-1])
+    everything = np.ones_like(half)
+    text = lines(draw(compared(flat, [everything], [everything], ignored=half), "ascii", 12))
+    assert text[-1] == "H hits  M misses  F false alarms  / not labelled"
+    assert all("/" not in line[:6] and "H" not in line[6:] for line in text[:-1])
+    assert "(hatched)" in draw(labelled(flat, [], [], ignored=half), "blocks", 12).plain
+
+
 def test_a_single_voxel_survives_any_reduction_and_fills_its_own_place_when_enlarged() -> None:
     mask = np.zeros((100, 100), bool)
     mask[33, 57] = True

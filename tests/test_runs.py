@@ -7,6 +7,7 @@ import socket
 import sys
 import threading
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import pytest
 from pydantic import Field
@@ -14,7 +15,7 @@ from pydantic import Field
 from deepscem_tui.engine import actions, native_output, runs, watching
 from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine.context import Context
-from deepscem_tui.engine.errors import DataError, ParameterError, RunError, Stopped
+from deepscem_tui.engine.errors import DataError, ParameterError, ResourceError, RunError, Stopped
 from deepscem_tui.engine.reporting import Reporter
 from deepscem_tui.engine.results import Result
 from deepscem_tui.engine.stop import Stop
@@ -73,7 +74,7 @@ def test_what_a_finished_run_leaves(tmp_path: Path) -> None:
     assert description["parameters"] == {"dry_run": False, "out": "a b.keras", "what": "finish"}
     assert (description["pid"], description["host"]) == (os.getpid(), socket.gethostname())
     assert description["command"].startswith("deepscem-tui run work 'a b.keras'")
-    kinds = [event["type"] for event in runs.events(folder)]
+    kinds = [event["type"] for event in runs.events(folder) if event["type"] != "usage"]  # which comes by the clock
     assert kinds == ["started", "message", "progress", "epoch", "epoch", "finished"]
     with (folder / "metrics.csv").open(newline="") as file:
         assert list(csv.reader(file)) == [["epoch", "loss", "f1"], ["1", "0.5", ""], ["2", "0.25", "0.5"]]
@@ -159,6 +160,27 @@ def test_a_run_whose_process_is_gone_is_dead(tmp_path: Path) -> None:
     assert runs.read(elsewhere).state == "running"
     os.utime(elsewhere / "heartbeat", (1, 1))
     assert runs.read(elsewhere).state == "dead"
+
+
+def test_a_job_that_begins_anew_on_another_node_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its node has died in the middle of a resumed run: neither the lock nor the last heartbeat keep it."""
+    parameters = {"out": "x", "what": "finish"}
+    folder = forge(tmp_path / "a", host="dead-node", parameters=parameters)
+    lock = {"host": "dead-node", "pid": 1, "process_started": 1.0, "since": 1.0, "token": "t"}
+    (folder / "run.json.lock").write_text(json.dumps(lock))
+    (folder / "heartbeat").touch()
+    monkeypatch.setattr(runs, "DEAD_AFTER_SECONDS", 0.5)
+    monkeypatch.setattr(runs, "_SIGN_SECONDS", 0.01)
+    assert runs.resume(folder, Reporter(), Stop()).summary == "worked"
+    assert not list(folder.glob("*.lock*"))
+
+
+def test_a_run_that_lives_on_another_node_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = forge(tmp_path / "a", host="another-node")
+    (folder / "heartbeat").touch()
+    monkeypatch.setattr(runs.time, "sleep", lambda _: (folder / "heartbeat").touch())
+    with pytest.raises(RunError, match="is running"):
+        runs.resume(folder, Reporter(), Stop())
 
 
 def test_a_torn_or_foreign_line_is_left_out(tmp_path: Path) -> None:
@@ -259,7 +281,7 @@ def test_a_finished_training_goes_on_for_more_epochs(tmp_path: Path, learning: l
     assert runs.read(folder).state == "finished"
     runs.resume(folder, Reporter(), Stop(), 5)
     assert (learning[-1].epochs, learning[-1].overwrite) == (5, False)  # that the first might replace says nothing now
-    kinds = [event["type"] for event in runs.events(folder)]
+    kinds = [event["type"] for event in runs.events(folder) if event["type"] != "usage"]
     assert kinds == ["started", "epoch", "finished", "resumed", "started", "epoch", "finished"]
     assert json.loads((folder / "run.json").read_text())["parameters"]["epochs"] == 5
     runs.resume(folder, Reporter(), Stop(), 6, overwrite=True)
@@ -306,3 +328,52 @@ def test_who_carries_it_out_learns_the_folder_at_once(tmp_path: Path) -> None:
 def test_latest_of_no_runs_says_that_there_is_none(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="There is no run in"):
         runs.locate("latest", tmp_path)
+
+
+# ------------------------------------------------------------------------------------------------ again, and no room
+
+
+def test_an_epoch_that_is_done_again_has_one_row(tmp_path: Path) -> None:
+    recorder = runs.Recorder(tmp_path, Reporter())
+    for epoch in (1, 2, 3):
+        recorder.event("epoch", epoch=epoch, loss=1.0, **{"f1_a,b": None})
+    recorder.close()
+    path = tmp_path / "metrics.csv"
+    path.write_bytes(path.read_bytes() + b"4,0.")  # killed in the middle of a row, and resumed from epoch 1
+    recorder = runs.Recorder(tmp_path, Reporter())
+    for epoch in (2, 3, 4):
+        recorder.event("epoch", epoch=epoch, loss=0.5, **{"f1_a,b": 0.25})
+    recorder.close()
+    with path.open(newline="") as file:
+        rows = list(csv.reader(file))
+    assert rows == [
+        ["epoch", "loss", "f1_a,b"], ["1", "1.0", ""], ["2", "0.5", "0.25"], ["3", "0.5", "0.25"], ["4", "0.5", "0.25"]
+    ]  # fmt: skip
+
+
+class FullDisk:
+    """A file on a disk that is full, after a few bytes, until somebody makes room."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.full = True
+
+    def write(self, data: bytes) -> int:
+        return self._file.write(data[:5] if self.full else data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+
+def test_a_full_disk_loses_steps_but_no_epoch(tmp_path: Path) -> None:
+    recorder = runs.Recorder(tmp_path, Reporter())
+    recorder.event("started")
+    recorder._events = disk = FullDisk(recorder._events)  # type: ignore[assignment]
+    recorder.event("step", loss=1.0)
+    recorder.message("lost")
+    with pytest.raises(ResourceError, match=r"events\.jsonl could not be written: No space left.*\d+ bytes are needed"):
+        recorder.event("epoch", epoch=1)
+    disk.full = False
+    recorder.event("epoch", epoch=1)
+    recorder.close()
+    assert [event["type"] for event in runs.events(tmp_path)] == ["started", "epoch"]

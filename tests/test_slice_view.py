@@ -20,6 +20,7 @@ from textual.pilot import Pilot
 from textual.widgets import Footer, Input
 
 from deepscem_tui.engine.datasets import change_dataset, new_dataset
+from deepscem_tui.engine.ignoring import write_ignored
 from deepscem_tui.engine.lock import locked
 from deepscem_tui.engine.slices import FileSlices, Part, SliceData, SliceTarget
 from deepscem_tui.engine.stop import Stop
@@ -494,6 +495,36 @@ def test_comparing_all_labels_then_one_by_one(found: Path, true: Path) -> None:
             assert legend(app) == f"{prefix}  H=hits  M=misses  F=false alarms"
         await press(pilot, view, "m")
         assert view.look.comparison is None
+
+    drive(app, steps)
+
+
+def test_what_is_not_labelled_is_hatched_and_not_judged(found: Path, true: Path) -> None:
+    depth, height, width = IMAGE.shape
+    with change_dataset(true) as changed:
+        (name,) = changed.samples
+        write_ignored(changed, name, (((0, depth), (0, height // 2), (0, width)),), None)
+    app = Shown(SliceTarget(true), true.parent)
+
+    def picture() -> list[str]:
+        return screen_text(app).split("\n")[1:-3]
+
+    async def steps(pilot: Pilot[None]) -> None:
+        assert legend(app) == "1 A=mito  2 B=ER  3 /=not labelled"
+        lines = picture()
+        middle = len(lines) // 2
+        assert not any("/" in line for line in lines[: middle - 1])
+        assert all("/" in line for line in lines[middle + 1 : -1])
+        await press(pilot, app.view, "3")
+        assert legend(app) == "1 A=mito  2 B=ER  3 (not labelled)"
+        assert not any("/" in line for line in picture())
+        app.view.show(SliceTarget(found, None, true))
+        await until(pilot, lambda: "true mito" in legend(app))
+        await press(pilot, app.view, "m")
+        assert legend(app).endswith("H=hits  M=misses  F=false alarms  /=not labelled")
+        lines = picture()
+        assert set("".join(lines[: middle - 1])) & set("HMF")
+        assert not set("".join(lines[middle + 1 :])) & set("HMF")
 
     drive(app, steps)
 

@@ -311,8 +311,8 @@ def test_early_stopping_ends_a_training_that_learns_nothing(files) -> None:
 
 
 def test_the_rate_is_halved_on_a_plateau() -> None:
-    loop = TrainingLoop(*[None] * 8)  # type: ignore[arg-type]
-    loop.schedule = Schedule(1, 30, False, RateSchedule("plateau", 8e-6, 0, 30), 1, 600)
+    loop = TrainingLoop(*[None] * 9)  # type: ignore[arg-type]
+    loop.schedule = Schedule(1, 30, False, RateSchedule("plateau", 8e-6, 0, 30), 600)
     state, rates = State(), []
     for loss in (1.0, 0.9, 0.9, 0.95, 0.9, 0.8, 0.8, 0.8, 0.8, *[0.8] * 12):
         loop._follow_plateau(state, loss)

@@ -12,6 +12,7 @@ training   ``training`` checks and concludes, ``training_loop`` goes through the
            ``planning`` proposes it, from ``survey`` and ``proposal``
 prediction ``prediction`` checks and concludes, ``tiled`` computes slab by slab, ``tiling`` lays the tiles,
            ``sources`` and ``prediction_output`` are its ends; ``evaluation`` scores
+safety     ``probing`` lets ``probe_helper`` open files of others first, in a process that may crash
 ========== =================================================================================================
 
 Imports point downwards only; what computes with TensorFlow is imported when an action is carried out.

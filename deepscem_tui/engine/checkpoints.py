@@ -43,8 +43,10 @@ class Checkpoints:
         done = state.epoch * self._steps_per_epoch + state.step
         path = self._folder / f"step-{done:09}.npz"
         kept = np.frombuffer(json.dumps(asdict(state)).encode(), np.uint8)
-        with writing(path), published(path) as temporary, temporary.open("wb") as file:
-            np.savez(file, allow_pickle=False, state=kept, **trainer.arrays())
+        arrays = trainer.arrays()
+        size = sum(array.nbytes for array in arrays.values())
+        with writing(path), published(path, size) as temporary, temporary.open("wb") as file:
+            np.savez(file, allow_pickle=False, state=kept, **arrays)
         others = [other for other in self._newest_first() if other != path]
         for old in others[_KEPT - 1 :]:
             old.unlink(missing_ok=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from math import prod
 from typing import Literal
@@ -18,7 +19,7 @@ from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.dataset_tree import Unusable, member_kind, member_name
 from deepscem_tui.engine.datasets import Dataset, Member, open_dataset, real_path
 from deepscem_tui.engine.errors import DatasetError
-from deepscem_tui.engine.ignoring import Ignored, ignored_in
+from deepscem_tui.engine.ignoring import Ignored, ignored_in, mask_file, mask_id
 from deepscem_tui.engine.journal import is_journalled
 from deepscem_tui.engine.lock import lock_path
 from deepscem_tui.engine.results import Result, Table
@@ -70,6 +71,7 @@ def check_dataset(parameters: p.CheckDataset, context: Context) -> Result:
                 context.stop.check()
                 done += count
                 context.report.progress(f"Checking {parameters.file.name}", done, max(done, total), "B")
+        _check_masks(dataset, findings)
         size = path.stat().st_size
         if size - findings.stored > _WASTE * size + 2**20:
             text = f"about {size - findings.stored:,} of {size:,} bytes are unused; save-dataset frees them"
@@ -141,6 +143,26 @@ def _check_sample(dataset: Dataset, name: str, findings: _Findings) -> Iterator[
         array = Member(opened, member)
         findings.stored += array.stored_bytes
         yield from _check_values(dataset, name, member, kind, array, ignored, findings)
+
+
+def _check_masks(dataset: Dataset, findings: _Findings) -> None:
+    """Whether there are masks that belong to no sample."""
+    file = mask_file(dataset.path)
+    if not file.exists():
+        return
+    used = set()
+    for name in dataset.samples:
+        with suppress(DatasetError):  # told of its members
+            used.add(mask_id(dataset.samples[name]))
+    try:
+        with open_dataset(file) as masks:
+            unused = set(masks.samples) - used
+    except DatasetError as error:
+        findings.add("error", error.what)
+        return
+    if unused:
+        text = f"{file.name} has {words.counted(len(unused), 'mask')} of no sample; save-dataset drops them"
+        findings.add("note", text)
 
 
 def _check_labelled(dataset: Dataset, name: str, findings: _Findings) -> Ignored | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import shutil
 import stat
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,11 +14,11 @@ import h5py
 
 from deepscem_tui.engine.devices import available_cores
 from deepscem_tui.engine.errors import DatasetError, LockedError, ResourceError
-from deepscem_tui.engine.journal import WatchedFile
+from deepscem_tui.engine.journal import PAGE, WatchedFile
+from deepscem_tui.engine.probing import probe
+from deepscem_tui.engine.space import is_full, no_room
 
 __all__ = ["check_file", "h5py_file", "real_path", "session", "unopened", "writing"]
-
-_FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 
 def real_path(path: Path) -> Path:
@@ -41,11 +40,9 @@ def writing(path: Path, watched: WatchedFile | None = None) -> Iterator[None]:
 
 def _cannot_write(path: Path, cause: OSError, watched: WatchedFile | None) -> ResourceError | DatasetError:
     reason = cause.strerror or str(cause)
-    if cause.errno in _FULL:
-        free = shutil.disk_usage(path.parent).free
-        needed = f"more than {watched.appended:,} bytes are needed, " if watched is not None else ""
-        what = f"{path} could not be written: {reason} ({needed}{free:,} are free)"
-        return ResourceError(what, "Nothing has been changed. Free some space, or use another disk.")
+    if is_full(cause):
+        told = no_room(path, cause, max(PAGE, watched.appended if watched is not None else 0), at_least=True)
+        return ResourceError(told.what, f"Nothing has been changed. {told.hint}")
     if cause.errno == errno.EIO:
         return ResourceError(f"{path} could not be written: {reason}", "Nothing has been changed. Check the disk.")
     return DatasetError(f"{path} cannot be written: {reason}", "Check the permissions of the file and its folder.")
@@ -66,7 +63,9 @@ def check_file(path: Path) -> None:
     except PermissionError:
         raise DatasetError(f"{path} may not be read", "Ask its owner for permission to read it.") from None
     except OSError as error:
-        raise DatasetError(f"{path} cannot be opened: {error.strerror or error}") from error
+        raise DatasetError(
+            f"{path} cannot be opened: {error.strerror or error}", "Check its name and folder."
+        ) from error
 
 
 @contextmanager
@@ -108,6 +107,8 @@ def session(path: Path, watched: WatchedFile, mode: str) -> Iterator[tuple[h5py.
 
 @contextmanager
 def h5py_file(path: Path, name: Any, mode: str, **options: Any) -> Iterator[h5py.File]:
+    if name is path:
+        probe(path, DatasetError)
     try:
         file = h5py.File(name, mode, **options)
     except PermissionError:

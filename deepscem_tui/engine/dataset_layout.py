@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import Executor
+from contextlib import suppress
 from itertools import product
 from typing import Any
 
@@ -184,11 +185,10 @@ def write_attributes(attributes: Any, values: Mapping[str, Any], what: str) -> N
 def read_attributes(attributes: Any) -> dict[str, Any]:
     """Attributes as plain values: texts, numbers, tuples of them; what cannot be read is left out."""
     found = {}
-    for name in attributes:
-        try:
-            found[name] = _plain(attributes[name])
-        except Exception:  # h5py raises nearly anything on a damaged or unusual attribute
-            continue
+    with suppress(Exception):  # h5py raises nearly anything on a damaged or unusual attribute, when it lists them too
+        for name in attributes:
+            with suppress(Exception):
+                found[name] = _plain(attributes[name])
     return found
 
 

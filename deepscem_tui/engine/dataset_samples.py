@@ -66,8 +66,11 @@ class Member:
 
     @property
     def stored_bytes(self) -> int:
-        """Bytes that the array takes in the file."""
-        return int(self.id.get_storage_size())
+        """Bytes that the array takes in the file; 0 where damage hides it, which reading the array tells."""
+        try:
+            return int(self.id.get_storage_size())
+        except (OSError, RuntimeError):
+            return 0
 
 
 def _scale(dataset: h5py.Dataset) -> np.float32 | None:
@@ -125,7 +128,7 @@ class Sample:
             DatasetError: the sample has none, as a prediction may.
         """
         if "image" not in self.members:
-            raise DatasetError(f"{self.what} has no image")
+            raise DatasetError(f"{self.what} has no image", "Use a data set whose samples have images.")
         return self.members["image"]
 
     def _open(self, member: str) -> h5py.Dataset:
@@ -235,6 +238,7 @@ class Dataset:
         """Raise :class:`DatasetError` about a parameter if a new sample cannot have that name."""
         unfit = not name or "/" in name or "\0" in name or name in (".", "..")
         if unfit or any("\ud800" <= character <= "\udfff" for character in name):
-            raise DatasetError(f"{name!r} cannot be the name of a sample", "Use a name without '/'.", parameter)
+            what = f"{name!r} cannot be the name of a sample of {self.path}"
+            raise DatasetError(what, "Use a name of letters and digits, without '/'.", parameter)
         if name in self.samples:
             raise DatasetError(f"{self.path} has a sample {name!r} already", "Choose another name.", parameter)

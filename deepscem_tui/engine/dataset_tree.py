@@ -9,17 +9,23 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import prod
 from typing import Any
 
 import h5py
 import numpy as np
+
+from deepscem_tui.engine import words
 
 __all__ = ["Unusable", "member_kind", "member_name", "names", "open_member", "open_sample", "root_facts", "stored_name"]
 
 Shape = tuple[int, int, int]
 
 _MEMBER = re.compile(r"(image)|(label|prediction)_(\d{4})|label_(\d{4})_dt", re.ASCII)
-_FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32, h5py.h5z.FILTER_LZF}
+FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32, h5py.h5z.FILTER_LZF}
+# What is not backed by the file's size may be blank, which takes no space; but not without end.
+_EXPANSION = 1100  # bytes that gzip makes of one at most
+_BLANK_PLANE, _BLANK = 4 << 30, 256 << 30
 _LAYOUTS = {h5py.h5d.COMPACT, h5py.h5d.CONTIGUOUS, h5py.h5d.CHUNKED}
 
 
@@ -127,14 +133,23 @@ def open_member(group: h5py.Group, name: str, shape: Shape) -> h5py.Dataset:
     with damaged("cannot be opened"):
         if member.shape != shape:
             raise Unusable(f"has the shape {member.shape}, but the sample has {shape}")
+        _check_size(member)
         check_type(name, member)
         stored = member.id.get_create_plist()
         if stored.get_layout() not in _LAYOUTS or stored.get_external_count():
             raise Unusable("has its voxels in other files, which are not opened")
-        unknown = {stored.get_filter(index)[0] for index in range(stored.get_nfilters())} - _FILTERS
+        unknown = {stored.get_filter(index)[0] for index in range(stored.get_nfilters())} - FILTERS
         if unknown:
             raise Unusable(f"is compressed in a way that is not supported (HDF5 filter {min(unknown)})")
     return member
+
+
+def _check_size(member: h5py.Dataset) -> None:
+    """A file of a megabyte cannot hold a terabyte."""
+    backed = _EXPANSION * member.file.id.get_filesize()
+    plane, whole = prod(member.shape[1:]) * member.dtype.itemsize, prod(member.shape) * member.dtype.itemsize
+    if plane > _BLANK_PLANE + backed or whole > _BLANK + backed:
+        raise Unusable(f"claims {words.amount(whole, 'B')}, more than the file can hold")
 
 
 def check_type(name: str, member: h5py.Dataset) -> None:

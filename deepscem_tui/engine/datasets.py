@@ -6,6 +6,7 @@ A file holds what DeepSCEM reads and nothing else in the tree: a group for each 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -24,6 +25,7 @@ from deepscem_tui.engine.errors import DatasetError, LockedError
 from deepscem_tui.engine.files import published, refuse_existing
 from deepscem_tui.engine.journal import JournalledFile, WatchedFile, is_journalled, journal_path, recover
 from deepscem_tui.engine.lock import locked, wait_until_free
+from deepscem_tui.engine.probing import remember
 
 __all__ = [
     "ChangedDataset",
@@ -38,6 +40,8 @@ __all__ = [
     "open_dataset",
     "real_path",
 ]
+
+_log = logging.getLogger(__name__)
 
 Shape = tuple[int, int, int]
 
@@ -188,6 +192,7 @@ def open_dataset(path: Path) -> Iterator[Dataset]:
     for _ in range(3):
         _wait_for_a_whole_file(real_path(path))
         with h5py_file(path, path, "r", locking=False) as file:
+            _log.debug("read %s", path)
             dataset = Dataset(path, file)
             if not is_journalled(real_path(path)):  # else a change has begun since
                 yield dataset
@@ -199,6 +204,7 @@ def _wait_for_a_whole_file(path: Path) -> None:
     wait_until_free(path)
     if not is_journalled(path):
         return
+    _log.debug("undo the change of %s that broke off", path)
     try:
         with locked(path):
             recover(path)
@@ -219,6 +225,7 @@ def new_dataset(
     aliases: Sequence[str] = (),
     overwrite: bool = False,
     before_publishing: Callable[[], None] = lambda: None,
+    before: Callable[[Path], None] = lambda _: None,
 ) -> Iterator[NewDataset]:
     """Make a data set; it appears when the block ends well, and nothing is left of it otherwise.
 
@@ -229,6 +236,7 @@ def new_dataset(
         aliases: Names of the labels; none or one for each.
         overwrite: Replace the file if it exists.
         before_publishing: Called under the file's lock when all is written; what it raises prevents the publishing.
+        before: See :func:`~deepscem_tui.engine.files.published`.
 
     Raises:
         ParameterError: the file exists already.
@@ -243,7 +251,7 @@ def new_dataset(
     wait_until_free(path)
     with ExitStack() as stack:
         with writing(path):
-            temporary = stack.enter_context(published(path))
+            temporary = stack.enter_context(published(path, before=before))
             watched = stack.enter_context(WatchedFile(temporary))
         with session(path, watched, "w") as (file, pool):
             file.attrs["name"] = name
@@ -259,6 +267,7 @@ def new_dataset(
             refuse_existing(path, overwrite)
             before_publishing()
             stack.close()
+    remember(path)
 
 
 def _forget_journal(path: Path) -> None:
@@ -287,6 +296,7 @@ def change_dataset(path: Path) -> Iterator[ChangedDataset]:
             with h5py_file(path, path, "r", locking=False) as file:
                 Dataset(path, file)  # what is no data set is not touched
             journalled = JournalledFile(path)
+        _log.debug("change %s", path)
         stack.callback(_roll_back, journalled)
         with session(path, journalled, "r+") as (file, pool):
             dataset = ChangedDataset(path, file, pool)
@@ -294,6 +304,7 @@ def change_dataset(path: Path) -> Iterator[ChangedDataset]:
             dataset.finish()
         with writing(path, journalled):
             journalled.commit()
+    remember(path)
 
 
 def _roll_back(file: JournalledFile) -> None:

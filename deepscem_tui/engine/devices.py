@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -16,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+
+_log = logging.getLogger(__name__)
 
 _CGROUP = Path("/sys/fs/cgroup")
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of mallopt
@@ -81,6 +84,7 @@ def tensorflow() -> Any:
             tf.config.experimental.set_memory_growth(gpu, True)
         tf.config.threading.set_intra_op_parallelism_threads(available_cores())
         tf.config.threading.set_inter_op_parallelism_threads(available_cores())
+        _log.debug("TensorFlow %s on %s", tf.__version__, [device.name for device in tf.config.list_physical_devices()])
     return tf
 
 

@@ -239,7 +239,9 @@ def _matched(
     counts = {len(true.labels): true.name for true, _ in pairs}
     if len(counts) > 1:
         listed = ", ".join(f"{words.counted(count, 'label')} in {name!r}" for count, name in counts.items())
-        raise DataError(f"The samples of {reference.path} have different numbers of labels: {listed}")
+        raise DataError(
+            f"The samples of {reference.path} have different numbers of labels: {listed}", "See: run check-dataset."
+        )
     return pairs
 
 

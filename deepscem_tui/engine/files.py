@@ -1,22 +1,43 @@
-"""Small files written whole or not at all."""
+"""Files written whole or not at all, and what is left of those that were not."""
 
 from __future__ import annotations
 
+import hashlib
+import logging
 import os
+import re
 import secrets
-from collections.abc import Iterator
+import stat
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from deepscem_tui.engine.errors import DataError, ParameterError
+from deepscem_tui.engine.processes import running, this_process
+from deepscem_tui.engine.space import is_full, no_room
+
+_LEFT = re.compile(r"\..*-([0-9a-f]{8})-(\d+)-([0-9a-f]{8})-[0-9a-f]{8}\.tmp(\..*)?", re.DOTALL)
+_FORGOTTEN_SECONDS = 7 * 86400.0  # after which nobody writes to another host's temporary file any more
+_swept: set[tuple[int, Path]] = set()
 
 MASKS = ".ignore"  # before the suffix of what lies beside a data set and belongs to it: what is not labelled
+
+_log = logging.getLogger(__name__)
 
 
 def refuse_existing(path: Path, overwrite: bool) -> None:
     """Raise :class:`ParameterError` if ``path`` exists and may not be replaced."""
     if path.is_dir():
         raise ParameterError(f"{path} is a folder, not a file", "Give the name of a file.")
+    try:
+        ours = stat.S_ISREG(path.stat().st_mode)
+    except FileNotFoundError:
+        ours = True
+    except OSError as error:
+        raise ParameterError(f"{path} cannot be made: {error.strerror}", "Choose another name.") from None
+    if not ours:
+        raise ParameterError(f"{path} is no regular file: it is never replaced", "Choose another name.")
     if not overwrite and (path.exists() or path.is_symlink()):
         raise ParameterError(f"{path} exists already", "Use --overwrite to replace it, or choose another name.")
 
@@ -30,32 +51,118 @@ def check_writable(folder: Path) -> None:
         )
 
 
+class Together:
+    """Files that appear together, when the block ends well, or not at all; each is given to :func:`published`."""
+
+    def __init__(self) -> None:
+        self._ready: list[tuple[Path, Path]] = []
+
+    def __enter__(self) -> Together:
+        return self
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        for temporary, path in self._ready:
+            if kind is None:
+                temporary.replace(path)
+            else:
+                with suppress(OSError):
+                    temporary.unlink()
+        for folder in {path.parent for _, path in self._ready}:
+            sync_folder(folder)
+
+    def add(self, temporary: Path, path: Path) -> None:
+        """Rename a file, which is on the disk already, at the end."""
+        self._ready.append((temporary, path))
+
+
 @contextmanager
-def published(path: Path) -> Iterator[Path]:
+def published(
+    path: Path,
+    size: int | None = None,
+    before: Callable[[Path], None] = lambda _: None,
+    together: Together | None = None,
+) -> Iterator[Path]:
     """Give a temporary path beside ``path`` to write to, and rename it to ``path`` when the block ends well.
 
     The content reaches the disk before the rename, so that a crash leaves the old file or the new one.
-    When the block fails the temporary file is removed.
+    When the block fails the temporary file is removed; what a process leaves that is killed is swept by the next one.
+
+    Args:
+        size: Bytes that it will have, if that is known, for the message where the disk is full.
+        before: Called with the temporary path when its content is on the disk, before it is renamed.
+        together: What renames it, with others, instead.
+
+    Raises:
+        ResourceError: the disk is full, whatever whoever wrote has made of that.
+        OSError: it cannot be written for another reason.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f".{path.stem[:40]}-{secrets.token_hex(4)}.tmp{path.suffix}"
-    temporary.open("xb").close()
+    sweep(path.parent)
+    temporary = temporary_name(path)
     try:
+        temporary.open("xb").close()
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
+        before(temporary)
+        if together is None:
+            temporary.replace(path)
+        else:
+            together.add(temporary, path)
+    except BaseException as error:
+        reached = 0
         with suppress(OSError):
+            reached = temporary.stat().st_size
             temporary.unlink()
+        if is_full(error):
+            raise no_room(path, error, reached if size is None else size, at_least=size is None) from error
         raise
     sync_folder(path.parent)
+    _log.debug("wrote %s", path)
+
+
+def temporary_name(path: Path) -> Path:
+    """A hidden name beside ``path`` that nobody has, and that says which process writes there."""
+    me = this_process()
+    whose = f"{_digest(me.host)}-{me.pid}-{_digest(me.identity)}"
+    return path.with_name(f".{path.stem[:40]}-{whose}-{secrets.token_hex(4)}.tmp{path.suffix}")
+
+
+def sweep(folder: Path) -> None:
+    """Remove temporary files whose process was killed; a process looks once at a folder.
+
+    Of another host's processes nothing is known: what they left is removed when a week has passed.
+    """
+    place = (os.getpid(), folder.absolute())
+    if place in _swept:
+        return
+    _swept.add(place)
+    with suppress(OSError):  # what cannot be removed does no harm
+        for name in os.listdir(folder):  # noqa: PTH208 -- of folders with many files no more than the names
+            if name.startswith(".") and _is_left(folder / name):
+                (folder / name).unlink(missing_ok=True)
+
+
+def _is_left(path: Path) -> bool:
+    found = _LEFT.fullmatch(path.name)
+    if found is None:
+        return False
+    host, pid, identity = found.group(1), int(found.group(2)), found.group(3)
+    if host != _digest(this_process().host):
+        return time.time() - path.stat().st_mtime > _FORGOTTEN_SECONDS
+    process = running(pid)
+    return process is None or _digest(process.identity) != identity
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file whole or not at all."""
-    with published(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    content = text.encode("utf-8")
+    with published(path, len(content)) as temporary:
+        temporary.write_bytes(content)
 
 
 def sync_folder(folder: Path) -> None:

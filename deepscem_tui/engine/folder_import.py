@@ -15,9 +15,10 @@ from deepscem_tui.engine import words
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.dataset_actions import create_dataset
 from deepscem_tui.engine.dataset_tree import member_name
-from deepscem_tui.engine.datasets import ChangedDataset, change_dataset, open_dataset
+from deepscem_tui.engine.datasets import ChangedDataset, change_dataset, open_dataset, real_path
 from deepscem_tui.engine.errors import DatasetError, ParameterError, VolumeError
 from deepscem_tui.engine.ignoring import mask_file
+from deepscem_tui.engine.normalisation import Greys
 from deepscem_tui.engine.pairing import (
     Pair,
     Pairing,
@@ -29,8 +30,9 @@ from deepscem_tui.engine.pairing import (
 )
 from deepscem_tui.engine.reporting import Part, Reporter
 from deepscem_tui.engine.results import Result, Table
-from deepscem_tui.engine.sample_adding import Grey, Noted, check_space, find_grey, open_sources, remark, write_sample
+from deepscem_tui.engine.sample_adding import Noted, find_grey_values, open_sources, remark, write_sample
 from deepscem_tui.engine.slice_files import SLICE_SUFFIXES
+from deepscem_tui.engine.space import check_room
 
 __all__ = ["import_folder"]
 
@@ -63,7 +65,7 @@ def import_folder(parameters: p.ImportFolder, context: Context) -> Result:
         raise ParameterError(_some(plan.faults), _HINT, "unpaired" if plan.samples else "folder")
     if faults:
         raise VolumeError(_some(faults), "Nothing was added. --dry-run lists everything.", "folder")
-    check_space(parameters.file, sum(found.stored for found in looked))
+    check_room({real_path(parameters.file): sum(found.stored for found in looked)})
     greys = _ranges(plan, looked, noted, context)
     with _changed(parameters, plan, target is None, context) as changed:
         foreground = _write(changed, plan, looked, greys, noted, context)
@@ -316,7 +318,7 @@ def _look(plan: _Plan, noted: Noted, context: Context) -> list[_Looked]:
     return looked
 
 
-def _ranges(plan: _Plan, looked: Sequence[_Looked], noted: Noted, context: Context) -> list[Grey]:
+def _ranges(plan: _Plan, looked: Sequence[_Looked], noted: Noted, context: Context) -> list[Greys]:
     """The range of every image: in a first pass, before anything is written."""
     before, greys = 0, []
     total = sum(found.image for found in looked)
@@ -324,7 +326,7 @@ def _ranges(plan: _Plan, looked: Sequence[_Looked], noted: Noted, context: Conte
         report = Part(context.report, "Range of images", before, found.image, total, "B")
         with ExitStack() as files:
             sources = open_sources(sample, plan.names, plan.named, files, noted, Context(stop=context.stop))
-            greys.append(find_grey(sample, sources.image, noted, Context(report, context.stop)))
+            greys.append(find_grey_values(sample, sources.image, noted, Context(report, context.stop)))
         before += found.image
     return greys
 
@@ -350,7 +352,7 @@ def _write(
     changed: ChangedDataset,
     plan: _Plan,
     looked: Sequence[_Looked],
-    greys: Sequence[Grey],
+    greys: Sequence[Greys],
     noted: Noted,
     context: Context,
 ) -> dict[str, dict[str, float]]:

@@ -299,11 +299,12 @@ def _write_mask(path: Path, name: str, ignored: Ignored, slabs: Slabs, advance: 
             inside[z:end] = prod(shape[1:]) - np.count_nonzero(mask, axis=(1, 2))
             writer[z:end] = mask.view(np.uint8)
             advance(mask.size)
-        found = replace(ignored, boxes=_without_empty_slices(ignored, inside), annotated=int(inside.sum()), mask=number)
-        if in_boxes == found.annotated:
+        found = replace(ignored, boxes=_without_empty_slices(ignored, inside), annotated=int(inside.sum()))
+        few = found.boxes is None or len(found.boxes) <= _MOST_BOXES
+        if few and in_boxes == found.annotated:
             raise _Useless
-        return found
-    return replace(ignored, boxes=_without_empty_slices(ignored, inside), annotated=int(inside.sum()))
+        return replace(found, mask=number, boxes=found.boxes if few else ignored.boxes)
+    return found
 
 
 def _without_empty_slices(ignored: Ignored, inside: npt.NDArray[np.int64]) -> tuple[Box, ...] | None:

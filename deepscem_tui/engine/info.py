@@ -18,6 +18,7 @@ from deepscem_tui.engine.errors import DataError, DatasetError
 from deepscem_tui.engine.ignoring import Ignored, ignored_in
 from deepscem_tui.engine.model_containers import is_model
 from deepscem_tui.engine.model_files import read_info
+from deepscem_tui.engine.normalisation import MIN_MAX, normalisation_in
 from deepscem_tui.engine.results import Result, Table
 from deepscem_tui.engine.sources import is_image_file
 from deepscem_tui.engine.volumes import open_volume
@@ -66,7 +67,7 @@ def _image(path: Path, context: Context) -> Result:
             page = tiff.pages.first
             facts |= {
                 "pages": len(tiff.pages),
-                "compression": page.compression.name.lower(),
+                "compression": getattr(page.compression, "name", str(page.compression)).lower(),
                 "bigtiff": tiff.is_bigtiff,
             }
     size = f", voxels of {words.sizes(facts['voxel_size'])} {facts['voxel_unit']}" if facts["voxel_size"] else ""
@@ -94,6 +95,9 @@ def _dataset(path: Path, context: Context) -> Result:
             "n_samples": len(names),
             "bytes": path.stat().st_size,
         }
+        ways = {sample.name: normalisation_in(sample) for sample in samples if sample.labels}
+        if set(ways.values()) - {str(MIN_MAX)}:
+            facts["normalization"] = ways
         if partly:
             facts["labelled_share"] = {name: ignored.share for name, ignored in partly.items()}
         tables = (

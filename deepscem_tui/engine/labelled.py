@@ -25,6 +25,7 @@ Bounds = tuple[int | None, int | None]
 Ranges = tuple[Bounds, ...] | Literal["auto"]
 
 _SLAB_VOXELS = 2**26
+_LOOKED_AT = 2**30  # voxels of labels that are read only to say what would be done
 
 
 def set_labelled(parameters: p.SetLabelled, context: Context) -> Result:
@@ -46,6 +47,8 @@ def set_labelled(parameters: p.SetLabelled, context: Context) -> Result:
                 raise DatasetError(f"{sample.what} has no labels", "Only labels can be missing in parts.", "sample")
             if mask is not None:
                 check_size(mask, sample.shape, "ignore_mask")
+            if parameters.dry_run and parameters.labelled_z == "auto" and _too_many(sample):
+                return Result(f"Would take as labelled, of sample {name!r} of {path}: slices in which a label shows")
             boxes = _boxes(parameters, sample, context)
         if parameters.dry_run:
             return Result(f"Would take as labelled, of sample {name!r} of {path}: {_planned(boxes, parameters)}")
@@ -115,6 +118,11 @@ def _boxes(parameters: p.SetLabelled, sample: Sample, context: Context) -> tuple
     if z == "auto":
         z = slices_with_labels(_shown(sample, context))
     return given_boxes(z, parameters.labelled_y, parameters.labelled_x, sample.shape)
+
+
+def _too_many(sample: Sample) -> bool:
+    """Whether looking for slices with labels takes longer than somebody waits for what a form says."""
+    return len(sample.labels) * prod(sample.shape) > _LOOKED_AT
 
 
 def _shown(sample: Sample, context: Context) -> npt.NDArray[np.bool_]:

@@ -9,22 +9,21 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
 from deepscem_tui.engine.errors import DatasetError, LockedError
+from deepscem_tui.engine.files import sweep, temporary_name
+from deepscem_tui.engine.processes import Process, this_process
+from deepscem_tui.engine.space import is_full, no_room
 
 __all__ = ["Holder", "holder", "lock_path", "locked", "wait_until_free"]
 
 WAIT_SECONDS = 5.0
 _POLL_SECONDS = 0.05
-_CLOCK_SECONDS = 2.0  # by which a process's start time may seem to move when the clock is set
 
 
 def lock_path(path: Path) -> Path:
@@ -37,45 +36,27 @@ class Holder:
     """Who holds a lock.
 
     Args:
-        host: Name of the machine; empty if the lock file cannot be understood.
-        pid: Process.
-        process_started: When that process began, seconds since the epoch: process numbers are used again.
+        process: The holder; of no host if the lock file cannot be understood.
         since: When the lock was taken, seconds since the epoch.
         token: Of this lock alone.
     """
 
-    host: str
-    pid: int
-    process_started: float
+    process: Process
     since: float
     token: str
 
     @property
-    def here(self) -> bool:
-        """Whether this is a process of this host."""
-        return self.host == socket.gethostname()
-
-    @property
     def dead(self) -> bool:
-        """Whether the process is known not to exist any more; of another host's nothing is known."""
-        if not self.here:
-            return False
-        try:
-            process = psutil.Process(self.pid)
-            if process.status() == psutil.STATUS_ZOMBIE:
-                return True
-            return bool(abs(process.create_time() - self.process_started) > _CLOCK_SECONDS)
-        except psutil.NoSuchProcess:
-            return True
-        except psutil.Error:  # it exists and may not be looked at
-            return False
+        """Whether the process is known not to exist any more."""
+        return self.process.dead
 
     def __str__(self) -> str:
-        if not self.host:
+        process = self.process
+        if not process.host:
             return "another process"
         since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.since))
-        whose = "this process" if self.here and self.pid == os.getpid() else f"process {self.pid} on {self.host}"
-        return f"{whose} since {since}"
+        ours = process.here and process.pid == os.getpid()
+        return f"{'this process' if ours else f'process {process.pid} on {process.host}'} since {since}"
 
 
 def holder(path: Path) -> Holder | None:
@@ -102,71 +83,94 @@ def wait_until_free(path: Path) -> None:
 
 
 @contextmanager
-def locked(path: Path, seconds: float | None = None) -> Iterator[None]:
+def locked(
+    path: Path, seconds: float | None = None, gone: Callable[[Holder], bool] = lambda found: found.dead
+) -> Iterator[None]:
     """Hold the lock of a file while the block lasts.
 
     Args:
         path: The file to change.
         seconds: How long to wait for another holder; a few if not given.
+        gone: Whether a holder does not exist any more, for whoever knows more of it than its process tells.
 
     Raises:
         LockedError: another process holds it.
         DatasetError: no lock file can be made in the folder.
+        ResourceError: the disk is full.
     """
     lock, deadline = lock_path(path), time.monotonic() + (WAIT_SECONDS if seconds is None else seconds)
-    mine = Holder(
-        socket.gethostname(), os.getpid(), psutil.Process().create_time(), time.time(), secrets.token_hex(8)
-    )  # fmt: skip
+    mine = Holder(this_process(), time.time(), secrets.token_hex(8))
     try:
-        while not (_create(lock, mine) or _take_over(lock, mine)):
+        sweep(path.parent)
+        while not (_create(lock, mine) or _take_over(lock, mine, gone)):
             if time.monotonic() >= deadline:
                 raise _refusal(path, _read(lock) or mine)
             time.sleep(_POLL_SECONDS)
     except OSError as error:
+        if is_full(error):
+            raise no_room(lock, error, len(_content(mine))) from error
         what = f"{path} cannot be changed: no lock file can be made beside it ({error.strerror or error})"
         raise DatasetError(what, "Ask for permission to write in its folder, or copy it elsewhere.") from error
     try:
         yield
     finally:
-        found = _read(lock)
-        if found is not None and found.token == mine.token:
-            with suppress(OSError):
-                lock.unlink()
+        _release(lock, mine)
+
+
+def _release(lock: Path, mine: Holder) -> None:
+    """Remove a lock if it is still ours."""
+    found = _read(lock)
+    if found is not None and found.token == mine.token:
+        with suppress(OSError):
+            lock.unlink()
 
 
 def _refusal(path: Path, found: Holder) -> LockedError:
-    if found.dead:  # and who took it over died in the middle
+    if found.dead:  # and who took it over cannot be told to be dead
         hint = f"That process is dead: delete {lock_path(path)} and {_claim(lock_path(path), found).name}"
-    elif found.here:
+    elif found.process.here:
         hint = "Wait until it has finished."
     else:
         hint = f"Wait until it has finished; if that process is dead, delete {lock_path(path)}"
     return LockedError(f"{path} is being changed by {found}", hint)
 
 
+def _content(mine: Holder) -> bytes:
+    process = mine.process
+    return json.dumps(
+        {
+            "host": process.host,
+            "pid": process.pid,
+            "process_started": process.started,
+            "process_birth": process.birth,
+            "since": mine.since,
+            "token": mine.token,
+        }
+    ).encode()
+
+
 def _read(lock: Path) -> Holder | None:
     """The holder; None if there is no lock. A lock that cannot be understood has an unknown holder."""
     try:
         values = json.loads(lock.read_bytes())
-        return Holder(
+        process = Process(
             str(values["host"]),
             int(values["pid"]),
             float(values["process_started"]),
-            float(values["since"]),
-            str(values["token"]),
+            str(values.get("process_birth", "")),
         )
+        return Holder(process, float(values["since"]), str(values["token"]))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError, OverflowError):
-        return Holder("", 0, 0.0, 0.0, "")
+        return Holder(Process("", 0, 0.0), 0.0, "")
 
 
 def _create(lock: Path, mine: Holder) -> bool:
     """Make the lock file, with its content at once; False if there is one."""
     if lock.exists():
         return False
-    temporary = lock.with_name(f".{lock.name[-100:]}-{mine.token}")
-    content = json.dumps(asdict(mine)).encode()
+    temporary, content = temporary_name(lock), _content(mine)
     try:
         with temporary.open("xb") as file:
             file.write(content)
@@ -196,26 +200,24 @@ def _claim(lock: Path, dead: Holder) -> Path:
     return lock.with_name(f"{lock.name}.{dead.token}")
 
 
-def _take_over(lock: Path, mine: Holder) -> bool:
+def _take_over(lock: Path, mine: Holder, gone: Callable[[Holder], bool]) -> bool:
     """Replace a dead holder's lock by ours; False if it is alive, or another process is faster.
 
     Only who has the claim on a lock, a file named by its token, may replace it; so nobody can mistake the lock of one
-    who was faster for that of the dead.
+    who was faster for that of the dead. A claim is a lock itself, which is taken over from who died in the middle.
     """
     found = _read(lock)
-    if found is None or not found.dead:
+    if found is None or not found.token or not gone(found):
         return False
     claim = _claim(lock, found)
-    new = claim.with_name(f"{claim.name}.{mine.token}")
-    try:
-        claim.open("xb").close()
-    except FileExistsError:
+    if not (_create(claim, mine) or _take_over(claim, mine, gone)):
         return False
     try:
         if _read(lock) != found:
             return False
-        new.write_text(json.dumps(asdict(mine)))
+        new = temporary_name(lock)
+        new.write_bytes(_content(mine))
         new.replace(lock)
         return True
     finally:
-        claim.unlink(missing_ok=True)
+        _release(claim, mine)

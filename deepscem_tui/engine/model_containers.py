@@ -14,13 +14,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 import h5py
 
+from deepscem_tui.engine.dataset_tree import FILTERS
 from deepscem_tui.engine.errors import ModelError
 from deepscem_tui.engine.networks import keras2
 from deepscem_tui.engine.networks.graph import Graph, read_graph
+from deepscem_tui.engine.probing import probe
+from deepscem_tui.engine.space import is_full, no_room
 
 METADATA_MEMBER = "deepscem_tui.json"  # of a .keras archive
 METADATA_ATTRIBUTE = "deepscem_tui"  # of an HDF5 file's root
@@ -29,6 +32,7 @@ _LONGEST_TEXT = 16 << 20  # bytes of JSON
 _FREE_BYTES = 64 << 20  # that a file may make us hold whatever its own size is
 _EXPANSION = 20  # times a file's own size that it may make us hold beyond that
 _DEEPEST = 16
+_ANOTHER = "Save it again, or use another model."
 _MOST_OBJECTS = 100_000
 
 
@@ -68,6 +72,7 @@ def is_model(path: Path) -> bool:
     if not path.is_file() or not h5py.is_hdf5(path):
         return False
     try:
+        probe(path, ModelError)
         with h5py.File(path, "r", locking=False) as file:
             return "model_config" in file.attrs or "model_weights" in file
     except Exception:  # h5py raises nearly anything on a damaged file: whoever opens it next says so
@@ -80,14 +85,14 @@ def checked_weights(path: Path, form: Literal["keras", "h5"]) -> Iterator[Path]:
 
     Raises:
         ModelError: it leads out of the file, or claims more than the file's size allows.
+        ResourceError: there is no room for the copy.
     """
     with tempfile.TemporaryDirectory(prefix="deepscem-tui-") as folder:
         with explained(path):
             weights = path if form == "h5" else _extracted(path, Path(folder) / _WEIGHTS_MEMBER)
+            probe(weights, ModelError, known_as=path)
             with h5py.File(weights, "r") as file:
-                total = sum(_walk(file, 0))
-            if total > _allowance(path):
-                raise ModelError(f"The weights claim {total:,} bytes, more than the file holds", "The file is damaged.")
+                _check_tree(file, _allowance(path))
         yield weights
 
 
@@ -97,9 +102,9 @@ def explained(path: Path) -> Iterator[None]:
     try:
         yield
     except ModelError as error:
-        if str(path) in error.what:
-            raise
-        raise ModelError(f"{path} cannot be used: {error.what[:1].lower()}{error.what[1:]}", error.hint) from None
+        named = str(path) in error.what
+        what = error.what if named else f"{path} cannot be used: {error.what[:1].lower()}{error.what[1:]}"
+        raise ModelError(what, error.hint or _ANOTHER) from None
     except FileNotFoundError:
         raise ModelError(f"There is no model {path}", "See: deepscem-tui run create-model --help") from None
     except PermissionError:
@@ -133,8 +138,15 @@ def _read_keras(path: Path) -> tuple[Graph, Any]:
         return graph, _json(archive, METADATA_MEMBER) if METADATA_MEMBER in members else None
 
 
+def _opened(archive: zipfile.ZipFile, member: str) -> IO[bytes]:
+    """A member, stored or deflated as Keras does it: other methods may take any amount of memory."""
+    if archive.getinfo(member).compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ModelError(f"its {member} is compressed in a way that Keras does not use")
+    return archive.open(member)
+
+
 def _json(archive: zipfile.ZipFile, member: str) -> Any:
-    with archive.open(member) as file:
+    with _opened(archive, member) as file:
         text = file.read(_LONGEST_TEXT + 1)
     if len(text) > _LONGEST_TEXT:
         raise ModelError(f"its {member} is longer than {_LONGEST_TEXT >> 20} MiB")
@@ -142,6 +154,7 @@ def _json(archive: zipfile.ZipFile, member: str) -> Any:
 
 
 def _read_h5(path: Path) -> tuple[Graph, Any]:
+    probe(path, ModelError)
     with h5py.File(path, "r") as file:
         if "model_config" not in file.attrs:
             kind = "a data set" if "labels" in file.attrs else "an HDF5 file"
@@ -160,30 +173,50 @@ def _text(value: Any) -> str:
 
 def _extracted(path: Path, target: Path) -> Path:
     """A copy of the weights of a .keras archive."""
-    with zipfile.ZipFile(path) as archive, archive.open(_WEIGHTS_MEMBER) as source, target.open("wb") as copy:
+    with zipfile.ZipFile(path) as archive, _opened(archive, _WEIGHTS_MEMBER) as source, target.open("wb") as copy:
         left = _allowance(path)
         while block := source.read(1 << 20):
             left -= len(block)
             if left < 0:
                 raise ModelError("Its weights expand to many times the size of the file", "The file is damaged.")
-            copy.write(block)
+            try:
+                copy.write(block)
+                copy.flush()
+            except OSError as error:
+                if is_full(error):  # of the disk, and nothing is wrong with the model
+                    raise no_room(target, error, archive.getinfo(_WEIGHTS_MEMBER).file_size) from error
+                raise
     return target
 
 
-def _walk(group: h5py.Group, depth: int) -> Iterator[int]:
-    """Sizes in bytes of all data sets, none of which may lie elsewhere than in this file."""
-    if depth > _DEEPEST or len(group) > _MOST_OBJECTS:
+def _check_tree(file: h5py.File, most: int) -> None:
+    """Raise unless all weights lie in this file, as Keras stores them, and are not more bytes than ``most``."""
+    total = 0
+    for count, (name, item) in enumerate(_walk(file, 0)):
+        if count > _MOST_OBJECTS:  # hard links may lead round in circles
+            raise ModelError("its weights are too many, or lead round in circles")
+        if isinstance(item, h5py.Dataset):
+            stored = item.id.get_create_plist()
+            if item.external or item.is_virtual:
+                raise ModelError(f"its weights {name!r} lie in another file", "Such a file cannot be trusted.")
+            if {stored.get_filter(index)[0] for index in range(stored.get_nfilters())} - FILTERS:
+                raise ModelError(f"its weights {name!r} are compressed in a way that is not supported")
+            total += int(item.nbytes)
+    if total > most:
+        raise ModelError(f"The weights claim {total:,} bytes, more than the file holds", "The file is damaged.")
+
+
+def _walk(group: h5py.Group, depth: int) -> Iterator[tuple[str, Any]]:
+    """Everything below a group by its name; links that lead elsewhere are refused."""
+    if depth > _DEEPEST:
         raise ModelError("its weights are nested too deep")
     for name in group:
         if not isinstance(group.get(name, getlink=True), h5py.HardLink):
             raise ModelError(f"its weights {name!r} lead to another place", "Such a file cannot be trusted.")
         item = group[name]
+        yield name, item
         if isinstance(item, h5py.Group):
             yield from _walk(item, depth + 1)
-        elif isinstance(item, h5py.Dataset):
-            if item.external or item.is_virtual:
-                raise ModelError(f"its weights {name!r} lie in another file", "Such a file cannot be trusted.")
-            yield int(item.nbytes)
 
 
 def _allowance(path: Path) -> int:

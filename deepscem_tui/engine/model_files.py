@@ -7,17 +7,22 @@ which DeepSCEM reads and writes, with one more attribute. Networks are built ane
 
 from __future__ import annotations
 
+import hashlib
 import json
+import logging
 import warnings
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 
+from deepscem_tui.engine.dataset_files import session
 from deepscem_tui.engine.errors import ModelError, ParameterError
 from deepscem_tui.engine.files import published, refuse_existing
+from deepscem_tui.engine.journal import WatchedFile
 from deepscem_tui.engine.model_containers import (
     METADATA_ATTRIBUTE,
     METADATA_MEMBER,
@@ -29,8 +34,13 @@ from deepscem_tui.engine.model_info import ModelInfo, info_of, read_info
 from deepscem_tui.engine.networks import keras2
 from deepscem_tui.engine.networks.geometry import graph_of
 from deepscem_tui.engine.networks.graph import Graph
+from deepscem_tui.engine.probing import remember
 
 __all__ = ["ModelInfo", "check_format", "check_suffix", "load_model", "read_info", "save_model"]
+
+_log = logging.getLogger(__name__)
+
+_CHECKSUM = "weights_sha256"  # in what is stored of a model; files of others, and earlier ones, have none
 
 
 def check_suffix(path: Path) -> None:
@@ -58,6 +68,7 @@ def load_model(path: Path) -> tuple[Any, ModelInfo]:
     """
     contents = read_contents(path)
     info = info_of(path, contents)
+    _log.debug("load %s: %d parameters", path, info.n_parameters)
     from deepscem_tui.engine.networks.assemble import assemble, keras_name
 
     with checked_weights(path, contents.format) as weights, explained(path):
@@ -72,25 +83,33 @@ def load_model(path: Path) -> tuple[Any, ModelInfo]:
         for layer in model.layers:
             if not all(np.isfinite(weight).all() for weight in layer.get_weights()):
                 raise ModelError(f"The weights of layer {layer.name!r} are not there, or not all finite numbers")
+        noted = contents.metadata.get(_CHECKSUM) if isinstance(contents.metadata, dict) else None
+        if noted is not None and noted != _checksum(model):
+            raise ModelError("Its weights are not those that were saved: their checksum differs", "Copy it again.")
     return model, info
 
 
-def save_model(model: Any, info: ModelInfo, path: Path, overwrite: bool) -> None:
+def save_model(
+    model: Any, info: ModelInfo, path: Path, overwrite: bool, before: Callable[[Path], None] = lambda _: None
+) -> None:
     """Write a model, whole or not at all.
 
     Args:
         model: Keras model of the kinds of layers that :mod:`deepscem_tui.engine.networks.graph` knows.
         path: ``.keras``, or ``.h5`` for DeepSCEM and Keras 2.10.
+        before: See :func:`~deepscem_tui.engine.files.published`.
 
     Raises:
         ParameterError: for a name that a model cannot have, or that exists and may not be replaced.
         ModelError: the file cannot be written, or not hold the network.
+        ResourceError: the disk is full.
     """
     check_suffix(path)
     refuse_existing(path, overwrite)
-    metadata = json.dumps(info.as_json(), ensure_ascii=False)
+    metadata = json.dumps(info.as_json() | {_CHECKSUM: _checksum(model)}, ensure_ascii=False)
     try:
-        with published(path) as temporary:
+        size = sum(weight.nbytes for weight in model.get_weights())
+        with published(path, size, before) as temporary:
             if path.suffix == ".h5":
                 _write_h5(model, metadata, temporary)
             else:
@@ -101,6 +120,17 @@ def save_model(model: Any, info: ModelInfo, path: Path, overwrite: bool) -> None
         raise ModelError(
             f"{path} cannot be written: {error.strerror or error}", "Is there space, and is the folder yours?"
         ) from None
+    remember(path)
+
+
+def _checksum(model: Any) -> str:
+    """SHA-256 of all weights, layer by layer as float32, the same in either format."""
+    digest = hashlib.sha256()
+    for layer in model.layers:
+        for weight in layer.get_weights():
+            digest.update(repr(weight.shape).encode())
+            digest.update(np.ascontiguousarray(weight, "<f4").data)
+    return digest.hexdigest()
 
 
 def _load_keras_weights(model: Any, names: list[str], stored: Path) -> None:
@@ -138,7 +168,7 @@ def _write_h5(model: Any, metadata: str, path: Path) -> None:
     graph = graph_of(model)
     keras2.check_known(graph)
     versions = {"backend": "tensorflow", "keras_version": keras2.VERSION}
-    with h5py.File(path, "w") as file:
+    with WatchedFile(path) as watched, session(path, watched, "w") as (file, _):
         file.attrs.update(versions)
         file.attrs["model_config"] = json.dumps(keras2.describe(graph))
         file.attrs[METADATA_ATTRIBUTE] = metadata

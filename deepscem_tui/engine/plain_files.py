@@ -58,7 +58,7 @@ class PlainSource:
                     raise VolumeError(f"{self.path} ends in the middle of its data", COPY_AGAIN)
                 done += count
         except OSError as error:
-            raise VolumeError(f"{self.path} cannot be read: {error.strerror or error}") from error
+            raise VolumeError(f"{self.path} cannot be read: {error.strerror or error}", COPY_AGAIN) from error
         if not self.stored.isnative:
             out.byteswap(inplace=True)
         if self.stored.kind == "b":  # any byte but 0 is true
@@ -141,7 +141,7 @@ def as_volume_shape(path: Path, shape: tuple[int, ...]) -> tuple[int, int, int]:
         VolumeError: if it has no voxels, too few or too many axes, or is a colour image.
     """
     if 0 in shape:
-        raise VolumeError(f"{path} has no voxels: its shape is {shape}")
+        raise VolumeError(f"{path} has no voxels: its shape is {shape}", "Export it again.")
     if len(shape) < 2:
         raise VolumeError(f"{path} is no image: its shape is {shape}", "It must be (Y, X) or (Z, Y, X).")
     kept = tuple(length for length in shape if length != 1) if len(shape) > 3 else shape

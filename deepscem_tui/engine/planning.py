@@ -12,7 +12,7 @@ import numpy as np
 from deepscem_tui.engine import actions, words
 from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine.context import Context
-from deepscem_tui.engine.datasets import open_dataset
+from deepscem_tui.engine.datasets import Dataset, open_dataset
 from deepscem_tui.engine.devices import available_cores
 from deepscem_tui.engine.errors import ParameterError
 from deepscem_tui.engine.files import refuse_existing, write_text
@@ -41,6 +41,8 @@ def plan(parameters: p.Plan, context: Context) -> Result:
             raise ParameterError(f"{out} does not end in .toml", "Name it so, as in plan.toml.", "out")
         refuse_existing(out, parameters.overwrite)
     with open_dataset(parameters.dataset) as dataset:
+        if parameters.valid is not None:
+            _check_valid(parameters.valid, dataset)
         found = survey(dataset, context)
     machine = Machine(memory_limit(), available_cores())
     made = propose(found, machine, parameters.dimension)
@@ -55,6 +57,14 @@ def plan(parameters: p.Plan, context: Context) -> Result:
     if out is not None and not parameters.dry_run:
         write_text(out, _toml(parameters, made, seconds))
     return _result(parameters, found, machine, made, seconds)
+
+
+def _check_valid(path: Path, dataset: Dataset) -> None:
+    """Raise where the training would refuse its validation data."""
+    with open_dataset(path) as valid:
+        if valid.n_labels != dataset.n_labels:
+            has = f"{path} has {words.counted(valid.n_labels, 'label')}, and {dataset.path} {dataset.n_labels}"
+            raise ParameterError(has, "Choose validation data with the same labels.", "valid")
 
 
 def seconds_a_step(made: Proposal, found: Survey, context: Context) -> float:
@@ -115,7 +125,11 @@ def _values(parameters: p.Plan, made: Proposal) -> dict[str, Any]:
 
 
 def _toml(parameters: p.Plan, made: Proposal, seconds: float | None) -> str:
-    """The parameters of `train`, each with its reason."""
+    """The parameters of `train`, each with its reason.
+
+    Raises:
+        ParameterError: a file's name is no Unicode, which TOML cannot hold.
+    """
     lines = [
         f"# Proposed for {parameters.dataset}; {_needs(made, seconds)}.",
         "# Make the network first:",
@@ -125,8 +139,23 @@ def _toml(parameters: p.Plan, made: Proposal, seconds: float | None) -> str:
     ]
     for name, value in _values(parameters, made).items():
         reason = made.reasons.get(name)
-        lines.append(f"{name} = {json.dumps(value, ensure_ascii=False)}" + (f"  # {reason}" if reason else ""))
-    return "\n".join(line.replace("\x7f", "") for line in lines) + "\n"
+        given = json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+        lines.append(f"{name} = {given}" + (f"  # {reason}" if reason else ""))
+    text = "".join(f"{_one_line(line)}\n" for line in lines)
+    if not _is_unicode(text):
+        raise ParameterError("A name with bytes that are no text cannot be kept in TOML", "Rename the file first.")
+    return text
+
+
+def _one_line(text: str) -> str:
+    """What stands in a comment stays there, though a file's name may hold line breaks."""
+    return "".join(
+        character if character.isprintable() or "\ud800" <= character <= "\udfff" else "?" for character in text
+    )
+
+
+def _is_unicode(text: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _needs(made: Proposal, seconds: float | None) -> str:

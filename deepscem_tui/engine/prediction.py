@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from math import prod
 from pathlib import Path
-from shutil import disk_usage
 from tempfile import TemporaryDirectory
 
 from deepscem_tui.engine import parameters as p
@@ -20,8 +19,10 @@ from deepscem_tui.engine.memory import memory_limit
 from deepscem_tui.engine.model_files import ModelInfo
 from deepscem_tui.engine.model_info import read_network
 from deepscem_tui.engine.orthogonal import check_planes
+from deepscem_tui.engine.own_results import is_own
 from deepscem_tui.engine.prediction_outlook import (
     as_deepscem,
+    check_disk,
     check_memory,
     chosen_precision,
     disk_bytes,
@@ -36,6 +37,7 @@ from deepscem_tui.engine.rescaling import rescaled
 from deepscem_tui.engine.results import Result, Table
 from deepscem_tui.engine.shards import agreed_plan, parts, shards_folder
 from deepscem_tui.engine.sources import InputImage, open_images, same_file
+from deepscem_tui.engine.space import free_bytes
 from deepscem_tui.engine.tiled import Network
 from deepscem_tui.engine.tiling import Shape
 from deepscem_tui.engine.voxel_sizes import say_voxel_sizes
@@ -55,6 +57,11 @@ def predict(parameters: p.Predict, context: Context) -> Result:
     info, graph = read_network(parameters.model)
     _check_paths(parameters)
     values = values_of(parameters, info)
+    results = output_files(parameters.out, info.label_names)
+    there = [path for path in results if path.exists()]
+    ours = bool(there) and all(is_own(context.folder, path) for path in there)  # of a run that was ended just then
+    if ours:
+        parameters = parameters.model_copy(update={"overwrite": True})
     with ExitStack() as files:
         images = files.enter_context(open_images(parameters.input, parameters.sample, context))
         say_voxel_sizes(parameters, info, images, context)
@@ -70,6 +77,8 @@ def predict(parameters: p.Predict, context: Context) -> Result:
         if home is None and parameters.ortho:
             home = Path(files.enter_context(TemporaryDirectory()))
         kept = _kept_plan(home, shapes)
+        if kept and ours and there == results:
+            return _made_before(parameters, results, kept, context)
         on_cpu = device_summary().startswith("CPU")
         devices, limit = max(1, len(gpu_names())), memory_limit(on_cpu)
         plan = kept or make_plan(parameters, shapes, info, graph, limit, devices)
@@ -79,6 +88,7 @@ def predict(parameters: p.Predict, context: Context) -> Result:
         plan = PredictionPlan(plan.samples, precision, plan.version)
         if parameters.shard:
             plan = agreed_plan(parameters, plan)
+        check_disk(parameters, info, images, plan, parts(plan, parameters.shard), home)
         from deepscem_tui.engine.prediction_network import OutOfMemory, load_network
 
         allow_tensor_float_32(not as_deepscem(parameters))
@@ -88,7 +98,9 @@ def predict(parameters: p.Predict, context: Context) -> Result:
         _report_start(context, plan, resumed=kept is not None)
         if parameters.ortho:
             _say_disk(parameters, info, images, plan, home, context)
-        measured = {image.source.name: image.measured(context) for image in images}
+        measured = {image.source.name: image.result.measured(info.normalization, context) for image in images}
+        if parameters.rescale:
+            measured = {name: rescaled(image, info) for name, image in measured.items()}
         files.enter_context(memory_kept_for_reuse())
         while True:
             slabs = parts(plan, parameters.shard)
@@ -98,7 +110,11 @@ def predict(parameters: p.Predict, context: Context) -> Result:
             try:
                 with ExitStack() as made:
                     images = list(measured.values())
-                    output = None if parameters.shard else made.enter_context(open_output(parameters, info, images))
+                    output = (
+                        None
+                        if parameters.shard
+                        else made.enter_context(open_output(parameters, info, images, context.folder))
+                    )
                     Predicting(context, info, network, values, plan.precision, output, home).predict(works)
                 break
             except OutOfMemory as error:
@@ -168,8 +184,7 @@ def _say_disk(
     assert home is not None
     by_name = {image.source.name: image for image in images}
     needed = sum(disk_bytes(parameters, info, by_name[entry.sample], entry.plane) for entry in plan.samples)
-    there = next(folder for folder in (home, *home.absolute().parents) if folder.exists())
-    free = disk_usage(there).free
+    free = free_bytes(home)
     say = context.report.message if free > needed else context.report.warning
     say(
         f"--ortho keeps what the network says of three planes in {home} until the result is made: with it at most "
@@ -240,6 +255,16 @@ def _result(parameters: p.Predict, info: ModelInfo, works: Sequence[Work], plan:
 def _voxels(work: Work) -> int:
     """Voxels of a sample's result, or of a part of it."""
     return work.voxels if work.image.original is None else prod(work.image.result.source.shape)
+
+
+def _made_before(parameters: p.Predict, files: Sequence[Path], plan: PredictionPlan, context: Context) -> Result:
+    """The result of a run that was ended after it had made all of its files."""
+    context.report.event("started", device="", precision=plan.precision, resumed=True, plans=plan.as_json()["samples"])
+    for index in range(len(plan.samples)):
+        if (store := slab_store(context.folder, index)) is not None:
+            store.clear()
+    named = [str(path) for path in files]
+    return Result(f"{', '.join(named)} was made already ({kind_in_words(parameters)})", {"files": named})
 
 
 def _shard_result(parameters: p.Predict, works: Sequence[Work], plan: PredictionPlan) -> Result:

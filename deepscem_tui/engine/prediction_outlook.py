@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from math import prod
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,14 +21,15 @@ from deepscem_tui.engine.model_files import ModelInfo
 from deepscem_tui.engine.networks.geometry import step_bytes
 from deepscem_tui.engine.networks.graph import Graph
 from deepscem_tui.engine.orthogonal import kept_type
-from deepscem_tui.engine.prediction_output import kind_in_words, output_bytes
+from deepscem_tui.engine.prediction_output import kind_in_words, least_output_bytes, output_bytes
 from deepscem_tui.engine.prediction_plan import PredictionPlan, make_plan, slab_voxel_bytes
 from deepscem_tui.engine.prediction_values import values_of
 from deepscem_tui.engine.results import Result, Table
 from deepscem_tui.engine.slice_sources import Plane
 from deepscem_tui.engine.sources import InputImage
+from deepscem_tui.engine.space import check_room
 
-__all__ = ["as_deepscem", "check_memory", "chosen_precision", "disk_bytes", "dry_run", "say_plan"]
+__all__ = ["as_deepscem", "check_disk", "check_memory", "chosen_precision", "disk_bytes", "dry_run", "say_plan"]
 
 _MEASURED = {2: (1, 256, 256), 3: (64, 64, 64)}  # tile that the speed is measured with
 
@@ -83,16 +85,50 @@ def say_plan(plan: PredictionPlan, info: ModelInfo, context: Context) -> None:
         context.report.warning(f"A 3D network was made for volumes, but {', '.join(map(repr, flat))} is a single slice")
 
 
+def check_disk(
+    parameters: p.Predict,
+    info: ModelInfo,
+    images: Sequence[InputImage],
+    plan: PredictionPlan,
+    wanted: Sequence[range],
+    home: Path | None,
+) -> None:
+    """Raise :class:`ResourceError` where slabs and result cannot fit on their disks, whatever the result will be.
+
+    Args:
+        wanted: The slabs of each of the plan's entries that are computed here.
+        home: Where slabs are kept; those that are there already count no more.
+    """
+    needed: dict[Path, int] = {}
+    if parameters.shard is None:
+        needed[parameters.out] = sum(least_output_bytes(parameters, info, image) for image in images)
+    if home is not None:
+        kept = _kept_dtype(parameters, info, plan.precision)
+        there, slabs = home / "slabs", 0
+        for sample, numbers in zip(plan.samples, wanted, strict=True):
+            layers = sample.layers[numbers.start : numbers.stop]
+            depth = sum(layer.own[1] - layer.own[0] for layer in layers)
+            slabs += depth * prod(sample.tiles.shape[1:]) * info.n_labels * kept.itemsize
+        have = sum(path.stat().st_size for path in there.glob("*.npy"))
+        needed[there] = max(0, slabs - have)
+    check_room(needed)
+
+
+def _kept_dtype(parameters: p.Predict, info: ModelInfo, precision: str) -> np.dtype[Any]:
+    """Type of the labels in slabs."""
+    if parameters.ortho or parameters.rescale:
+        return np.dtype(kept_type(precision.replace("auto", "float32")))
+    return values_of(parameters, info).dtype
+
+
 def disk_bytes(parameters: p.Predict, info: ModelInfo, image: InputImage, plane: Plane) -> int:
     """Bytes that a sample, or a plane of it, takes on the disk until all is done: the most that it may come to.
 
     Slabs are kept until the result is made; with `--ortho` and `--rescale` as what the network says, and with `--ortho`
     those of all three planes, and for a while a copy of the image.
     """
-    result, voxels = values_of(parameters, info).dtype, prod(image.source.shape)
-    said = parameters.ortho or parameters.rescale
-    kept = np.dtype(kept_type(parameters.precision.replace("auto", "float32"))) if said else result
-    bytes_ = voxels * info.n_labels * kept.itemsize
+    voxels = prod(image.source.shape)
+    bytes_ = voxels * info.n_labels * _kept_dtype(parameters, info, parameters.precision).itemsize
     if plane == "xy":
         bytes_ += output_bytes(parameters, info, image)
     elif plane == "yz":  # the copy for the other plane comes when this one is gone

@@ -16,8 +16,10 @@ from deepscem_tui.engine import words
 from deepscem_tui.engine.dataset_samples import SCALE
 from deepscem_tui.engine.datasets import NewDataset, new_dataset
 from deepscem_tui.engine.errors import ParameterError
-from deepscem_tui.engine.files import refuse_existing
+from deepscem_tui.engine.files import Together, refuse_existing
 from deepscem_tui.engine.model_files import ModelInfo
+from deepscem_tui.engine.normalisation import MIN_MAX
+from deepscem_tui.engine.own_results import noting
 from deepscem_tui.engine.prediction_values import BYTE_SCALE, values_of
 from deepscem_tui.engine.reporting import Reporter
 from deepscem_tui.engine.sources import InputImage
@@ -76,8 +78,13 @@ def check_output(parameters: p.Predict, samples: Sequence[str], label_names: Seq
 
 
 @contextmanager
-def open_output(parameters: p.Predict, info: ModelInfo, images: Sequence[InputImage]) -> Iterator[Output]:
+def open_output(
+    parameters: p.Predict, info: ModelInfo, images: Sequence[InputImage], folder: Path | None = None
+) -> Iterator[Output]:
     """Make the result; it appears when the block ends well, and nothing is left of it otherwise.
+
+    Args:
+        folder: Of the run whose result it is.
 
     Raises:
         DataError, ResourceError: it cannot be written.
@@ -85,19 +92,25 @@ def open_output(parameters: p.Predict, info: ModelInfo, images: Sequence[InputIm
     if parameters.out.suffix.lower() in _DATASETS:
         aliases = tuple(info.label_names) if info.named else ()
         with new_dataset(
-            parameters.out, parameters.out.stem, info.n_labels, aliases=aliases, overwrite=parameters.overwrite
+            parameters.out,
+            parameters.out.stem,
+            info.n_labels,
+            aliases=aliases,
+            overwrite=parameters.overwrite,
+            before=noting(folder, parameters.out),
         ) as dataset:
             yield _DatasetOutput(parameters, info, dataset)
         return
     kind = np.dtype(parameters.probability_type if parameters.probabilities else np.bool_)  # bool becomes 0 and 255
     image = images[0].result
-    with ExitStack() as files:
+    with Together() as together, ExitStack() as files:
         writers = [
             files.enter_context(
                 create_volume(
                     path, image.source.shape, kind,
                     voxel_size=image.voxel_size, voxel_unit=image.voxel_unit, overwrite=parameters.overwrite,
-                    scale=1 / BYTE_SCALE if kind == np.uint8 else None,
+                    scale=1 / BYTE_SCALE if kind == np.uint8 else None, together=together,
+                    before=noting(folder, path),
                 )
             )
             for path in tiff_files(parameters.out, info.label_names)
@@ -118,6 +131,15 @@ def output_bytes(parameters: p.Predict, info: ModelInfo, image: InputImage) -> i
     if in_dataset and parameters.image:
         each += image.stored.itemsize
     return prod(image.result.source.shape) * each
+
+
+def least_output_bytes(parameters: p.Predict, info: ModelInfo, image: InputImage) -> int:
+    """Bytes that a sample's result takes whatever its content: what is stored without compression."""
+    voxels = prod(image.result.source.shape)
+    if parameters.out.suffix.lower() in _DATASETS:
+        return voxels * image.stored.itemsize if parameters.image else 0
+    stored = stored_type(values_of(parameters, info).dtype)
+    return 0 if stored == np.uint8 else voxels * info.n_labels * stored.itemsize
 
 
 def output_files(out: Path, label_names: Sequence[str]) -> list[Path]:
@@ -176,6 +198,8 @@ class _DatasetOutput:
         if image.voxel_size is not None:
             facts["voxel_size"] = image.voxel_size
             facts["voxel_unit"] = image.voxel_unit
+        if image.normalised != str(MIN_MAX):
+            facts["normalization"] = image.normalised
         return facts
 
 

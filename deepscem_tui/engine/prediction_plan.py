@@ -6,6 +6,7 @@ Whoever goes on with a prediction reads it from there, so that it computes the s
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -36,6 +37,8 @@ __all__ = [
     "turned",
     "write_plan",
 ]
+
+_log = logging.getLogger(__name__)
 
 SLAB_VOXELS = 2**22  # of a slab of slices; with networks for volumes a slab is as thick as its tiles
 _BATCH_VOXELS = 2**20  # in a call of the network; larger tiles come one at a time
@@ -205,6 +208,9 @@ def make_plan(
         tiles = _tiles(parameters, turned(shape, plane), info, graph, limit, slab_voxels, most_voxels)
         slab = min(SLAB_VOXELS, slab_voxels)
         batch = parameters.batch_size or _batch(tiles, slab, graph, limit, devices, most_voxels)
+        _log.debug(
+            "sample %r in planes %s: %s, batches of %d, slabs of %d voxels", name, plane, tiles.axes, batch, slab
+        )
         plans.append(SamplePlan(name, tiles, batch, slab, plane))
     return PredictionPlan(tuple(plans), parameters.precision, version)
 

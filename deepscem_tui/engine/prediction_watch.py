@@ -97,8 +97,8 @@ class Preview:
         if self._scaled and prediction.dtype == np.uint8:  # planes that are to be averaged are not scaled yet
             prediction = prediction.astype(np.float32) / BYTE_SCALE
         file = self._context.folder / self._file
-        run_preview.write(file, image, prediction, self._names, name, z, known=known, axis=self._axis)
-        self._context.report.event("preview", sample=name, z=z, file=self._file)
+        if run_preview.write(file, image, prediction, self._names, name, z, known=known, axis=self._axis):
+            self._context.report.event("preview", sample=name, z=z, file=self._file)
 
 
 def _rate(rate: float) -> str:

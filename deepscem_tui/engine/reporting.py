@@ -53,6 +53,7 @@ class Part(Reporter):
     def __init__(self, whole: Reporter, task: str, before: float, units: float, total: float, unit: str) -> None:
         self._whole, self._task, self._unit = whole, task, unit
         self._before, self._units, self._total = before, units, total
+        self._finished = 0.0
 
     def message(self, text: str) -> None:
         self._whole.message(text)
@@ -61,5 +62,6 @@ class Part(Reporter):
         self._whole.warning(text)
 
     def progress(self, task: str, done: float, total: float, unit: str = "", note: str = "") -> None:  # noqa: ARG002
-        finished = self._before + self._units * (done / total if total else 1)
+        self._finished = max(self._finished, done / total if total else 1)  # a step may be of several tasks
+        finished = self._before + self._units * self._finished
         self._whole.progress(self._task, finished, self._total, self._unit, note)

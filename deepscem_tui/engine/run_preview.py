@@ -8,7 +8,6 @@ JSON with ``sample``, ``z``, ``axis`` and the labels' ``names``. No side is long
 from __future__ import annotations
 
 import json
-import secrets
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -22,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from deepscem_tui.engine.errors import RunError
+from deepscem_tui.engine.files import sweep, temporary_name
 
 __all__ = ["RunPreview", "read", "write"]
 
@@ -74,7 +74,7 @@ def write(
     labels: npt.NDArray[Any] | None = None,
     known: npt.NDArray[Any] | None = None,
     axis: str = "z",
-) -> None:
+) -> bool:
     """Write a preview, reduced to at most 512 x 512; a file of that name is replaced at once.
 
     Args:
@@ -83,6 +83,9 @@ def write(
         labels: (L, Y, X), above 0 is set.
         known: bool (Y, X), where the prediction is computed.
         axis: Along which ``z`` counts.
+
+    Returns:
+        Whether it could be written: nothing depends on it, so that a full disk does not end a run here.
     """
     step = ceil(max(image.shape) / MOST_PIXELS)
     arrays = {"image": grey(_reduced(image, step)), "prediction": grey(_reduced(prediction, step))}
@@ -91,16 +94,20 @@ def write(
     if known is not None:
         arrays["known"] = (_reduced(known, step) >= 0.5).astype(np.uint8)
     about = json.dumps({"sample": sample, "z": z, "axis": axis, "names": list(names)}).encode()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f".{secrets.token_hex(8)}.tmp"
-    try:  # not synced to the disk: nothing depends on it
+    temporary = temporary_name(path)
+    try:  # not synced to the disk
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sweep(path.parent)
         with temporary.open("xb") as file:
             np.savez_compressed(file, about=np.frombuffer(about, np.uint8), **arrays)  # type: ignore[arg-type]
         temporary.replace(path)
-    except BaseException:
+    except BaseException as error:
         with suppress(OSError):
             temporary.unlink()
+        if isinstance(error, OSError):
+            return False
         raise
+    return True
 
 
 def read(path: Path) -> RunPreview:
@@ -119,7 +126,7 @@ def read(path: Path) -> RunPreview:
         return _checked(arrays, about)
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError,
             RuntimeError, AttributeError, MemoryError) as error:  # fmt: skip
-        raise RunError(f"The preview {path} cannot be used: {error}") from None
+        raise RunError(f"The preview {path} cannot be used: {error}", "The run shows the next one.") from None
 
 
 def _checked(arrays: dict[str, Any], about: Any) -> RunPreview:

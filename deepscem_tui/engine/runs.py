@@ -15,7 +15,10 @@ The folder is the only channel between a run and whoever watches it, in this pro
 from __future__ import annotations
 
 import csv
+import errno
+import io
 import json
+import logging
 import os
 import platform
 import shlex
@@ -23,7 +26,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
@@ -35,19 +38,26 @@ import psutil
 from deepscem_tui import __version__
 from deepscem_tui.engine import actions, native_output, words
 from deepscem_tui.engine.context import Context
-from deepscem_tui.engine.errors import ParameterError, RunError, Stopped
+from deepscem_tui.engine.devices import available_cores, available_memory
+from deepscem_tui.engine.errors import ParameterError, ResourceError, RunError, Stopped
 from deepscem_tui.engine.files import write_text
 from deepscem_tui.engine.lock import Holder, locked
 from deepscem_tui.engine.parameters import Parameters
+from deepscem_tui.engine.processes import Process, this_process
 from deepscem_tui.engine.reporting import Reporter
 from deepscem_tui.engine.results import Result, finite
+from deepscem_tui.engine.space import is_full, no_room
 from deepscem_tui.engine.stop import Stop
 from deepscem_tui.engine.usage import Meter
+
+_log = logging.getLogger(__name__)
 
 HEARTBEAT_SECONDS = 5.0
 DEAD_AFTER_SECONDS = 60.0  # on another node, where its process cannot be looked up; several heartbeats and a slow NFS
 ENDED = ("finished", "stopped", "failed")
+_LASTING = ("started", "resumed", "epoch", "checkpoint", "test", "plan", *ENDED)  # events that must not be lost
 _PROGRESS_SECONDS = 0.5
+_SIGN_SECONDS = 0.2
 
 
 def default_folder() -> Path:
@@ -68,6 +78,9 @@ def perform(
     Raises:
         EngineError: as the action says.
     """
+    _log.debug("%s with %s", action.name, parameters)
+    if _log.isEnabledFor(logging.DEBUG):
+        _log.debug("%d cores and %s may be used", available_cores(), words.amount(available_memory(), "B"))
     if not action.run or getattr(parameters, "dry_run", False):
         if not action.tensorflow:
             return action.carry_out(parameters, Context(report, stop, measuring=True))
@@ -86,6 +99,8 @@ def perform(
     try:
         return _carry_out_in(folder, action, parameters, report, stop)
     finally:
+        if not (folder / "run.json").exists():  # there was no room for it
+            _remove(folder)
         if first and not folder.exists():  # refused, so that the folder of runs was made for nothing
             with suppress(OSError):
                 runs_folder.rmdir()
@@ -131,7 +146,12 @@ def resume(folder: Path, report: Reporter, stop: Stop, epochs: int | None = None
         LockedError: if another process resumes it at this moment.
         EngineError: as the action says.
     """
-    with locked(folder / "run.json", 0):  # two may try at once
+
+    def gone(found: Holder) -> bool:  # on another node, as of a job that was begun anew, the heartbeat tells
+        return found.dead or not (found.process.here or _beats(folder))
+
+    _wait_for_a_sign(folder, report, stop)
+    with locked(folder / "run.json", 0, gone):  # two may try at once
         return _resume(folder, report, stop, epochs, overwrite)
 
 
@@ -162,6 +182,17 @@ def _resume(folder: Path, report: Reporter, stop: Stop, epochs: int | None, over
     return _carry_out_in(folder, action, parameters.model_copy(update=paths), report, stop, run)
 
 
+def _wait_for_a_sign(folder: Path, report: Reporter, stop: Stop) -> None:
+    """Wait until it is known whether a run of another node lives: a job is begun anew soon after its node has died."""
+    run, beat = read(folder), _beat(folder)
+    if run.state != "running" or Process(run.host, run.pid, run.pid_started).here:
+        return
+    report.message(f"{folder} ran on {run.host} a moment ago: waiting for a sign of life")
+    while _beat(folder) == beat and _beats(folder):
+        stop.check()
+        time.sleep(_SIGN_SECONDS)
+
+
 def _check_epochs(run: RunState, epochs: int) -> None:
     if "epochs" not in run.parameters:
         raise ParameterError(f"{run.folder} is no training: --epochs means nothing to it", "Leave --epochs out.")
@@ -184,6 +215,7 @@ def _carry_out_in(
     (folder / "stop").unlink(missing_ok=True)
     write_text(folder / "run.json", json.dumps(_description(action, parameters), indent=2, ensure_ascii=False) + "\n")
     report.began(folder)
+    _log.debug("run folder %s", folder)
     recorder = Recorder(folder, report)
     if before:
         recorder.event("resumed")
@@ -191,11 +223,12 @@ def _carry_out_in(
         try:
             result = action.carry_out(parameters, Context(recorder, stop, folder))
         except BaseException as error:
-            if recorder.started:
-                kind = "stopped" if isinstance(error, Stopped) else "failed"
-                recorder.event(kind, error=str(error) or type(error).__name__)
-            elif before:
-                _put_back(recorder, before, described, error)
+            with suppress(OSError, ResourceError):  # a disk that is full still is: what happened is told all the same
+                if recorder.started:
+                    kind = "stopped" if isinstance(error, Stopped) else "failed"
+                    recorder.event(kind, error=str(error) or type(error).__name__)
+                elif before:
+                    _put_back(recorder, before, described, error)
             recorder.close()
             if not recorder.started and not before:
                 _remove(folder)
@@ -217,18 +250,20 @@ def _put_back(recorder: Recorder, before: RunState, described: str, error: BaseE
 
 
 class Recorder(Reporter):
-    """Writes what an action says to its run folder, and passes it on."""
+    """Writes what an action says to its run folder, and passes it on.
+
+    Where the disk is full, steps and messages are left out; the events that a resume or a reader builds on raise
+    :class:`ResourceError`.
+    """
 
     def __init__(self, folder: Path, inner: Reporter) -> None:
         self._folder = folder
         self._inner = inner
         self._events = (folder / "events.jsonl").open("a+b", buffering=0)
-        if self._events.seek(0, os.SEEK_END):
-            self._events.seek(-1, os.SEEK_END)
-            if self._events.read(1) != b"\n":  # torn by a kill
-                self._events.write(b"\n")
+        self._end_line()
         self._writing = threading.Lock()  # the heartbeat writes too
         self._last_progress = 0.0
+        self._torn = False  # the last line is not whole
         self.started = False
 
     def message(self, text: str) -> None:
@@ -264,19 +299,51 @@ class Recorder(Reporter):
 
     def _append(self, kind: str, facts: Mapping[str, Any]) -> None:
         event = finite({"t": round(time.time(), 3), "type": kind, **facts})
-        line = json.dumps(event, ensure_ascii=False, default=str) + "\n"
+        text = json.dumps(event, ensure_ascii=False, default=str) + "\n"
+        line = text.encode("utf-8", "backslashreplace")
         with self._writing:
-            if not self._events.closed:
-                self._events.write(line.encode("utf-8", "backslashreplace"))
+            if self._events.closed:
+                return
+            try:
+                if self._torn:
+                    self._end_line()
+                self._torn = True
+                if self._events.write(line) != len(line):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                self._torn = False
+            except OSError as error:
+                if kind in _LASTING:
+                    raise no_room(self._folder / "events.jsonl", error, len(line)) from error
+
+    def _end_line(self) -> None:
+        """End a line that was torn by a kill or a full disk."""
+        if self._events.seek(0, os.SEEK_END):
+            self._events.seek(-1, os.SEEK_END)
+            if self._events.read(1) != b"\n":
+                self._events.write(b"\n")
 
     def _append_metrics(self, facts: Mapping[str, Any]) -> None:
+        """Add the row of an epoch; a torn one, and rows of epochs that are done again after a kill, make room."""
         path = self._folder / "metrics.csv"
-        new = not path.exists()
-        with path.open("a", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            if new:
-                writer.writerow(facts)
-            writer.writerow(["" if value is None else value for value in facts.values()])
+        text = path.read_bytes().decode("utf-8", "replace") if path.exists() else ""
+        rows = list(csv.reader(io.StringIO(text[: text.rfind("\n") + 1], newline=""))) or [list(facts)]
+        kept = rows[:1] + [row for row in rows[1:] if row and row[0].isdecimal() and int(row[0]) < facts["epoch"]]
+        if _as_csv(kept) != text:
+            write_text(path, _as_csv(kept))
+        new = _as_csv([["" if value is None else value for value in facts.values()]])
+        try:
+            with path.open("a", newline="", encoding="utf-8") as file:
+                file.write(new)
+        except OSError as error:
+            if is_full(error):
+                raise no_room(path, error, len(new)) from error
+            raise
+
+
+def _as_csv(rows: Sequence[Sequence[Any]]) -> str:
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows(rows)
+    return text.getvalue()
 
 
 @contextmanager
@@ -315,6 +382,8 @@ def _new_folder(runs_folder: Path, action: str, title: str) -> Path:
                 folder.mkdir()
                 return folder
     except OSError as error:
+        if is_full(error):
+            raise no_room(runs_folder, error, 0, at_least=True) from None
         raise RunError(
             f"The folder for runs, {runs_folder}, cannot be written: {error.strerror}",
             "Choose another with --runs-dir.",
@@ -336,6 +405,7 @@ def _description(action: actions.Action, parameters: Parameters) -> dict[str, An
         if isinstance(value, Path) and name != "out" and value.is_file():
             status = value.stat()
             inputs.append({"path": str(value.absolute()), "size": status.st_size, "mtime": status.st_mtime})
+    me = this_process()
     versions = {"deepscem-tui": __version__, "python": platform.python_version()}
     for package in ("tensorflow", "keras", "numpy", "h5py"):
         with suppress(PackageNotFoundError):
@@ -346,9 +416,10 @@ def _description(action: actions.Action, parameters: Parameters) -> dict[str, An
         "command": actions.command_line(action, parameters),
         "working_folder": str(Path.cwd()),
         "versions": versions,
-        "host": socket.gethostname(),
-        "pid": os.getpid(),
-        "pid_started": psutil.Process().create_time(),
+        "host": me.host,
+        "pid": me.pid,
+        "pid_started": me.started,
+        "pid_birth": me.birth,
         "seed": getattr(parameters, "seed", None),
         "inputs": inputs,
     }
@@ -386,6 +457,7 @@ class RunState:
     host: str
     pid: int
     pid_started: float
+    pid_birth: str
     state: str
     began: float
     latest: float
@@ -406,11 +478,13 @@ def read(folder: Path) -> RunState:
         facts["inputs"] = description.get("inputs", [])
         facts["working_folder"] = Path(description["working_folder"])
         facts["pid_started"] = float(description["pid_started"])
-        alive = _alive(folder, str(facts["host"]), int(facts["pid"]), facts["pid_started"])
+        facts["pid_birth"] = str(description.get("pid_birth", ""))
+        process = Process(str(facts["host"]), int(facts["pid"]), facts["pid_started"], facts["pid_birth"])
+        alive = _alive(folder, process)
     except FileNotFoundError:
         raise RunError(f"{folder} is not a run folder: it has no run.json", "See: deepscem-tui runs list") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunError(f"{folder / 'run.json'} cannot be read: {error}") from None
+        raise RunError(f"{folder / 'run.json'} cannot be read: {error}", "It is damaged, or no run folder.") from None
     last: dict[str, dict[str, Any]] = {}
     began = latest = _written(folder)
     first = True
@@ -452,7 +526,7 @@ def _written(folder: Path) -> float:
     try:
         return (folder / "run.json").stat().st_mtime
     except OSError as error:
-        raise RunError(f"{folder} is gone: {error.strerror}") from None
+        raise RunError(f"{folder} is gone: {error.strerror}", "See: deepscem-tui runs list") from None
 
 
 def find(runs_folder: Path) -> list[RunState]:
@@ -525,7 +599,7 @@ def stop_now(folder: Path, seconds: float = 10.0) -> RunState:
         raise RunError(f"{folder} runs in this very process", ask)
     try:
         process = psutil.Process(run.pid)  # which looks at the time of its start again before each signal
-        if not process_alive(run.host, run.pid, run.pid_started):
+        if not process_alive(Process(run.host, run.pid, run.pid_started, run.pid_birth)):
             raise RunError(f"{folder} has ended just now")
         _end(process, seconds)
     except psutil.NoSuchProcess:
@@ -562,17 +636,24 @@ def events(folder: Path) -> list[dict[str, Any]]:
     return found
 
 
-def process_alive(host: str, pid: int, pid_started: float) -> bool | None:
+def process_alive(process: Process) -> bool | None:
     """Whether a run's process lives; None for one of another host, where it cannot be looked up."""
-    process = Holder(host, pid, pid_started, since=pid_started, token="")
     return not process.dead if process.here else None
 
 
-def _alive(folder: Path, host: str, pid: int, pid_started: float) -> bool:
-    known = process_alive(host, pid, pid_started)
-    if known is not None:
-        return known
+def _alive(folder: Path, process: Process) -> bool:
+    known = process_alive(process)
+    return known if known is not None else _beats(folder)
+
+
+def _beats(folder: Path) -> bool:
+    """Whether the heartbeat is not old."""
+    return time.time() - _beat(folder) < DEAD_AFTER_SECONDS
+
+
+def _beat(folder: Path) -> float:
+    """When it was last heard, seconds since the epoch; 0 if never."""
     try:
-        return time.time() - (folder / "heartbeat").stat().st_mtime < DEAD_AFTER_SECONDS
+        return (folder / "heartbeat").stat().st_mtime
     except OSError:
-        return False
+        return 0.0

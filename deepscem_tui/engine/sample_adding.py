@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import datetime
 import shlex
-import shutil
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from math import prod
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,63 +20,28 @@ from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.dataset_tree import member_name
 from deepscem_tui.engine.datasets import ChangedDataset, MemberWriter, change_dataset, open_dataset, real_path
 from deepscem_tui.engine.encodings import Named, value_text
-from deepscem_tui.engine.errors import DatasetError, ParameterError, ResourceError, VolumeError
+from deepscem_tui.engine.errors import DatasetError, ParameterError, VolumeError
 from deepscem_tui.engine.ignoring import Ignored, Slabs, write_ignored
 from deepscem_tui.engine.label_files import Found, LabelOptions, OpenedLabels, open_labels
 from deepscem_tui.engine.labelled import check_size, given_boxes, runs_of, slices_with_labels
+from deepscem_tui.engine.normalisation import MIN_MAX, Grey, Greys, Normalisation, find_greys
 from deepscem_tui.engine.results import Result, Table
 from deepscem_tui.engine.slice_files import open_slices
-from deepscem_tui.engine.volumes import Volume, value_range
+from deepscem_tui.engine.space import check_room
+from deepscem_tui.engine.volumes import Volume
 
 __all__ = [
-    "Grey",
     "Noted",
     "Sources",
     "Written",
     "add_sample",
-    "check_space",
-    "find_grey",
+    "find_grey_values",
     "open_sources",
     "remark",
     "write_sample",
 ]
 
 SLAB_BYTES = 64 * 2**20
-_BLOCK = 2**20  # voxels normalised together: what is made of them stays in the processor's cache
-
-
-@dataclass(frozen=True)
-class Grey:
-    """How grey values become 0 to 1.
-
-    Args:
-        low: Value that becomes 0.
-        high: Value that becomes 1; if it is ``low``, everything becomes 0.
-    """
-
-    low: float
-    high: float
-
-    def normalise(self, slab: npt.NDArray[Any], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-        """Values as ``dtype``, 0 to 1; what is not finite becomes 0."""
-        out = np.empty(slab.shape, dtype)
-        source, target = slab.reshape(-1), out.reshape(-1)
-        if slab.dtype.kind in "biu" and slab.dtype.itemsize <= 2:
-            # A table is several times faster than arithmetic, for float16 above all.
-            unsigned = np.dtype(f"u{slab.dtype.itemsize}")
-            every = np.arange(256**unsigned.itemsize, dtype=unsigned).view(slab.dtype)
-            table = self._exactly(every).astype(dtype)
-            source = source.view(unsigned)
-            for start in range(0, source.size, _BLOCK):
-                table.take(source[start : start + _BLOCK], out=target[start : start + _BLOCK], mode="clip")
-            return out
-        for start in range(0, source.size, _BLOCK):
-            target[start : start + _BLOCK] = self._exactly(source[start : start + _BLOCK])
-        return out
-
-    def _exactly(self, values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-        exact = (values.astype(np.float64) - self.low) / (self.high - self.low)
-        return np.where(np.isfinite(values), np.clip(exact, 0, 1), 0.0)
 
 
 class Noted:
@@ -110,13 +73,13 @@ def add_sample(parameters: p.AddSample, context: Context) -> Result:
             dataset.check_new(parameters.name)
             names, named = dataset.label_names, bool(dataset.aliases) or len(dataset.samples) > 0
         sources = open_sources(parameters, names, named, files, noted, context)
-        check_space(parameters.file, sources.image_bytes)
+        check_room({real_path(parameters.file): sources.image_bytes})
         if parameters.dry_run:
             summary = f"Would add sample {parameters.name!r} {words.sizes(sources.image.shape)} to {parameters.file}"
             return Result(summary, _facts(parameters, sources, noted))
-        grey = find_grey(parameters, sources.image, noted, context)
+        greys = find_grey_values(parameters, sources.image, noted, context)
         with change_dataset(parameters.file) as changed:
-            written = write_sample(changed, parameters, sources, grey, context)
+            written = write_sample(changed, parameters, sources, greys, context)
     more = remark(parameters, sources, written, noted, context)
     rows = [_row(sources, label, found) for label, found in enumerate(written.found)]
     if parameters.ignore_value is not None and not sources.ignores_any:
@@ -200,7 +163,7 @@ class Written:
 
 
 def write_sample(
-    changed: ChangedDataset, parameters: p.AddSample, sources: Sources, grey: Grey, context: Context
+    changed: ChangedDataset, parameters: p.AddSample, sources: Sources, greys: Greys, context: Context
 ) -> Written:
     """The second pass: the files become a sample of a data set that is being changed."""
     image, labels = sources.image, sources.labels
@@ -211,12 +174,12 @@ def write_sample(
         raise DatasetError(f"{parameters.file} was replaced meanwhile", "Try again.")
     if labels.new_names:
         changed.set_aliases(labels.names)
-    attributes = _provenance(parameters, image, labels, grey)
+    attributes = _provenance(parameters, image, labels, greys)
     sample = changed.add_sample(parameters.name, image.shape, members, attributes)
     copying = _Copying(context, parameters.name, sources.nbytes)
-    if grey.low != grey.high:
+    if not greys.constant:
         copying.copy(
-            image.nbytes, [sample["image"]], lambda z0, z1: [grey.normalise(image.read(z0, z1), sources.stored)]
+            image.nbytes, [sample["image"]], lambda z0, z1: [greys.normalise(z0, image.read(z0, z1), sources.stored)]
         )
     for source in labels.sources:
         writers = [sample[member_name("label", label)] for label in source.labels]
@@ -312,14 +275,6 @@ def _check_volumes(image: Volume, labels: Sequence[Volume], noted: Noted) -> Non
             noted.warn(f"{volume.path} has voxels of another size than {image.path}: that of the image is kept")
 
 
-def check_space(path: Path, needed: int) -> None:
-    """Raise before hours of copying rather than at their end: images are stored as they are, without compression."""
-    free = shutil.disk_usage(real_path(path).parent).free
-    if needed > free:
-        what = f"{needed:,} bytes are needed beside {path}, and {free:,} are free"
-        raise ResourceError(what, "Free some space, or move the data set to another disk.")
-
-
 def _type_range(parameters: p.AddSample, image: Volume) -> Grey | None:
     """The range of the image's type, if that is wanted."""
     if parameters.range == "data":
@@ -333,20 +288,25 @@ def _type_range(parameters: p.AddSample, image: Volume) -> Grey | None:
     return Grey(limits.min, limits.max)
 
 
-def find_grey(parameters: p.AddSample, image: Volume, noted: Noted, context: Context) -> Grey:
-    """Range of grey values: of the type, or found in a first pass over the image."""
+def find_grey_values(parameters: p.AddSample, image: Volume, noted: Noted, context: Context) -> Greys:
+    """What grey values become: by the type, or as found in a first pass over the image."""
     of_type = _type_range(parameters, image)
     if of_type is not None:
-        return of_type
-    found = value_range(image, context.report, context.stop)
+        return Greys((of_type,))
+    found = find_greys(image, _wanted(parameters), context.report, context.stop)
     if found.non_finite:
-        noted.warn(f"{image.path}: {found.non_finite} of {found.voxels} voxels are NaN or infinite: they become 0")
+        of = f"{found.non_finite} of {prod(image.shape)} voxels"
+        noted.warn(f"{image.path}: {of} are NaN or infinite: they become 0")
     if found.constant:
-        noted.warn(f"{image.path}: all voxels are {found.low:g}: they become 0")
-    return Grey(found.low, found.high)
+        noted.warn(f"{image.path}: all voxels are {found.each[0].low:g}: they become 0")
+    return found
 
 
-def _provenance(parameters: p.AddSample, image: Volume, labels: OpenedLabels, grey: Grey) -> dict[str, Any]:
+def _wanted(parameters: p.AddSample) -> Normalisation:
+    return Normalisation(parameters.normalization, parameters.per_slice)
+
+
+def _provenance(parameters: p.AddSample, image: Volume, labels: OpenedLabels, greys: Greys) -> dict[str, Any]:
     size, unit = image.voxel_size, image.voxel_unit
     if parameters.voxel_size is not None:
         *given, unit = parameters.voxel_size
@@ -355,7 +315,8 @@ def _provenance(parameters: p.AddSample, image: Volume, labels: OpenedLabels, gr
     return {
         "source": _encodable(image.path.name),
         "source_type": image.dtype.name,
-        "source_range": (float(grey.low), float(grey.high)),
+        "normalization": str(_wanted(parameters)) if _wanted(parameters) != MIN_MAX else None,
+        "source_range": (float(greys.each[0].low), float(greys.each[0].high)) if len(greys.each) == 1 else None,
         "label_sources": tuple(_encodable(source.file_names) if source else "" for source in sources) or None,
         "added": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "voxel_size": size,

@@ -34,6 +34,7 @@ from deepscem_tui.engine.ignoring import (
     write_ignored,
 )
 from deepscem_tui.engine.results import Result
+from deepscem_tui.engine.space import check_room
 
 __all__ = ["Box", "Copier", "box_bytes", "crop_name", "crop_sample", "save_dataset"]
 
@@ -65,6 +66,8 @@ def crop_sample(parameters: p.CropSample, context: Context) -> Result:
         source = changed.sample(parameters.sample)
         if _box(parameters, source) != box:
             raise DatasetError(f"{source.what} was changed meanwhile", "Try again.")
+        if "image" in source.members:  # is stored as it is, the rest shrinks
+            check_room({real_path(parameters.file): prod(shape) * source.image.dtype.itemsize})
         copier = Copier(context, f"Cropping {name}", box_bytes(source, box))
         copier.crop(changed, name, source, box)
         left_out = sorted(set(source.members) - set(_cropped_members(source))) + list(source.others)
@@ -93,7 +96,9 @@ def save_dataset(parameters: p.SaveDataset, context: Context) -> Result:
         facts = {"file": str(parameters.file), "out": str(out), "samples": len(samples), "bytes_before": before.st_size}
         name, n_labels, aliases, attributes = dataset.name, dataset.n_labels, dataset.aliases, dataset.attributes
         total = sum(prod(m.shape) * m.dtype.itemsize for _, members in samples for m in members.values())
+        least = sum(members["image"].stored_bytes for _, members in samples if "image" in members)
     refuse_existing(out, parameters.overwrite)
+    check_room({out: least})  # images are stored as they are, the rest shrinks
     if parameters.dry_run:
         return Result(
             f"Would write {words.counted(len(samples), 'sample')} ({total:,} bytes of voxels) to {out}", facts
@@ -120,6 +125,10 @@ def save_dataset(parameters: p.SaveDataset, context: Context) -> Result:
 def _members(dataset: Dataset, name: str, onto_itself: bool, context: Context) -> Mapping[str, Member]:
     """What is to be copied of a sample; what is not ours is left out, but never lost."""
     sample = dataset.sample(name)
+    if any("\ud800" <= character <= "\udfff" for character in name):
+        raise DatasetError(
+            f"{sample.what} has a name that is no text", "Rename it first: deepscem-tui run rename-sample."
+        )
     if sample.others:
         listed = ", ".join(sample.others)
         if onto_itself:
@@ -145,7 +154,9 @@ class Copier:
     ) -> None:
         """Add a sample made of a box of these arrays, or of all of them."""
         if not members:
-            raise DatasetError(f"Sample {name!r} of {target.path} has no arrays that could be copied")
+            raise DatasetError(
+                f"Sample {name!r} of {target.path} has no arrays that could be copied", "See: run check-dataset."
+            )
         whole = next(iter(members.values())).shape
         inside: Box = box or ((0, whole[0]), (0, whole[1]), (0, whole[2]))
         shape = [stop - start for start, stop in inside]

@@ -16,7 +16,7 @@ from deepscem_tui.engine import words
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.datasets import Dataset, Member, Sample, open_dataset
 from deepscem_tui.engine.errors import DatasetError, ParameterError
-from deepscem_tui.engine.files import refuse_existing
+from deepscem_tui.engine.files import Together, refuse_existing
 from deepscem_tui.engine.ignoring import Ignored, ignored_in
 from deepscem_tui.engine.results import Result
 from deepscem_tui.engine.volumes import create_volume
@@ -86,7 +86,7 @@ def export_sample(parameters: p.ExportSample, context: Context) -> Result:
 
 def _write(sample: Sample, exports: list[Export], parameters: p.ExportSample, context: Context) -> None:
     total, done = sum(prod(sample.shape) * export.member.dtype.itemsize for export in exports), 0
-    with ExitStack() as files:
+    with Together() as together, ExitStack() as files:
         for export in exports:
             writer = files.enter_context(
                 create_volume(
@@ -96,6 +96,7 @@ def _write(sample: Sample, exports: list[Export], parameters: p.ExportSample, co
                     voxel_size=sample.voxel_size,
                     voxel_unit=sample.voxel_unit,
                     overwrite=parameters.overwrite,
+                    together=together,
                 )
             )
             depth = export.member.depth

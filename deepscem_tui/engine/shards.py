@@ -21,12 +21,13 @@ from deepscem_tui.engine.errors import RunError
 from deepscem_tui.engine.files import write_text
 from deepscem_tui.engine.model_info import read_info
 from deepscem_tui.engine.orthogonal import Mean, ReadSlab
-from deepscem_tui.engine.prediction_output import check_output, open_output, output_files
+from deepscem_tui.engine.prediction_output import check_output, least_output_bytes, open_output, output_files
 from deepscem_tui.engine.prediction_plan import PredictionPlan, SamplePlan, plan_file, read_plan
 from deepscem_tui.engine.prediction_values import values_of
 from deepscem_tui.engine.results import Result
 from deepscem_tui.engine.slabs import SlabStore
 from deepscem_tui.engine.sources import open_images
+from deepscem_tui.engine.space import check_room
 
 __all__ = ["agreed_plan", "merge", "parts", "shards_folder"]
 
@@ -98,8 +99,9 @@ def merge(parameters: p.Merge, context: Context) -> Result:
         what = f"{words.counted(n_slabs, 'slab')} into {', '.join(files)}"
         if parameters.dry_run:
             return Result(f"Would merge {what}", facts)
+        check_room({wanted.out: sum(least_output_bytes(wanted, info, image) for image in images)})
         if wanted.image:  # its copy needs its range
-            images = [image.measured(context) for image in images]
+            images = [image.measured(info.normalization, context) for image in images]
         by_name = {image.source.name: image for image in images}
         done = 0
         with open_output(wanted, info, images) as output:

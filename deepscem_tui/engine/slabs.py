@@ -45,7 +45,7 @@ class SlabStore:
     def keep(self, index: int, labels: npt.NDArray[Any]) -> None:
         """Keep a finished slab, (labels, Z, Y, X)."""
         path = self._file(index)
-        with writing(path), published(path) as temporary, temporary.open("wb") as file:
+        with writing(path), published(path, labels.nbytes) as temporary, temporary.open("wb") as file:
             np.save(file, labels, allow_pickle=False)
         self._part_file(index).unlink(missing_ok=True)
 
@@ -66,7 +66,7 @@ class SlabStore:
     def keep_part(self, index: int, labels: npt.NDArray[Any], done: int) -> None:
         """Keep a slab of which ``done`` tiles are computed."""
         path = self._part_file(index)
-        with writing(path), published(path) as temporary, temporary.open("wb") as file:
+        with writing(path), published(path, labels.nbytes) as temporary, temporary.open("wb") as file:
             np.savez(file, labels=labels, done=done)
 
     def part(self, index: int) -> tuple[npt.NDArray[Any], int] | None:

@@ -138,6 +138,8 @@ def _is_coloured(file: Path, tables: bool) -> bool:
 
 def _read_png(file: Path) -> npt.NDArray[Any]:
     """A picture as it is stored: (Y, X), or (Y, X, samples)."""
+    if file.exists() and not file.is_file():  # reading it might wait for ever
+        raise VolumeError(f"{file} is no regular file", "Give a PNG file.")
     try:
         content = file.read_bytes()
     except OSError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -14,9 +15,10 @@ from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.datasets import Dataset, Member, Sample, open_dataset
 from deepscem_tui.engine.errors import DatasetError, ParameterError
 from deepscem_tui.engine.ignoring import Ignored, ignored_in
+from deepscem_tui.engine.normalisation import MIN_MAX, find_greys, normalisation_in, normalisation_of
 from deepscem_tui.engine.tiled import Source
 from deepscem_tui.engine.tiling import Shape
-from deepscem_tui.engine.volumes import SUFFIXES, Volume, open_volume, value_range
+from deepscem_tui.engine.volumes import SUFFIXES, Volume, open_volume
 
 __all__ = [
     "InputImage",
@@ -40,6 +42,7 @@ class InputImage:
         voxel_size: Z, Y, X in ``voxel_unit``, if known.
         voxel_unit: Such as "nm"; empty if not known.
         file: The image file whose range is still to be found, if it is one.
+        normalised: How the image of a data set, or one that is measured, is normalised.
         original: The image as it is, where this is what is made of it for a model of other voxels.
     """
 
@@ -48,6 +51,7 @@ class InputImage:
     voxel_size: tuple[float, float, float] | None
     voxel_unit: str
     file: Volume | None = None
+    normalised: str = str(MIN_MAX)
     original: InputImage | None = None
 
     @property
@@ -60,27 +64,45 @@ class InputImage:
         """Type of the voxels as they are read."""
         return self.stored if self.file is None else self.file.dtype
 
-    def measured(self, context: Context) -> InputImage:
+    def measured(self, wanted: str, context: Context) -> InputImage:
         """The same with its range known: an image file is read through, a data set's image is normalised already.
+
+        Args:
+            wanted: How the images of the model are normalised, as it says itself.
 
         Raises:
             VolumeError: the file is damaged.
             Stopped: on request.
         """
+        how = normalisation_of(wanted)
+        if how is None:
+            what = f"The model takes images that are normalised in a way that is not known here: {wanted!r}"
+            context.report.warning(f"{what}; they are normalised by {MIN_MAX}")
+        how = how or MIN_MAX
         if self.file is None:
+            if self.normalised != str(how):
+                context.report.warning(
+                    f"{self.source.name!r} is normalised by {self.normalised}, and the images of the model by {how}: "
+                    "its grey values mean something else. Add it to the data set anew with that --normalization"
+                )
             return self
-        path = self.file.path
+        file, path = self.file, self.file.path
         context.report.message(f"{path} is read twice: for its range of grey values, then for its data")
-        found = value_range(self.file, context.report, context.stop)
+        found = find_greys(file, how, context.report, context.stop)
         if found.constant:
-            context.report.warning(f"{path} has the same value, {found.low:g}, everywhere: it becomes 0")
+            context.report.warning(f"{path} has the same value, {found.each[0].low:g}, everywhere: it becomes 0")
         if found.non_finite:
             context.report.warning(f"{path} has {found.non_finite} voxels that are NaN or infinite: they become 0 or 1")
-        low, high = float(found.low), float(found.high)
-        original = self.original
-        if original is not None:
-            original = replace(original, source=replace(original.source, low=low, high=high), file=None)
-        return replace(self, source=replace(self.source, low=low, high=high), file=None, original=original)
+        if how == MIN_MAX:
+            (grey,) = found.each
+            return replace(self, source=replace(self.source, low=float(grey.low), high=float(grey.high)), file=None)
+
+        def read(z0: int, z1: int) -> Any:
+            return found.normalise(z0, file.read(z0, z1), np.float32)
+
+        return replace(
+            self, source=replace(self.source, read=read), stored=np.dtype(np.float32), file=None, normalised=str(how)
+        )
 
 
 class _Slices:
@@ -138,7 +160,7 @@ def same_file(one: Path, other: Path) -> bool:
     """Whether two paths are one file, or would be once it is made."""
     if one.exists() and other.exists():
         return one.samefile(other)
-    return one.resolve() == other.resolve()
+    return os.path.realpath(one) == os.path.realpath(other)  # which does not mind links that lead to themselves
 
 
 @contextmanager
@@ -208,7 +230,8 @@ def _from_file(volume: Volume) -> InputImage:
 def _from_sample(sample: Sample) -> InputImage:
     image = sample.image
     source = Source(sample.name, sample.shape, lambda z0, z1: image[z0:z1])
-    return InputImage(source, np.dtype(image.dtype), sample.voxel_size, sample.voxel_unit)
+    how = normalisation_in(sample)
+    return InputImage(source, np.dtype(image.dtype), sample.voxel_size, sample.voxel_unit, normalised=how)
 
 
 def _chosen(dataset: Dataset, names: Sequence[str]) -> list[Sample]:

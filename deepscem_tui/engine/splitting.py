@@ -22,8 +22,8 @@ from deepscem_tui.engine.files import check_writable, refuse_existing
 from deepscem_tui.engine.ignoring import compact_masks, mask_file
 from deepscem_tui.engine.leaks import neighbours
 from deepscem_tui.engine.results import Result, Table
-from deepscem_tui.engine.sample_adding import check_space
 from deepscem_tui.engine.sample_copying import Box, Copier, box_bytes, crop_name
+from deepscem_tui.engine.space import check_room
 from deepscem_tui.engine.survey import SampleFacts, label_fractions, survey
 
 __all__ = ["balanced", "split_dataset"]
@@ -60,8 +60,7 @@ def split_dataset(parameters: p.SplitDataset, context: Context) -> Result:
         what = f"{parameters.file} into {words.counted(len(outputs), 'data set')} in {parameters.out_dir}"
         if parameters.dry_run:
             return Result(f"Would divide {what}, {words.amount(needed, 'B')}", facts, [table])
-        nearest = next(parent for parent in parameters.out_dir.absolute().parents if parent.exists())
-        check_space(parameters.out_dir if parameters.out_dir.exists() else nearest, needed)
+        check_room({parameters.out_dir / "train.hdf5": needed})
         _write(dataset, outputs, needed, parameters.overwrite, context)
     return Result(f"Divided {what}", facts, [table])
 

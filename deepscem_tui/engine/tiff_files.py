@@ -20,6 +20,7 @@ from deepscem_tui.engine import words
 from deepscem_tui.engine.devices import available_cores
 from deepscem_tui.engine.errors import ResourceError, VolumeError
 from deepscem_tui.engine.plain_files import COPY_AGAIN, PlainSource, check_dtype
+from deepscem_tui.engine.probing import probe
 from deepscem_tui.engine.tiff_metadata import OmeImage, ome_image, value_scale, voxel_size
 
 # Whatever tifffile logs is found by the checks here and raised or kept as a warning; on a screen it would be noise.
@@ -115,7 +116,7 @@ def explained(where: str) -> Iterator[None]:
     except MemoryError as error:
         raise ResourceError(f"Memory does not suffice to decode {where}", "Save it with smaller slices.") from error
     except OSError as error:
-        raise VolumeError(f"{where}: cannot be read: {error.strerror or error}") from error
+        raise VolumeError(f"{where}: cannot be read: {error.strerror or error}", COPY_AGAIN) from error
     except Exception as error:  # tifffile and its codecs raise nearly every kind of error
         reason = " ".join(str(error).split())[:160] or type(error).__name__
         raise VolumeError(f"{where}: the TIFF file is damaged or of an unknown kind ({reason})", RESAVE) from error
@@ -171,6 +172,8 @@ def _source(path: Path, file: BinaryIO, tiff: Any) -> PlainSource | PagesSource:
         source = PlainSource(path, file, offset, shape, stored.newbyteorder(tiff.byteorder))
     else:
         check_pages(path, pages, shape)
+        if int(first.compression) not in EXPANSION:  # decoders of photographs are large
+            probe(path, VolumeError, "tiff")
         source = PagesSource(path, pages, shape, stored.newbyteorder("="))
     if first.photometric == 0:
         notes.append("its metadata say that 0 is white: its values are used as they are stored")
@@ -227,7 +230,7 @@ def _pages(path: Path, series: Any) -> list[Any]:
 def _form(path: Path, series: Any) -> tuple[str, tuple[int, ...]]:
     """Axes and sizes of a series without axes of one element, ``YX`` or one more before them."""
     if 0 in series.shape:
-        raise VolumeError(f"{path} has no voxels: its shape is {tuple(series.shape)}")
+        raise VolumeError(f"{path} has no voxels: its shape is {tuple(series.shape)}", "Export it again.")
     given = series.axes.replace("S", "Q") if _is_stack_in_planes(series) else series.axes
     kept = [(axis, size) for axis, size in zip(given, series.shape, strict=True) if size > 1 or axis in ("Y", "X")]
     axes, sizes = "".join(axis for axis, _ in kept), tuple(size for _, size in kept)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -29,17 +27,20 @@ from deepscem_tui.engine.devices import (
 )
 from deepscem_tui.engine.distribution import Distribution
 from deepscem_tui.engine.evaluation import evaluate
-from deepscem_tui.engine.files import check_writable, refuse_existing, write_text
+from deepscem_tui.engine.files import check_writable, refuse_existing
 from deepscem_tui.engine.learning_rate import RateSchedule
 from deepscem_tui.engine.losses import make_loss
 from deepscem_tui.engine.memory import memory_limit
 from deepscem_tui.engine.model_files import ModelInfo, check_format, check_suffix, load_model, save_model
 from deepscem_tui.engine.model_info import read_network
+from deepscem_tui.engine.own_results import is_own, noting
 from deepscem_tui.engine.patches import (
     HELD_BYTES,
     Cache,
     PatchSampler,
     Source,
+    by_processes,
+    by_threads,
     load_sources,
     opened_cache,
 )
@@ -47,15 +48,23 @@ from deepscem_tui.engine.prediction import predict
 from deepscem_tui.engine.prediction_plan import make_plan
 from deepscem_tui.engine.reporting import Reporter
 from deepscem_tui.engine.results import Result, Table
+from deepscem_tui.engine.space import check_room
 from deepscem_tui.engine.trainer import Optimisation, State, Trainer
 from deepscem_tui.engine.training_checks import label_problems, leak_problems
 from deepscem_tui.engine.training_devices import chosen_devices, chosen_precision
 from deepscem_tui.engine.training_loop import Schedule, TrainingLoop
-from deepscem_tui.engine.training_plan import Plan, check_labels, check_memory, plan_training
+from deepscem_tui.engine.training_plan import (
+    Plan,
+    check_labels,
+    check_memory,
+    common_normalisation,
+    disk_bytes,
+    plan_training,
+)
 from deepscem_tui.engine.training_preview import choose_preview
 from deepscem_tui.engine.validation import Validated, Validator
 
-_MOST_WORKERS = 8  # threads that make patches: more than one GPU takes up
+_MOST_WORKERS = 8  # that make patches: more than one GPU takes up
 
 
 def train(parameters: p.Train, context: Context) -> Result:
@@ -69,7 +78,7 @@ def train(parameters: p.Train, context: Context) -> Result:
         Stopped: on request; the run can be resumed.
     """
     resuming = context.folder is not None and has_checkpoint(context.folder)
-    ours = context.folder is not None and _is_own_result(parameters.out, context.folder)
+    ours = is_own(context.folder, parameters.out)
     if not ours:  # a run may replace its own result
         refuse_existing(parameters.out, parameters.overwrite)
     check_suffix(parameters.out)
@@ -91,6 +100,8 @@ def train(parameters: p.Train, context: Context) -> Result:
             return Result(f"Would train {parameters.model} for {parameters.epochs} epochs: {plan}", plan.facts)
         if parameters.deterministic:
             be_deterministic()
+        if context.folder is not None:
+            check_room(disk_bytes(plan, context.folder, parameters.out))
         shared = chosen_devices(parameters, plan)
         check_memory(plan, device_summary().startswith("CPU"))
         precision = chosen_precision(parameters, plan, context.report)
@@ -108,8 +119,8 @@ def train(parameters: p.Train, context: Context) -> Result:
     if not shared.chief:
         return Result(f"Trained along, as process {shared.worker}; the first one, 0, keeps the model", {})
     chosen = context.folder / ("best.keras" if valid is not None and parameters.keep_best else "last.keras")
-    save_model(*load_model(chosen), parameters.out, overwrite=parameters.overwrite or ours)
-    _note_result(parameters.out, context.folder)
+    noted = noting(context.folder, parameters.out)
+    save_model(*load_model(chosen), parameters.out, overwrite=parameters.overwrite or ours, before=noted)
     tables = _test(parameters, chosen, context) if test is not None else ()
     return _result(parameters, state, chosen.stem, tables)
 
@@ -148,35 +159,43 @@ class _Session:
         flat = info.dimension == 2
         free = available_memory()
         memory = min(HELD_BYTES, free // 2, max(0, free - plan.step_bytes))  # for samples: a step must fit beside them
-        sources = self._sources(self.learn, memory)
+        # Of flat patches processes make more than threads; but beside a network on the CPU no core is left for them.
+        apart = flat and not device_summary().startswith("CPU")
+        sources = self._sources(self.learn, memory, shared=apart)
         memory -= sum(source.held_bytes for source in sources)
         held_out = self._sources(self.valid, memory) if self.valid else []
         self._names = list(self.learn.names_for(info.n_labels))
         self._warn(sources, held_out)
         self._preview = choose_preview(held_out or sources, plan.patch, flat, info.context)
         self._trainer = self._made_trainer()
-        loop = TrainingLoop(
-            trainer=self._trainer,
-            sampler=PatchSampler(
-                sources,
-                plan.patch,
-                plan.batch_size * parameters.accumulation,
-                focus=parameters.label_focus / 100,
-                augmentation=recipes.strengths(parameters.augmentation, parameters.augment),
-                flat=flat,
-                seed=parameters.seed,
-                weights=parameters.sample_weights,
-                context=info.context,
-            ),
-            validation=self._validator(self.valid) if self.valid else None,
-            schedule=self._schedule(),
-            checkpoints=Checkpoints(self.folder, parameters.steps_per_epoch),
-            label_names=self._names,
-            context=self.context,
-            on_epoch=self._keep,
-            on_preview=self._write_preview,
+        sampler = PatchSampler(
+            sources,
+            plan.patch,
+            plan.batch_size * parameters.accumulation,
+            focus=parameters.label_focus / 100,
+            augmentation=recipes.strengths(parameters.augmentation, parameters.augment),
+            flat=flat,
+            seed=parameters.seed,
+            weights=parameters.sample_weights,
+            context=info.context,
         )
-        return loop.run()
+        validation = self._validator(self.valid) if self.valid else None
+        n_workers = min(_MOST_WORKERS, available_cores())
+        apart = apart and all(source.shareable for source in sources)
+        made = by_processes(sampler, n_workers, self.cache.folder) if apart else by_threads(sampler, n_workers)
+        with made as batches:
+            return TrainingLoop(
+                trainer=self._trainer,
+                sampler=sampler,
+                batches=batches,
+                validation=validation,
+                schedule=self._schedule(),
+                checkpoints=Checkpoints(self.folder, parameters.steps_per_epoch),
+                label_names=self._names,
+                context=self.context,
+                on_epoch=self._keep,
+                on_preview=self._write_preview,
+            ).run()
 
     def _made_trainer(self) -> Trainer:
         from deepscem_tui.engine.networks.learning import learning_network
@@ -213,13 +232,12 @@ class _Session:
             parameters.epochs,
             parameters.early_stopping,
             RateSchedule(parameters.schedule, parameters.learning_rate, warm_up, steps),
-            min(_MOST_WORKERS, available_cores()),
             60 * parameters.checkpoint_minutes,
         )
 
-    def _sources(self, dataset: Dataset, memory: int) -> list[Source]:
+    def _sources(self, dataset: Dataset, memory: int, shared: bool = False) -> list[Source]:
         samples = list(dataset.samples.values())
-        return load_sources(samples, memory, self.context.report, self.context.stop, self.cache)
+        return load_sources(samples, memory, self.context.report, self.context.stop, self.cache, shared)
 
     def _validator(self, valid: Dataset) -> Validator:
         """What validates: with the tiles that `predict` has by itself."""
@@ -273,6 +291,7 @@ class _Session:
             training |= {"validation_loss": validated.loss, "validation_f1": validated.scores.mean_f1}
             thresholds = validated.thresholds if parameters.tune_thresholds else None
         info = replace(self.plan.info, patch_size=self.plan.patch, training=training, thresholds=thresholds)
+        info = replace(info, normalization=common_normalisation(self.learn))
         voxels = {(sample.voxel_size, sample.voxel_unit) for sample in self.learn.samples.values()}
         if len(voxels) == 1:
             voxel_size, voxel_unit = voxels.pop()
@@ -291,8 +310,8 @@ class _Session:
             image, labels, outputs = image[middle], labels[middle], outputs[middle]
         file = "preview/now.npz" if epoch is None else f"preview/epoch-{epoch:04}.npz"
         prediction, true = np.moveaxis(outputs, -1, 0), np.moveaxis(labels, -1, 0)
-        run_preview.write(self.folder / file, image, prediction, self._names, box.sample, box.z, labels=true)
-        self.context.report.event("preview", epoch=epoch, file=file, sample=box.sample, z=box.z)
+        if run_preview.write(self.folder / file, image, prediction, self._names, box.sample, box.z, labels=true):
+            self.context.report.event("preview", epoch=epoch, file=file, sample=box.sample, z=box.z)
 
 
 def _voxels_by_label(sources: Sequence[Source]) -> list[int]:
@@ -300,28 +319,6 @@ def _voxels_by_label(sources: Sequence[Source]) -> list[int]:
 
 
 # ------------------------------------------------------------------------------------------------ the end
-
-
-def _note_result(out: Path, folder: Path) -> None:
-    """Remember what the run wrote, so that it may replace it when it goes on."""
-    write_text(folder / "result.json", json.dumps({"out": str(out.absolute()), "sha256": _digest(out)}) + "\n")
-
-
-def _is_own_result(out: Path, folder: Path) -> bool:
-    """Whether a file is still what this run wrote."""
-    try:
-        noted = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-        return out.is_file() and noted["sha256"] == _digest(out)
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-
-
-def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 class _Talk(Reporter):

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.errors import EngineError, RunError, Stopped
 from deepscem_tui.engine.learning_rate import RateSchedule
 from deepscem_tui.engine.metrics import Confusion
-from deepscem_tui.engine.patches import Batch, PatchSampler, prefetched
+from deepscem_tui.engine.patches import Batch, Batches, PatchSampler
 from deepscem_tui.engine.thresholds import UNTUNED
 from deepscem_tui.engine.trainer import Scores, State, StepResult, Trainer
 from deepscem_tui.engine.training_checks import Problem, epoch_problems
@@ -38,7 +37,6 @@ class Schedule:
 
     Args:
         rates: The learning rate of each step.
-        workers: Threads that make patches.
         checkpoint_seconds: Time after which the state is saved within an epoch.
     """
 
@@ -46,7 +44,6 @@ class Schedule:
     epochs: int
     early_stopping: bool
     rates: RateSchedule
-    workers: int
     checkpoint_seconds: float
 
     @property
@@ -85,6 +82,8 @@ class TrainingLoop:
     """Trains until the epochs are over, or nothing improves any more.
 
     Args:
+        sampler: Where patches come from.
+        batches: Makes batches of them, a few ahead.
         validation: Validates a model after each epoch; None if there is nothing to validate on.
         checkpoints: What the training is resumed from if there is one, and saved to.
         on_epoch: Called after each epoch with the state, its validation, and whether this is the best so far.
@@ -93,6 +92,7 @@ class TrainingLoop:
 
     trainer: Trainer
     sampler: PatchSampler
+    batches: Batches
     validation: Callable[[Any], Validated] | None
     schedule: Schedule
     checkpoints: Checkpoints
@@ -145,7 +145,7 @@ class TrainingLoop:
         """The steps of an epoch that are still to do; gives their speed."""
         saved = time.monotonic()
         whole, lately = _Speed(self.sampler.batch_size), _Speed(self.sampler.batch_size)
-        batches = prefetched(self._makers(state), self.schedule.workers)
+        batches = self._batches(state)
         try:
             while state.step < self.schedule.steps_per_epoch:
                 self._check_stop()
@@ -190,11 +190,11 @@ class TrainingLoop:
                 PREVIEW_SECONDS if first else max(PREVIEW_SECONDS, (ended - began) / _PREVIEW_SHARE)
             )
 
-    def _makers(self, state: State) -> Iterator[Callable[[], Batch]]:
+    def _batches(self, state: State) -> Generator[Batch, None, None]:
+        """What is left of an epoch."""
         first = state.epoch * self.schedule.steps_per_epoch
         share = self.trainer.distribution.share(self.sampler.batch_size)
-        steps = range(first + state.step, first + self.schedule.steps_per_epoch)
-        return (partial(self.sampler.batch, step, share) for step in steps)
+        return self.batches(range(first + state.step, first + self.schedule.steps_per_epoch), share)
 
     def _step(self, state: State, batch: Batch) -> StepResult:
         made = self.trainer.step(batch, self._rate(state, state.step), state)

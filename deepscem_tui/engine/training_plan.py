@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from deepscem_tui.engine import parameters as p
@@ -16,10 +19,22 @@ from deepscem_tui.engine.memory import memory_limit
 from deepscem_tui.engine.model_info import ModelInfo
 from deepscem_tui.engine.networks.geometry import step_bytes, weight_bytes
 from deepscem_tui.engine.networks.graph import Graph
+from deepscem_tui.engine.normalisation import normalisation_in
 from deepscem_tui.engine.patches import Shape
 from deepscem_tui.engine.reporting import Reporter
 
-__all__ = ["Plan", "check_labels", "check_memory", "fitting_patch", "plan_training", "usual_patch"]
+__all__ = [
+    "Plan",
+    "check_labels",
+    "check_memory",
+    "common_normalisation",
+    "disk_bytes",
+    "fitting_patch",
+    "plan_training",
+    "usual_patch",
+]
+
+_log = logging.getLogger(__name__)
 
 _DEFAULT_PATCH = {2: (1, 256, 256), 3: (32, 128, 128)}
 _DEFAULT_BATCH = {2: 8, 3: 2}
@@ -68,7 +83,9 @@ def plan_training(
     if info.dimension == 2 and len(asked) == 3 and asked[0] != 1:
         report.message("The network is 2D: Z of --patch-size does not count")
     check_loss(parameters.loss, info.activation, info.n_labels, info.n_outputs)
-    return Plan(info, graph, patch, parameters.batch_size or _DEFAULT_BATCH[info.dimension])
+    plan = Plan(info, graph, patch, parameters.batch_size or _DEFAULT_BATCH[info.dimension])
+    _log.debug("%s", plan)
+    return plan
 
 
 def check_memory(plan: Plan, on_cpu: bool | None = None) -> None:
@@ -95,6 +112,20 @@ def check_memory(plan: Plan, on_cpu: bool | None = None) -> None:
         else "Use a model with fewer --filters or less --depth (create-model).",
         "batch_size" if fits else "patch_size" if limit.size > weights else "model",
     )
+
+
+def disk_bytes(plan: Plan, folder: Path, out: Path) -> dict[Path, int]:
+    """Bytes that a training takes on the disk: models and checkpoints, whose optimizer keeps two numbers a weight.
+
+    Of each kind one more is there while it is written, and the average of the weights counts as they do.
+
+    Args:
+        folder: Of the run.
+        out: The result.
+    """
+    weights = 4 * plan.graph.n_parameters
+    models, checkpoints = 3 * weights, 3 * 4 * weights
+    return {folder: models + checkpoints, out: weights}
 
 
 def usual_patch(dimension: int) -> tuple[Shape, int]:
@@ -167,6 +198,12 @@ def check_labels(parameter: str, dataset: Dataset, info: ModelInfo, report: Repo
                 parameter,
             )
     _check_annotated(parameter, dataset, report)
+    ways = sorted({normalisation_in(sample) for sample in dataset.samples.values()})
+    if info.training is not None and ways != [info.normalization]:
+        learned = f"and the model has learned on images normalised by {info.normalization}"
+        report.warning(f"The samples of {dataset.path} are normalised by {'; '.join(ways)}, {learned}")
+    elif len(ways) > 1:
+        report.warning(f"The samples of {dataset.path} are normalised in different ways: {'; '.join(ways)}")
     if dataset.aliases and info.named and tuple(dataset.aliases) != tuple(info.label_names):
         ours, theirs = ", ".join(dataset.aliases), ", ".join(info.label_names)
         report.warning(f"The labels of {dataset.path} are named {ours}; those of the model {theirs}")
@@ -180,3 +217,8 @@ def _check_annotated(parameter: str, dataset: Dataset, report: Reporter) -> None
     if all(ignored is not None and not ignored.annotated for ignored in found):
         hint = "Say which slices are: deepscem-tui run set-labelled"
         raise DatasetError(f"Nothing of {dataset.path} is labelled", hint, parameter)
+
+
+def common_normalisation(dataset: Dataset) -> str:
+    """How most samples of a data set are normalised."""
+    return Counter(normalisation_in(sample) for sample in dataset.samples.values()).most_common(1)[0][0]

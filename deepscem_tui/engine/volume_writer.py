@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import errno
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,9 @@ import numpy.typing as npt
 import tifffile
 
 from deepscem_tui import __version__
-from deepscem_tui.engine.errors import ParameterError, ResourceError, VolumeError
-from deepscem_tui.engine.files import published, refuse_existing
+from deepscem_tui.engine.errors import ParameterError, VolumeError
+from deepscem_tui.engine.files import Together, published, refuse_existing
+from deepscem_tui.engine.space import is_full
 from deepscem_tui.engine.tiff_metadata import SCALE_NAMESPACE, VALUE_UNIT
 
 Shape = tuple[int, int, int]
@@ -176,6 +176,8 @@ def create_volume(
     voxel_unit: str = "",
     scale: float | None = None,
     overwrite: bool = False,
+    together: Together | None = None,
+    before: Callable[[Path], None] = lambda _: None,
 ) -> Iterator[VolumeWriter]:
     """Make a .tif, .tiff or .npy file from slabs; it appears when the block ends well.
 
@@ -189,6 +191,8 @@ def create_volume(
         voxel_unit: Its unit, such as "nm" or "µm".
         scale: What a value of 1 stands for, kept in TIFF files only; None where values stand for themselves.
         overwrite: Replace the file if it exists.
+        together: With what other files it appears.
+        before: See :func:`~deepscem_tui.engine.files.published`.
 
     Raises:
         ParameterError: if the file exists already, or its name says no format that can be written.
@@ -201,7 +205,7 @@ def create_volume(
     refuse_existing(path, overwrite)
     with ExitStack() as stack:
         with writing(path):
-            temporary = stack.enter_context(published(path))
+            temporary = stack.enter_context(published(path, before=before, together=together))
             size = voxel_size if voxel_unit else None
             writer = _writer(stack, path, temporary, shape, kind, size, voxel_unit, scale)
         yield writer
@@ -234,7 +238,6 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
-            hint = "Free some space, or choose a folder on another disk."
-            raise ResourceError(f"The disk is full: {path} was not written", hint) from error
-        raise VolumeError(f"{path} cannot be written: {error.strerror or error}") from error
+        if is_full(error):
+            raise  # told where the file is given up
+        raise VolumeError(f"{path} cannot be written: {error.strerror or error}", "Write it somewhere else.") from error

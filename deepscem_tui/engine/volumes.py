@@ -5,6 +5,7 @@ TIFF and NumPy files of 2D and 3D images; a 2D image is a volume of one slice.
 
 from __future__ import annotations
 
+import logging
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,6 +35,8 @@ __all__ = [
     "open_volume",
     "value_range",
 ]
+
+_log = logging.getLogger(__name__)
 
 SUFFIXES = (".tif", ".tiff", ".npy")
 SLAB_BYTES = 64 * 2**20
@@ -129,6 +132,7 @@ def open_volume(path: Path) -> Iterator[Volume]:
     path = Path(path)
     _check_file(path)
     with open_npy(path) if path.suffix.lower() == ".npy" else open_tiff(path) as source:
+        _log.debug("read %s: %s voxels of type %s", path, source.shape, source.dtype)
         yield Volume(path, source)
 
 
@@ -150,7 +154,8 @@ def _check_file(path: Path) -> None:
     except PermissionError:
         raise VolumeError(f"{path} may not be read", "Ask its owner for permission to read it.") from None
     except (OSError, ValueError) as error:
-        raise VolumeError(f"{path} cannot be opened: {getattr(error, 'strerror', None) or error}") from error
+        reason = getattr(error, "strerror", None) or error
+        raise VolumeError(f"{path} cannot be opened: {reason}", "Check its name and folder.") from error
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from typing import Any
 from deepscem_tui.engine import runs
 from deepscem_tui.engine.errors import RunError
 from deepscem_tui.engine.event_story import EventLines, Story, count, event_of, text
+from deepscem_tui.engine.processes import Process
 from deepscem_tui.engine.snapshots import (
     Gpu,
     Preview,
@@ -49,9 +50,7 @@ class _Description:
 
     action: str
     command: str
-    host: str
-    pid: int
-    pid_started: float
+    process: Process
     parameters: Mapping[str, Any]
 
 
@@ -67,13 +66,16 @@ def _described(folder: Path) -> _Description:
             facts = json.loads(file.read(16 << 20))
         parameters = facts["parameters"]
         return _Description(
-            text(facts["action"]), text(facts["command"]), text(facts["host"]), count(facts["pid"]),
-            float(facts["pid_started"]), parameters if isinstance(parameters, dict) else {},
+            text(facts["action"]), text(facts["command"]),
+            Process(
+                text(facts["host"]), count(facts["pid"]), float(facts["pid_started"]), text(facts.get("pid_birth", ""))
+            ),
+            parameters if isinstance(parameters, dict) else {},
         )  # fmt: skip
     except FileNotFoundError:
         raise
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
-        raise RunError(f"{folder / 'run.json'} cannot be read: {error}") from None
+        raise RunError(f"{folder / 'run.json'} cannot be read: {error}", "It is damaged, or no run folder.") from None
 
 
 class _Life:
@@ -88,7 +90,7 @@ class _Life:
         self._changed: float | None = None
 
     def alive(self, description: _Description) -> bool:
-        known = runs.process_alive(description.host, description.pid, description.pid_started)
+        known = runs.process_alive(description.process)
         if known is not None:
             return known
         try:
@@ -190,8 +192,8 @@ class RunWatcher:
             state=self._reading.state,
             action=description.action,
             command=description.command,
-            host=description.host,
-            pid=description.pid,
+            host=description.process.host,
+            pid=description.process.pid,
             parameters=description.parameters,
             began=story.began,
             latest=story.latest,
@@ -348,8 +350,8 @@ class _Entry:
             action=description.action,
             state=reading.state,
             command=description.command,
-            host=description.host,
-            pid=description.pid,
+            host=description.process.host,
+            pid=description.process.pid,
             began=began,
             latest=story.latest if story.latest is not None else began,
             ended=story.ended,

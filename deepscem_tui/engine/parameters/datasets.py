@@ -42,6 +42,13 @@ class SampleOptions(Changing):
     range: Literal["data", "type"] = option(
         "data", "Grey values that become 0 and 1: those found in the image, or those of its type (one pass less)."
     )
+    normalization: Literal["min-max", "percentiles", "mean-deviation"] = option(
+        "min-max",
+        "What becomes 0 and 1: the smallest and the largest grey value, as in DeepSCEM; those of 0.5 and 99.5 % of the "
+        "voxels; or three standard deviations from the mean. A model remembers it for the images that it predicts.",
+        more=True,
+    )
+    per_slice: bool = option(False, "Normalise each slice by itself, where slices differ in brightness.", more=True)
     voxel_size: VoxelSize | None = option(
         None,
         "Size of a voxel, Z,Y,X and a unit, such as '30,8,8 nm' or '8 nm'.",
@@ -94,6 +101,8 @@ class SampleOptions(Changing):
         given = (self.classes is not None, self.label_threshold is not None, self.instances != "none")
         if sum(given) > 1:
             raise wrong("classes", "give one of --classes, --label-threshold and --instances")
+        if self.range == "type" and (self.normalization != "min-max" or self.per_slice):
+            raise wrong("range", "is of the type, which suits neither --normalization nor --per-slice")
         return self
 
 

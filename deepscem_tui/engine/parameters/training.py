@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from pydantic import model_validator
+
 from deepscem_tui.engine.parameters.augmentation import (
     AUGMENT_HELP,
     AUGMENTATION_HELP,
@@ -18,6 +20,7 @@ from deepscem_tui.engine.parameters.kinds import (
     Writing,
     argument,
     option,
+    wrong,
 )
 
 
@@ -127,3 +130,10 @@ class Train(Writing):
     )
     early_stopping: bool = option(False, "End when nothing improves for max(5, epochs / 20) epochs.", more=True)
     seed: int = option(0, "Seed of everything random.", more=True, ge=0, le=2**31 - 1)
+    resume: bool = option(False, "Go on with the run that began to make OUT, if there is one.", more=True)
+
+    @model_validator(mode="after")
+    def _no_xla_that_is_deterministic(self) -> Train:
+        if self.xla and self.deterministic:
+            raise wrong("xla", "has no deterministic pooling: leave out --xla or --deterministic")
+        return self

@@ -1,10 +1,8 @@
-"""Batches, made ahead of time by several threads."""
+"""Patches put together for one step."""
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +11,7 @@ from numpy.typing import NDArray
 
 from deepscem_tui.engine.neighbours import as_channels
 
-__all__ = ["Batch", "assemble", "empty_batch", "make_finite", "prefetched"]
+__all__ = ["Batch", "assemble", "empty_batch", "make_finite"]
 
 
 @dataclass(frozen=True)
@@ -59,22 +57,3 @@ def assemble(patches: Sequence[Sequence[NDArray[np.generic]]], flat: bool) -> Ba
             batch.labels[index, ..., channel] = mask != 0  # in files of others a mask may be 0 and 255
     make_finite(batch.images)
     return batch.flattened() if flat else batch
-
-
-def prefetched(makers: Iterator[Callable[[], Batch]], workers: int) -> Generator[Batch, None, None]:
-    """Make batches in threads, a few ahead of the one in use, and give them in order.
-
-    Threads suffice: NumPy and OpenCV let others run while they compute on arrays, which is nearly all of the time.
-    """
-    waiting: deque[Future[Batch]] = deque()
-    with ThreadPoolExecutor(workers, thread_name_prefix="patches") as pool:
-        try:
-            for make in makers:
-                waiting.append(pool.submit(make))
-                if len(waiting) > workers + 2:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,9 @@ import numpy.typing as npt
 from deepscem_tui.engine import words
 from deepscem_tui.engine.errors import ResourceError
 from deepscem_tui.engine.patches.raw_arrays import RawArray, RawFile
+from deepscem_tui.engine.patches.shared_arrays import SharedArray
 from deepscem_tui.engine.reporting import Reporter
+from deepscem_tui.engine.space import free_bytes, is_full, no_room
 
 __all__ = ["CHUNK", "Cache", "CachedArray", "opened_cache"]
 
@@ -53,13 +55,19 @@ class CachedArray:
 
 
 class Cache:
-    """The file, and what it may still grow by."""
+    """The file, and what it may still grow by.
+
+    Attributes:
+        folder: Where it lies, which goes when the training is over.
+    """
 
     def __init__(self, path: Path, report: Reporter) -> None:
         self._path, self._report = path, report
+        self.folder = path.parent
         self._file = path.open("wb", buffering=0)
         self._size = 0
         self._told = False
+        self._n_shared = 0
         self.reader = RawFile(path)
 
     def arrays(self, shape: Shape, kinds: list[npt.DTypeLike]) -> list[CachedArray]:
@@ -67,7 +75,7 @@ class Cache:
         if not kinds:
             return []
         sizes = [_padded_bytes(shape, kind) for kind in kinds]
-        free = shutil.disk_usage(self._path.parent).free
+        free = free_bytes(self._path.parent)
         where = f"{self._path.parent} ({words.amount(free, 'B')} are free)"
         if sum(sizes) + _SPARE > free:
             what = f"There is no room for {words.amount(sum(sizes), 'B')} in {where}"
@@ -80,6 +88,15 @@ class Cache:
         self._size = int(starts[-1])
         return [CachedArray(self, shape, kind, int(start)) for kind, start in zip(kinds, starts[:-1], strict=True)]
 
+    def shared(self, shape: Sequence[int], dtype: npt.DTypeLike) -> SharedArray | None:
+        """An array beside the file, to be filled, for what fits into memory; None, with a warning, without room."""
+        self._n_shared += 1
+        try:
+            return SharedArray(self.folder / f"shared-{self._n_shared:04}.raw", shape, dtype)
+        except ResourceError as error:
+            self._report.warning(f"{error.what}: patches are made by threads instead of processes, which is slower")
+            return None
+
     def write(self, offset: int, content: npt.NDArray[Any]) -> None:
         """Write a contiguous array at a place."""
         try:
@@ -88,6 +105,8 @@ class Cache:
             while buffer:
                 buffer = buffer[self._file.write(buffer) :]
         except OSError as error:
+            if is_full(error):
+                raise no_room(self._path, error, self._size) from error
             what = f"{self._path} cannot be written: {error.strerror or error}"
             raise ResourceError(what, "Free some space, or give --runs-dir a folder on another disk.") from error
 

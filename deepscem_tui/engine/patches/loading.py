@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepscem_tui.engine.datasets import Sample
+from deepscem_tui.engine.errors import DatasetError
 from deepscem_tui.engine.ignoring import ignored_in
 from deepscem_tui.engine.patches.cache import CHUNK, Cache
 from deepscem_tui.engine.patches.foreground import Foreground
 from deepscem_tui.engine.patches.labels import PackedLabels, n_planes, pack
 from deepscem_tui.engine.patches.raw_arrays import RawFile, raw_member
-from deepscem_tui.engine.patches.sources import Annotated, Shape, Source
+from deepscem_tui.engine.patches.sources import Annotated, Blank, Shape, Source
 from deepscem_tui.engine.reporting import Reporter
 from deepscem_tui.engine.stop import Stop
 
@@ -26,7 +27,12 @@ _SLAB_VOXELS = 8 << 20
 
 
 def load_sources(
-    samples: Sequence[Sample], memory: int, report: Reporter, stop: Stop, cache: Cache | None = None
+    samples: Sequence[Sample],
+    memory: int,
+    report: Reporter,
+    stop: Stop,
+    cache: Cache | None = None,
+    shared: bool = False,
 ) -> list[Source]:
     """Read the samples once: count the foreground, and keep in memory what fits.
 
@@ -37,10 +43,11 @@ def load_sources(
         report: Told how far it is.
         stop: Looked at between slabs.
         cache: Makes the copies; without it, or without room for them, HDF5 reads each patch, which is slow.
+        shared: Whether what is held in memory is such that other processes can read it too; needs a cache.
 
     Raises:
         Stopped: on request.
-        DatasetError: a sample cannot be read.
+        DatasetError: a sample cannot be read, or nothing of them is annotated.
     """
     total = sum(sample.shape[0] for sample in samples)
     sources, done = [], 0
@@ -52,11 +59,14 @@ def load_sources(
         report.progress("Reading samples", done + z, total, "slices")
 
     for sample in samples:
-        source = _load(sample, partly, memory, cache, files, before_slab)
+        source = _load(sample, partly, memory, cache, files, before_slab, shared)
         memory -= source.held_bytes
         done += sample.shape[0]
         sources.append(source)
     report.progress("Reading samples", total, total, "slices")
+    if not any(source.n_annotated for source in sources):
+        hint = "Say which slices are: deepscem-tui run set-labelled"
+        raise DatasetError(f"Nothing of {samples[0].path} is labelled", hint)
     return sources
 
 
@@ -67,6 +77,7 @@ def _load(
     cache: Cache | None,
     files: dict[Path, RawFile],
     before_slab: Callable[[int], None],
+    shared: bool,
 ) -> Source:
     """Read a sample.
 
@@ -75,7 +86,7 @@ def _load(
     """
     shape, n_labels = sample.shape, len(sample.labels)
     missing = ignored_in(sample)
-    ignored: Any = (np.broadcast_to(np.uint8(0), shape) if missing is None else missing) if partly else None
+    ignored: Any = (Blank(shape) if missing is None else missing) if partly else None
     planes = n_planes(n_labels + partly)
     n_bytes = (sample.image.dtype.itemsize + planes) * int(np.prod(shape))
     held = n_bytes <= memory
@@ -83,8 +94,12 @@ def _load(
     labels: Sequence[Any] = sample.labels
     new_image: Any = None  # both are filled by slices and rows
     new_bits: Any = None
+    slow = False
     if held:
-        new_image, new_bits = np.empty(shape, image.dtype), np.empty((planes, *shape), np.uint8)
+        places: list[tuple[Sequence[int], Any]] = [(shape, image.dtype), ((planes, *shape), np.uint8)]
+        made = [cache.shared(*place) for place in places] if shared and cache else [None]
+        shared = None not in made
+        new_image, new_bits = made if shared else (np.empty(*place) for place in places)
     else:
         image = raw_member(sample.image, files) or image
         raw = [raw_member(label, files) for label in sample.labels]
@@ -121,10 +136,12 @@ def _load(
     if new_bits is not None:
         labels = packed = PackedLabels(new_bits if held else _Planes([new.filled() for new in new_bits]), n_labels)
         ignored = packed.after() if partly else None
-    held_bytes = n_bytes if held else 0
+    by_any = new_bits is not None or not (slow or partly)  # what an array of HDF5 or of NumPy is not
+    shareable = shared if held else image is not sample.image and by_any
     return Source(
-        sample.name, shape, sample.voxel_size, image, labels, where.by_slice, held_bytes, where, ignored, annotated
-    )
+        sample.name, shape, sample.voxel_size, image, labels, where.by_slice, n_bytes if held else 0, where, ignored,
+        annotated, shareable,
+    )  # fmt: skip
 
 
 def _slabs(shape: Shape) -> Iterator[tuple[slice, slice]]:

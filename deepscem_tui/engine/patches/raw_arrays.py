@@ -31,12 +31,15 @@ _ROW_BYTES = 8 << 10  # or how long its rows may be: a disk reads no less
 
 
 class RawFile:
-    """A file that threads read from at once."""
+    """A file that threads read from at once; a copy in another process opens it anew."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._file = path.open("rb", buffering=0)
         self._lock = threading.Lock()  # where the system cannot read at a place without going there first
+
+    def __reduce__(self) -> tuple[type[RawFile], tuple[Path]]:
+        return RawFile, (self.path,)
 
     def read(self, offset: int, target: NDArray[Any]) -> None:
         """Fill a contiguous array with the bytes from ``offset`` on.

@@ -73,6 +73,11 @@ class PatchSampler:
         self._present = [(label, samples) for label, samples in enumerate(having) if samples]
         self._augmenters = [Augmenter(augmentation, self._read, source.voxel_size) for source in sources]
 
+    @property
+    def batch_bytes(self) -> int:
+        """Of a whole batch."""
+        return self.batch_size * int(np.prod(self._read)) * (4 + self._n_channels)
+
     def batch(self, step: int, positions: range | None = None) -> Batch:
         """The batch of a step, or some of its patches; the same whenever it is asked for."""
         positions = positions or range(self.batch_size)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from deepscem_tui.engine.patches.foreground import Foreground
 from deepscem_tui.engine.patches.labels import PackedLabels, pack
 
-__all__ = ["Annotated", "Shape", "Source"]
+__all__ = ["Annotated", "Blank", "Shape", "Source"]
 
 Shape = tuple[int, int, int]
 
@@ -27,6 +27,7 @@ class Source:
         where: Where the foreground is, if that is known.
         ignored: Above 0 where nobody has annotated; None where no sample of the data set has such voxels.
         annotated: Where the annotated voxels are, as the only label; None where all are.
+        shareable: Whether other processes can read it too.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Source:
     where: Foreground | None = None
     ignored: Any = None
     annotated: Foreground | None = None
+    shareable: bool = False
 
     @property
     def n_annotated(self) -> int:
@@ -71,3 +73,14 @@ class Annotated:
     def __getitem__(self, key: Any) -> NDArray[np.bool_]:
         known: NDArray[np.bool_] = self._ignored[key] == 0
         return known if self._label is None else known & (self._label[key] != 0)
+
+
+class Blank:
+    """An array (Z, Y, X) of which all is 0, and that takes no memory; sliced as one is."""
+
+    def __init__(self, shape: Shape) -> None:
+        self._shape = shape
+
+    def __getitem__(self, key: Any) -> NDArray[np.uint8]:
+        part: NDArray[np.uint8] = np.broadcast_to(np.uint8(0), self._shape)[key]
+        return part
