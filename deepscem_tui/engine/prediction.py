@@ -15,6 +15,7 @@ from deepscem_tui.engine.averaging import averaged
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.devices import allow_tensor_float_32, device_summary, gpu_names, memory_kept_for_reuse
 from deepscem_tui.engine.errors import ParameterError, ResourceError, RunError
+from deepscem_tui.engine.inversion import say_inverted
 from deepscem_tui.engine.memory import memory_limit
 from deepscem_tui.engine.model_files import ModelInfo
 from deepscem_tui.engine.model_info import read_network
@@ -99,6 +100,7 @@ def predict(parameters: p.Predict, context: Context) -> Result:
         if parameters.ortho:
             _say_disk(parameters, info, images, plan, home, context)
         measured = {image.source.name: image.result.measured(info.normalization, context) for image in images}
+        say_inverted(info, list(measured.values()), context)
         if parameters.rescale:
             measured = {name: rescaled(image, info) for name, image in measured.items()}
         files.enter_context(memory_kept_for_reuse())
