@@ -53,6 +53,7 @@ class SampleOptions(Changing):
         None,
         "Size of a voxel, Z,Y,X and a unit, such as '30,8,8 nm' or '8 nm'.",
         otherwise="the image file's",
+        more=True,
     )
     classes: Classes | None = option(
         None,

@@ -75,6 +75,7 @@ class Predict(Writing):
         False,
         "Predict at the voxel size that the model learned from, and bring the result back to the image's: where the "
         "two differ. Not with --ortho or --shard.",
+        more=True,
     )
     resume: bool = option(False, "Go on with the run that began to make OUT, if there is one.", more=True)
     shard: Shard | None = option(
