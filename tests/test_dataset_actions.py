@@ -871,3 +871,18 @@ def test_unused_space_is_told(files: Path) -> None:
 def test_what_is_no_data_set_is_refused(files: Path) -> None:
     with pytest.raises(DatasetError, match="no HDF5 file"):
         do("check-dataset", {"file": files / "image.tif"})
+
+
+def test_16_bits_keep_their_depth(tmp_path: Path) -> None:
+    """All values stay apart, and come back as they were."""
+    values = np.random.default_rng(0).permutation(2**16).astype(np.uint16).reshape(4, 128, 128)
+    tifffile.imwrite(tmp_path / "image.tif", values, photometric="minisblack")
+    do("create-dataset", {"file": tmp_path / "set.hdf5", "name": "set", "n_labels": 0})
+    do("add-sample", {"file": tmp_path / "set.hdf5", "name": "a", "image": tmp_path / "image.tif"})
+    with open_dataset(tmp_path / "set.hdf5") as dataset:
+        stored = np.asarray(dataset.sample("a").image)
+        assert len(np.unique(stored)) == 2**16
+        assert np.array_equal(np.rint(stored * 65535).astype(np.uint16), values)
+    result = do("export-sample", {"file": tmp_path / "set.hdf5", "sample": "a", "folder": tmp_path / "out"})
+    (exported,) = (path for path in (tmp_path / "out").iterdir())
+    assert np.array_equal(tifffile.imread(exported), values), result.summary

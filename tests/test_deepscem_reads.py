@@ -92,6 +92,16 @@ def _crop(folder: Folder) -> Path:
     return file
 
 
+def _import(folder: Folder) -> Path:
+    file, images = folder.path / "imported.hdf5", folder.path / "images"
+    for name in ("b 1", "b 2"):
+        for part, end in (("image", ""), ("mask", "_label_β"), ("ids", "_label_er")):
+            images.mkdir(exist_ok=True)
+            shutil.copy(folder.path / f"{part}.tif", images / f"{name}{end}.tif")
+    do("import-folder", file=file, folder=images)
+    return file
+
+
 def _rename(folder: Folder) -> Path:
     file = folder.added()
     do("rename-dataset", file=file, new="Ein anderer Name")
@@ -136,6 +146,18 @@ def _remove(folder: Folder) -> Path:
 def _save(folder: Folder) -> Path:
     do("save-dataset", file=_remove(folder), out=folder.path / "saved.hdf5")
     return folder.path / "saved.hdf5"
+
+
+def _size(folder: Folder) -> Path:
+    file = folder.added()
+    do("set-voxel-size", file=file, voxel_size="30,8,8 nm")
+    return file
+
+
+def _split(folder: Folder) -> Path:
+    file = folder.added()
+    do("split-dataset", file=file, out_dir=folder.path / "parts", folds=2, by="z", gap=0)
+    return folder.path / "parts" / "fold_1_train.hdf5"
 
 
 def _transform(folder: Folder) -> Path:
@@ -189,6 +211,7 @@ LABELLED: Mapping[str, Callable[[Folder], Path]] = {
     "add-sample": Folder.added,
     "add-sample, types": _add_types,
     "add-sample, one label": lambda folder: folder.added(labels=("",)),
+    "import-folder": _import,
     "crop-sample": _crop,
     "rename-dataset, rename-sample": _rename,
     "set-aliases": _alias,
@@ -198,6 +221,8 @@ LABELLED: Mapping[str, Callable[[Folder], Path]] = {
     "add-sample, classes": _classes,
     "remove-sample": _remove,
     "save-dataset": _save,
+    "split-dataset": _split,
+    "set-voxel-size": _size,
 }
 UNLABELLED: Mapping[str, Callable[[Folder], Path]] = {
     "create-dataset": Folder.dataset,

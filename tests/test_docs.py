@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from deepscem_tui.engine.actions import ACTIONS, declared
+from deepscem_tui.cli import main
+from deepscem_tui.engine import runs
+from deepscem_tui.engine.actions import ACTIONS, Action, declared
 from deepscem_tui.screens.dataset_keys import DEEDS
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -32,6 +35,22 @@ def test_options_and_actions_that_the_page_for_deepscems_users_names_exist() -> 
         assert name in ACTIONS
     for cell in re.findall(r"^\|.*\|([^|]*)\|$", PAGE, re.MULTILINE):
         assert set(re.findall(r"`([a-z][a-z-]*)", cell)) <= set(ACTIONS)
+
+
+def test_the_commands_of_the_page_on_folders_are_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+
+    def perform(action: Action, *_: object) -> runs.Result:
+        done.append(action.name)
+        return runs.Result("done")
+
+    monkeypatch.setattr(runs, "perform", perform)
+    commands = re.findall(
+        r"^    deepscem-tui (run .*)$", (DOCS / "folders.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    for command in commands:
+        assert main(shlex.split(command)) == 0, command
+    assert set(done) == {"import-folder", "split-dataset", "add-sample", "set-voxel-size", "predict"}
 
 
 @pytest.mark.parametrize(

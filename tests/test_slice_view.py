@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -26,6 +27,7 @@ from deepscem_tui.engine.stop import Stop
 from deepscem_tui.render.cells import SHADES, UPPER_HALF, cells, coloured, with_cursor
 from deepscem_tui.render.scenes import Scene, compared, labelled
 from deepscem_tui.render.viewport import Viewport
+from deepscem_tui.widgets.slice_lines import scale_bar
 from deepscem_tui.widgets.slice_picture import ALL_LABELS
 from deepscem_tui.widgets.slice_view import SliceView
 from tests.pilot import screen_text, until
@@ -406,6 +408,46 @@ def test_planes_through_the_cursor(true: Path) -> None:
         assert view.picture.data.facts.aspect("yz") == 3.0
         await press(pilot, view, "p")
         assert (view.plane, view.cursor) == ("xy", (5, 19, 30))
+
+    drive(app, steps)
+
+
+@pytest.mark.parametrize(
+    ("metres", "expected"),
+    [
+        (1e-9, "|------------------| 20 nm"),
+        (3.9e-9, "|-----------| 50 nm"),
+        (1.3e-7, "|-------------| 2 µm"),
+        (4.2e-8, "|----------------------| 1 µm"),
+        (3e-14, "|---------------| 0.5 pm"),
+        (0.7, "|------------| 10 m"),
+    ],
+)
+def test_scale_bars_are_of_round_lengths(metres: float, expected: str) -> None:
+    assert scale_bar(metres, "ascii") == expected
+    assert len(scale_bar(metres, "blocks")) == len(expected)
+
+
+def test_the_scale_bar_is_as_long_as_it_says(true: Path) -> None:
+    """In every plane and at every zoom."""
+    with change_dataset(true) as dataset:
+        for name in dataset.samples:
+            dataset.set_attributes({"voxel_size": (30.0, 10.0, 10.0), "voxel_unit": "nm"}, sample=name)
+    app = Shown(SliceTarget(true), true.parent)
+
+    async def steps(pilot: Pilot[None]) -> None:
+        said = set()
+        for keys in ((), ("plus", "plus"), ("p",), ("p",)):
+            await press(pilot, app.view, *keys)
+            found = re.search(r"([|├][-─]*[|┤]) (\d+) nm$", legend(app).rstrip())
+            assert found is not None
+            assert app.view.picture is not None
+            viewport = app.view.picture.viewport
+            left, right = viewport.columns
+            width = 10 * (right - left) / viewport.shape[1]  # nm
+            assert abs(len(found[1]) * width - int(found[2])) <= width / 2
+            said.add(found[0])
+        assert len(said) > 1
 
     drive(app, steps)
 

@@ -64,13 +64,16 @@ ACTIONS: dict[str, Action] = {
         Action("demo", p.Demo, "demo:demo", _WORK, tensorflow=True),
         Action("create-dataset", p.CreateDataset, "dataset_actions:create_dataset", _DATA),
         Action("add-sample", p.AddSample, "dataset_actions:add_sample", _DATA),
+        Action("import-folder", p.ImportFolder, "folder_import:import_folder", _DATA),
         Action("crop-sample", p.CropSample, "dataset_actions:crop_sample", _DATA),
         Action("rename-dataset", p.RenameDataset, "dataset_actions:rename_dataset", _DATA),
         Action("rename-sample", p.RenameSample, "dataset_actions:rename_sample", _DATA),
         Action("remove-sample", p.RemoveSample, "dataset_actions:remove_sample", _DATA),
         Action("set-aliases", p.SetAliases, "dataset_actions:set_aliases", _DATA),
         Action("set-labelled", p.SetLabelled, "labelled:set_labelled", _DATA),
+        Action("set-voxel-size", p.SetVoxelSize, "voxel_sizes:set_voxel_size", _DATA),
         Action("save-dataset", p.SaveDataset, "dataset_actions:save_dataset", _DATA),
+        Action("split-dataset", p.SplitDataset, "splitting:split_dataset", _DATA),
         Action("export-sample", p.ExportSample, "dataset_actions:export_sample", _DATA),
         Action("distance-transform", p.DistanceTransform, "dataset_actions:distance_transform", _DATA),
         Action("check-dataset", p.CheckDataset, "dataset_actions:check_dataset", _DATA),
@@ -256,7 +259,7 @@ def command_line(action: Action, parameters: p.Parameters) -> str:
         if not field.is_required() and value == field.get_default():
             continue
         if is_argument(field):
-            words += [str(item) for item in (value if isinstance(value, tuple) else (value,))]
+            words += map(str, shown[name] if isinstance(shown[name], list) else (shown[name],))
         elif isinstance(value, bool):
             options.append(spelling(name, field) if value else "--no-" + name.replace("_", "-"))
         elif isinstance(shown[name], list):

@@ -128,6 +128,8 @@ def _path_faults(declared: Sequence[Declared], values: Mapping[str, Any]) -> Ite
 def _not_there(given: str, parameter: Declared) -> str:
     path = Path(given)
     try:
+        if parameter.opens == "folder":
+            return "" if path.is_dir() else f"there is no folder {path}"
         if parameter.opens == "image":
             missing = [path for path in label_paths(given) if not (path.exists() or is_several_files(path))]
             return f"there is no file {missing[0]}" if missing else ""
@@ -211,7 +213,8 @@ def _tried(action: Action, parameters: Parameters, outlines: Mapping[str, Outlin
         return Findings({_culprit(action, parameters, error): str(error)}, parameters, "", tuple(heard.said), outlines)
     except OSError as error:
         return Findings({"": f"{error.filename or ''}: {error.strerror or error}"}, parameters, outlines=outlines)
-    return Findings({}, parameters, result.summary, tuple(heard.said), outlines)
+    faults = {} if result.ok else {"": result.summary}
+    return Findings(faults, parameters, result.summary, tuple(heard.said), outlines)
 
 
 def _culprit(action: Action, parameters: Parameters, error: EngineError) -> str:

@@ -21,7 +21,6 @@ import numpy.typing as npt
 
 from deepscem_tui.engine import words
 from deepscem_tui.engine.datasets import (
-    ChangedDataset,
     Dataset,
     Member,
     NewDataset,
@@ -216,7 +215,7 @@ def mask_id(sample: Sample) -> str:
 
 
 def write_ignored(
-    changed: ChangedDataset,
+    changed: NewDataset,
     name: str,
     boxes: Sequence[Box] | None,
     slabs: Slabs | None,
@@ -225,7 +224,7 @@ def write_ignored(
     """Store what of a sample is annotated, in place of what was said before.
 
     Args:
-        changed: The data set.
+        changed: The data set, which is being changed or made.
         name: Of the sample.
         boxes: That are annotated, none overlapping another; None for everything.
         slabs: Tells which voxels are ignored, too.
@@ -269,7 +268,8 @@ def cropped_slabs(ignored: Ignored, crop: Box) -> Slabs | None:
     (first, _), y, x = crop
 
     def slab(masks: Dataset, z0: int, z1: int) -> Mask:
-        with ignored.opened(masks) as member:
+        here = masks.path == mask_file(ignored.path)  # and not those of another data set, which the part is for
+        with ignored.opened(masks if here else None) as member:
             found: Mask = member[first + z0 : first + z1, slice(*y), slice(*x)] != 0
         return found
 

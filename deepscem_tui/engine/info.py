@@ -18,6 +18,7 @@ from deepscem_tui.engine.errors import DataError, DatasetError
 from deepscem_tui.engine.ignoring import Ignored, ignored_in
 from deepscem_tui.engine.model_containers import is_model
 from deepscem_tui.engine.model_files import read_info
+from deepscem_tui.engine.model_info import GREY_VALUES
 from deepscem_tui.engine.normalisation import MIN_MAX, normalisation_in
 from deepscem_tui.engine.results import Result, Table
 from deepscem_tui.engine.sources import is_image_file
@@ -175,6 +176,7 @@ def _model(path: Path) -> Result:
     }
     groups = (("settings", about.settings), ("training", about.training))
     rows = [(group, key, _value(value)) for group, values in groups for key, value in (values or {}).items()]
+    rows = [row for row in rows if row[1] != GREY_VALUES]  # numbers for the program
     rows += [("threshold", *of) for of in zip(about.label_names, about.thresholds or (), strict=False)]
     architecture = (about.settings or {}).get("architecture", "network")
     labels = f"{words.counted(about.n_labels, 'label')} ({', '.join(about.label_names)})"

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from math import prod
 from typing import Any
 
@@ -25,7 +26,7 @@ from deepscem_tui.engine.datasets import Dataset, Sample
 from deepscem_tui.engine.ignoring import ignored_in
 from deepscem_tui.engine.stop import Stop
 
-__all__ = ["Overlap", "find_overlaps"]
+__all__ = ["Overlap", "find_overlaps", "neighbours"]
 
 Box = tuple[tuple[int, int], ...]  # (start, stop) along Z, Y, X
 Codes = npt.NDArray[np.uint64]
@@ -61,7 +62,7 @@ class Overlap:
 def find_overlaps(first: Dataset, second: Dataset, stop: Stop) -> list[Overlap]:
     """The samples of two data sets that share voxels; one overlap at most for each sample of the second."""
     samples, others = list(first.samples.values()), list(second.samples.values())
-    stride = max(1, -(-sum(prod(sample.shape) for sample in others) // _MOST_VOXELS))
+    stride = _stride(others)
     places: _Places | None = None
     found = []
     for other in others:
@@ -74,7 +75,46 @@ def find_overlaps(first: Dataset, second: Dataset, stop: Stop) -> list[Overlap]:
     return found
 
 
+def neighbours(samples: Sequence[Sample], gap: int, stop: Stop) -> list[list[int]]:
+    """Groups of samples that share voxels or are crops of one volume that lie near each other.
+
+    Args:
+        gap: Voxels along each axis; crops that are no farther apart are near.
+
+    Returns:
+        Numbers of the samples, each in one group, in ascending order.
+    """
+    group = list(range(len(samples)))
+
+    def join(one: int, other: int) -> None:
+        new, old = sorted((group[one], group[other]))
+        group[:] = [new if number == old else number for number in group]
+
+    for one, other in combinations(range(len(samples)), 2):
+        if _origin(samples[one]) == _origin(samples[other]) and _near(samples[one], samples[other], gap):
+            join(one, other)
+    stride = _stride(samples)
+    places = _places(samples, stride, stop)
+    for own, sample in enumerate(samples):
+        for (other, *offset), count in _distances(places, sample, stride, stop, own).most_common():
+            if count < _MATCHES:
+                break
+            if group[own] != group[other] and _shared(samples[other], sample, offset) is not None:
+                join(own, other)
+    return [[number for number, of in enumerate(group) if of == first] for first in sorted(set(group))]
+
+
+def _stride(samples: Sequence[Sample]) -> int:
+    """Slices of which one is looked through."""
+    return max(1, -(-sum(prod(sample.shape) for sample in samples) // _MOST_VOXELS))
+
+
 # ------------------------------------------------------------------------------------------------ by origin
+
+
+def _near(one: Sample, other: Sample, gap: int) -> bool:
+    boxes = zip(_origin_box(one), _origin_box(other), strict=True)
+    return all(max(here[0], there[0]) - min(here[1], there[1]) <= gap for here, there in boxes)
 
 
 def _by_origin(one: Sample, other: Sample) -> Overlap | None:
@@ -107,13 +147,19 @@ def _origin_box(sample: Sample) -> Box:
     return tuple((0, size) for size in sample.shape)
 
 
-def _overlap(one: Sample, other: Sample, offset: Sequence[int]) -> Overlap | None:
-    """What two samples share whose first voxels are so far apart; None if nothing."""
+def _shared(one: Sample, other: Sample, offset: Sequence[int]) -> Box | None:
+    """The box that two samples share, annotated or not, in voxels of the first; None if there is none."""
     box = tuple(
         (max(0, apart), min(size, apart + length))
         for apart, size, length in zip(offset, one.shape, other.shape, strict=True)
     )
-    if any(stop <= start for start, stop in box) or not _both_annotated(one, other, box, offset):
+    return box if all(start < stop for start, stop in box) else None
+
+
+def _overlap(one: Sample, other: Sample, offset: Sequence[int]) -> Overlap | None:
+    """What two samples share whose first voxels are so far apart; None if nothing."""
+    box = _shared(one, other, offset)
+    if box is None or not _both_annotated(one, other, box, offset):
         return None
     whole = all(stop - start == size for (start, stop), size in zip(box, other.shape, strict=True))
     return Overlap(one.name, other.name, box, whole)
@@ -171,24 +217,36 @@ def _places(samples: Sequence[Sample], together: int, stop: Stop) -> _Places:
 
 def _by_voxels(samples: Sequence[Sample], places: _Places, other: Sample, stride: int, stop: Stop) -> Overlap | None:
     """By codes of the samples that are found in the other one, of which every ``stride``-th slice is looked through."""
-    if not len(places.codes):
-        return None
-    table = np.zeros(1 << _TABLE_BITS, bool)
-    table[_slots(places.codes)] = True
-    distances: Counter[tuple[int, ...]] = Counter()
-    for z in range(0, other.shape[0], stride):
-        stop.check()
-        codes = _codes(other.image[z])
-        ys, xs = np.nonzero(table[_slots(codes)])
-        looked = codes[ys, xs]
-        at = np.minimum(np.searchsorted(places.codes, looked), len(places.codes) - 1)
-        hits = np.flatnonzero(places.codes[at] == looked)[:_MOST_HITS]
-        here = np.stack([np.zeros_like(hits), np.full_like(hits, z), ys[hits], xs[hits]], axis=1)
-        distances.update(map(tuple, (places.where[at[hits]] - here).tolist()))
+    distances = _distances(places, other, stride, stop)
     if not distances:
         return None
     (index, *offset), count = distances.most_common(1)[0]
     return _overlap(samples[index], other, offset) if count >= _MATCHES else None
+
+
+def _distances(
+    places: _Places, sample: Sample, stride: int, stop: Stop, own: int | None = None
+) -> Counter[tuple[int, ...]]:
+    """How often codes of a sample are found at places, by the number of the sample there and the distance.
+
+    Args:
+        own: Number of the sample itself among those of the places, if it is.
+    """
+    distances: Counter[tuple[int, ...]] = Counter()
+    if not len(places.codes):
+        return distances
+    table = np.zeros(1 << _TABLE_BITS, bool)
+    table[_slots(places.codes)] = True
+    for z in range(0, sample.shape[0], stride):
+        stop.check()
+        codes = _codes(sample.image[z])
+        ys, xs = np.nonzero(table[_slots(codes)])
+        looked = codes[ys, xs]
+        at = np.minimum(np.searchsorted(places.codes, looked), len(places.codes) - 1)
+        hits = np.flatnonzero((places.codes[at] == looked) & (places.where[at, 0] != own))[:_MOST_HITS]
+        here = np.stack([np.zeros_like(hits), np.full_like(hits, z), ys[hits], xs[hits]], axis=1)
+        distances.update(map(tuple, (places.where[at[hits]] - here).tolist()))
+    return distances
 
 
 def _telling(codes: Codes) -> npt.NDArray[np.bool_]:

@@ -18,6 +18,8 @@ from deepscem_tui.engine.networks.graph import Graph
 
 _VERSION = 1  # of what is stored
 
+GREY_VALUES = "grey_values"  # in what is said of a training: the share of its voxels in each range of grey values
+
 
 @dataclass(frozen=True)
 class ModelInfo:

@@ -15,6 +15,7 @@ from deepscem_tui.engine.averaging import averaged
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.devices import allow_tensor_float_32, device_summary, gpu_names, memory_kept_for_reuse
 from deepscem_tui.engine.errors import ParameterError, ResourceError, RunError
+from deepscem_tui.engine.inversion import say_inverted
 from deepscem_tui.engine.memory import memory_limit
 from deepscem_tui.engine.model_files import ModelInfo
 from deepscem_tui.engine.model_info import read_network
@@ -33,12 +34,14 @@ from deepscem_tui.engine.prediction_output import check_output, kind_in_words, o
 from deepscem_tui.engine.prediction_plan import PredictionPlan, make_plan, plan_file, read_plan, write_plan
 from deepscem_tui.engine.prediction_values import values_of
 from deepscem_tui.engine.prediction_work import Predicting, Work, by_sample, diagnostics, slab_store
+from deepscem_tui.engine.rescaling import rescaled
 from deepscem_tui.engine.results import Result, Table
 from deepscem_tui.engine.shards import agreed_plan, parts, shards_folder
 from deepscem_tui.engine.sources import InputImage, open_images, same_file
 from deepscem_tui.engine.space import free_bytes
 from deepscem_tui.engine.tiled import Network
 from deepscem_tui.engine.tiling import Shape
+from deepscem_tui.engine.voxel_sizes import say_voxel_sizes
 
 __all__ = ["predict"]
 
@@ -62,6 +65,10 @@ def predict(parameters: p.Predict, context: Context) -> Result:
         parameters = parameters.model_copy(update={"overwrite": True})
     with ExitStack() as files:
         images = files.enter_context(open_images(parameters.input, parameters.sample, context))
+        say_voxel_sizes(parameters, info, images, context)
+        if parameters.rescale:
+            images = [rescaled(image, info) for image in images]
+            _say_rescaled(images, context)
         shapes = {image.source.name: image.source.shape for image in images}
         check_output(parameters, list(shapes), info.label_names, context.report)
         check_planes(parameters, info, images, context)
@@ -92,7 +99,10 @@ def predict(parameters: p.Predict, context: Context) -> Result:
         _report_start(context, plan, resumed=kept is not None)
         if parameters.ortho:
             _say_disk(parameters, info, images, plan, home, context)
-        measured = {image.source.name: image.measured(info.normalization, context) for image in images}
+        measured = {image.source.name: image.result.measured(info.normalization, context) for image in images}
+        say_inverted(info, list(measured.values()), context)
+        if parameters.rescale:
+            measured = {name: rescaled(image, info) for name, image in measured.items()}
         files.enter_context(memory_kept_for_reuse())
         while True:
             slabs = parts(plan, parameters.shard)
@@ -130,6 +140,12 @@ def _check_paths(parameters: p.Predict) -> None:
     for name, path in (("INPUT", parameters.input), ("MODEL", parameters.model)):
         if same_file(parameters.out, path):
             raise ParameterError(f"OUT is {name} itself, {parameters.out}", "Give the result a file of its own.", "out")
+
+
+def _say_rescaled(images: Sequence[InputImage], context: Context) -> None:
+    for image in images:
+        here, there = words.sizes(image.result.source.shape), words.sizes(image.source.shape)
+        context.report.message(f"{image.source.name!r} is predicted as {there} voxels of the model's size, not {here}")
 
 
 def _kept_plan(folder: Path | None, shapes: Mapping[str, Shape]) -> PredictionPlan | None:
@@ -216,7 +232,7 @@ def _result(parameters: p.Predict, info: ModelInfo, works: Sequence[Work], plan:
         ("sample", "shape", "tiles", "voxels_per_second"),
         [
             (
-                facts["sample"], words.sizes(group[-1].plan.shape), sum(work.n_tiles for work in group),
+                facts["sample"], words.sizes(group[-1].image.result.source.shape), sum(work.n_tiles for work in group),
                 facts["voxels_per_second"],
             )
             for group, facts in zip(groups, about, strict=True)
@@ -226,7 +242,7 @@ def _result(parameters: p.Predict, info: ModelInfo, works: Sequence[Work], plan:
         "labels",
         ("sample", "label", "foreground"),
         [
-            (group[-1].plan.sample, name, round(int(count) / group[-1].voxels, 6))
+            (group[-1].plan.sample, name, round(int(count) / _voxels(group[-1]), 6))
             for group in groups
             for name, count in zip(info.label_names, group[-1].foreground, strict=True)
         ],
@@ -236,6 +252,11 @@ def _result(parameters: p.Predict, info: ModelInfo, works: Sequence[Work], plan:
     facts = {"files": files, "precision": plan.precision, "plans": plans["samples"], "diagnostics": about}
     what = f"Predicted {words.counted(len(groups), 'sample')} into {', '.join(files)} ({kind_in_words(parameters)})"
     return Result(what, facts, (samples, labels))
+
+
+def _voxels(work: Work) -> int:
+    """Voxels of a sample's result, or of a part of it."""
+    return work.voxels if work.image.original is None else prod(work.image.result.source.shape)
 
 
 def _made_before(parameters: p.Predict, files: Sequence[Path], plan: PredictionPlan, context: Context) -> Result:

@@ -116,7 +116,7 @@ def check_disk(
 
 def _kept_dtype(parameters: p.Predict, info: ModelInfo, precision: str) -> np.dtype[Any]:
     """Type of the labels in slabs."""
-    if parameters.ortho:
+    if parameters.ortho or parameters.rescale:
         return np.dtype(kept_type(precision.replace("auto", "float32")))
     return values_of(parameters, info).dtype
 
@@ -124,8 +124,8 @@ def _kept_dtype(parameters: p.Predict, info: ModelInfo, precision: str) -> np.dt
 def disk_bytes(parameters: p.Predict, info: ModelInfo, image: InputImage, plane: Plane) -> int:
     """Bytes that a sample, or a plane of it, takes on the disk until all is done: the most that it may come to.
 
-    Slabs are kept until the result is made. With `--ortho` those of all three planes are, as what the network says, and
-    for a while a copy of the image.
+    Slabs are kept until the result is made; with `--ortho` and `--rescale` as what the network says, and with `--ortho`
+    those of all three planes, and for a while a copy of the image.
     """
     voxels = prod(image.source.shape)
     bytes_ = voxels * info.n_labels * _kept_dtype(parameters, info, parameters.precision).itemsize

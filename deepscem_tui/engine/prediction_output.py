@@ -41,7 +41,13 @@ _DATASETS, _IMAGES = (".hdf5",), (".tif", ".tiff")
 
 
 class Output(Protocol):
-    """A result that is being made."""
+    """A result that is being made.
+
+    Attributes:
+        has_image: Whether it takes the image, too.
+    """
+
+    has_image: bool
 
     def sinks(self, image: InputImage) -> tuple[Sink, ImageSink]:
         """Begin a sample: what takes its slabs, and what takes their image, which may be in another thread.
@@ -96,7 +102,7 @@ def open_output(
             yield _DatasetOutput(parameters, info, dataset)
         return
     kind = np.dtype(parameters.probability_type if parameters.probabilities else np.bool_)  # bool becomes 0 and 255
-    image = images[0]
+    image = images[0].result
     with Together() as together, ExitStack() as files:
         writers = [
             files.enter_context(
@@ -124,12 +130,12 @@ def output_bytes(parameters: p.Predict, info: ModelInfo, image: InputImage) -> i
     each = info.n_labels * (stored if in_dataset else stored_type(stored)).itemsize
     if in_dataset and parameters.image:
         each += image.stored.itemsize
-    return prod(image.source.shape) * each
+    return prod(image.result.source.shape) * each
 
 
 def least_output_bytes(parameters: p.Predict, info: ModelInfo, image: InputImage) -> int:
     """Bytes that a sample's result takes whatever its content: what is stored without compression."""
-    voxels = prod(image.source.shape)
+    voxels = prod(image.result.source.shape)
     if parameters.out.suffix.lower() in _DATASETS:
         return voxels * image.stored.itemsize if parameters.image else 0
     stored = stored_type(values_of(parameters, info).dtype)
@@ -157,6 +163,7 @@ class _DatasetOutput:
     def __init__(self, parameters: p.Predict, info: ModelInfo, dataset: NewDataset) -> None:
         self._parameters, self._info = parameters, info
         self._dataset = dataset
+        self.has_image = parameters.image
         self._names = [f"prediction_{index:04d}" for index in range(info.n_labels)]
 
     def sinks(self, image: InputImage) -> tuple[Sink, ImageSink]:
@@ -206,6 +213,7 @@ class _TiffOutput:
     def __init__(self, writers: Sequence[Any], kind: np.dtype[Any]) -> None:
         self._writers = writers
         self._kind = kind
+        self.has_image = False
 
     def sinks(self, _: InputImage) -> tuple[Sink, ImageSink]:
         def take(__: int, labels: npt.NDArray[Any], ___: npt.NDArray[Any]) -> None:

@@ -222,7 +222,8 @@ def slab_voxel_bytes(parameters: p.Predict, info: ModelInfo) -> int:
     and weights beside them, and those that the slab before left; means over planes are summed up.
     """
     labels = info.n_labels
-    each = 4 * 4 + 2 * labels * (4 if parameters.ortho else values_of(parameters, info).dtype.itemsize)
+    said = parameters.ortho or parameters.rescale
+    each = 4 * 4 + 2 * labels * (4 if said else values_of(parameters, info).dtype.itemsize)
     if parameters.join == "blend":
         each += 2 * 4 * (labels + 1)
     if parameters.ortho:

@@ -52,6 +52,12 @@ class Values:
             else:
                 out[index] = label
 
+    def stored(self, said: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """What the network says (labels, Z, Y, X) as it is stored, in the same shape."""
+        out = np.empty(said.shape, self.dtype)
+        self.store(np.moveaxis(said, 0, -1).astype(np.float32, copy=False), out)
+        return out
+
     def foreground(self, stored: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
         """Voxels of each label's foreground in what is stored (labels, Z, Y, X)."""
         if self.kind == "mask":

@@ -23,6 +23,7 @@ from deepscem_tui.engine.prediction_plan import SamplePlan
 from deepscem_tui.engine.prediction_quality import Seams
 from deepscem_tui.engine.prediction_values import Values
 from deepscem_tui.engine.prediction_watch import Preview, Progress
+from deepscem_tui.engine.rescaling import Resampling
 from deepscem_tui.engine.slabs import SlabStore
 from deepscem_tui.engine.sources import InputImage
 from deepscem_tui.engine.tiled import ImageSink, Network, Source, predict_sample
@@ -113,7 +114,7 @@ class Predicting:
         for of_sample in by_sample(works):
             planes: list[tuple[SamplePlan, ReadSlab]] = []
             kept = self.values
-            if len(of_sample) > 1:
+            if len(of_sample) > 1 or of_sample[0].image.original is not None:
                 kept = Values(self.values.thresholds, kept_type(self.precision))
             for work in of_sample:
                 store = slab_store(self.home, index)
@@ -182,6 +183,8 @@ class Predicting:
 
         Foreground and seams are looked at on the way. The first gives what it made of a slab.
         """
+        if work.image.original is not None and self.output is not None:
+            return self._back(work, work.image.original, self.output), lambda _, __: None
         if work.plan.plane != "xy":
             return lambda _, labels, __: labels, lambda _, __: None
         sink, image_sink = (_nowhere, lambda _, __: None) if self.output is None else self.output.sinks(work.image)
@@ -199,6 +202,27 @@ class Predicting:
             return labels
 
         return take, image_sink
+
+    def _back(self, work: Work, original: InputImage, output: Output) -> _Taking:
+        """Where slabs at the model's voxel size go: into the result at the image's, a slice at a time."""
+        sink, image_sink = output.sinks(original)
+        resampling = Resampling(work.plan.shape, original.source.shape)
+        seams = Seams(work.plan.tiles)
+        work.foreground = np.zeros(self.values.n_labels, np.int64)
+
+        def take(_: int, labels: npt.NDArray[Any], __: npt.NDArray[Any]) -> npt.NDArray[Any]:
+            for z, said in resampling.feed(labels):
+                stored = self.values.stored(said[:, None])
+                work.foreground += self.values.foreground(stored)
+                sink(z, stored, stored[0])
+                if output.has_image:
+                    image_sink(z, original.source.read(z, z + 1))
+            shown = self.values.stored(labels)
+            seams.take(shown)
+            work.seam_score = seams.score
+            return shown
+
+        return take
 
 
 # First slice; labels (labels, Z, Y, X) of a slab as it is kept; the image's voxels -> labels as they are in the result.

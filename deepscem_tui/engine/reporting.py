@@ -36,3 +36,32 @@ class Reporter:
 
     def event(self, kind: str, **facts: Any) -> None:
         """Record a fact for whoever watches the run (JSON types only)."""
+
+
+class Part(Reporter):
+    """Reports the progress of one step as that of a longer task that it is a part of; passes on what is said.
+
+    Args:
+        whole: Who hears of the longer task.
+        task: The longer task.
+        before: Units finished before this step.
+        units: Units of this step.
+        total: Units in all.
+        unit: What is counted.
+    """
+
+    def __init__(self, whole: Reporter, task: str, before: float, units: float, total: float, unit: str) -> None:
+        self._whole, self._task, self._unit = whole, task, unit
+        self._before, self._units, self._total = before, units, total
+        self._finished = 0.0
+
+    def message(self, text: str) -> None:
+        self._whole.message(text)
+
+    def warning(self, text: str) -> None:
+        self._whole.warning(text)
+
+    def progress(self, task: str, done: float, total: float, unit: str = "", note: str = "") -> None:  # noqa: ARG002
+        self._finished = max(self._finished, done / total if total else 1)  # a step may be of several tasks
+        finished = self._before + self._units * self._finished
+        self._whole.progress(self._task, finished, self._total, self._unit, note)

@@ -18,7 +18,7 @@ from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine import words
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.dataset_tree import member_name
-from deepscem_tui.engine.datasets import Dataset, MemberWriter, change_dataset, open_dataset, real_path
+from deepscem_tui.engine.datasets import ChangedDataset, MemberWriter, change_dataset, open_dataset, real_path
 from deepscem_tui.engine.encodings import Named, value_text
 from deepscem_tui.engine.errors import DatasetError, ParameterError, VolumeError
 from deepscem_tui.engine.ignoring import Ignored, Slabs, write_ignored
@@ -30,12 +30,21 @@ from deepscem_tui.engine.slice_files import open_slices
 from deepscem_tui.engine.space import check_room
 from deepscem_tui.engine.volumes import Volume
 
-__all__ = ["add_sample"]
+__all__ = [
+    "Noted",
+    "Sources",
+    "Written",
+    "add_sample",
+    "find_grey_values",
+    "open_sources",
+    "remark",
+    "write_sample",
+]
 
 SLAB_BYTES = 64 * 2**20
 
 
-class _Noted:
+class Noted:
     """Passes warnings on and keeps them for the result."""
 
     def __init__(self, context: Context) -> None:
@@ -43,6 +52,8 @@ class _Noted:
         self.texts: list[str] = []
 
     def warn(self, text: str) -> None:
+        if text in self.texts:  # of a file that is opened for each pass
+            return
         self.texts.append(text)
         self._context.report.warning(text)
 
@@ -56,28 +67,31 @@ def add_sample(parameters: p.AddSample, context: Context) -> Result:
         ResourceError: the disk is full.
         Stopped: on request; the data set is as it was.
     """
-    noted = _Noted(context)
+    noted = Noted(context)
     with ExitStack() as files:
-        sources = _sources(parameters, files, noted, context)
+        with open_dataset(parameters.file) as dataset:
+            dataset.check_new(parameters.name)
+            names, named = dataset.label_names, bool(dataset.aliases) or len(dataset.samples) > 0
+        sources = open_sources(parameters, names, named, files, noted, context)
+        check_room({real_path(parameters.file): sources.image_bytes})
         if parameters.dry_run:
-            _type_range(parameters, sources.image)
             summary = f"Would add sample {parameters.name!r} {words.sizes(sources.image.shape)} to {parameters.file}"
             return Result(summary, _facts(parameters, sources, noted))
-        greys = _greys(parameters, sources.image, noted, context)
-        found, ignored = _write(parameters, sources, greys, context)
-    _remark(sources.labels, found, noted, context)
-    rows = [_row(sources, label, found[label]) for label in range(len(found))]
-    if parameters.ignore_value is not None and not any(source.ignored for source in sources.labels.sources):
+        greys = find_grey_values(parameters, sources.image, noted, context)
+        with change_dataset(parameters.file) as changed:
+            written = write_sample(changed, parameters, sources, greys, context)
+    more = remark(parameters, sources, written, noted, context)
+    rows = [_row(sources, label, found) for label, found in enumerate(written.found)]
+    if parameters.ignore_value is not None and not sources.ignores_any:
         noted.warn(f"No label file has the value {parameters.ignore_value} of --ignore-value")
-    facts = _facts(parameters, sources, noted) | {"foreground": {name: share for name, _, share, _ in rows}}
-    facts |= _remark_on_slices(parameters, found, ignored, context)
+    facts = _facts(parameters, sources, noted) | {"foreground": {name: share for name, _, share, _ in rows}} | more
     tables = [Table("labels", ("label", "source", "foreground", "values"), rows)] if rows else []
     what = f"sample {parameters.name!r} {words.sizes(sources.image.shape)} with {words.counted(len(rows), 'label')}"
     return Result(f"Added {what} to {parameters.file}", facts, tables)
 
 
 @dataclass(frozen=True)
-class _Sources:
+class Sources:
     """The files that a sample is made of, checked against the data set and each other.
 
     Args:
@@ -90,21 +104,46 @@ class _Sources:
     stored: np.dtype[Any]
     mask: Volume | None = None
 
+    @property
+    def image_bytes(self) -> int:
+        """Bytes of the image in the data set."""
+        return prod(self.image.shape) * self.stored.itemsize
 
-def _sources(parameters: p.AddSample, files: ExitStack, noted: _Noted, context: Context) -> _Sources:
-    """Open everything and check all that can be checked before anything is written."""
-    with open_dataset(parameters.file) as dataset:
-        dataset.check_new(parameters.name)
-        labels = _labels(parameters, dataset, files, context)
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all files that the second pass reads, uncompressed."""
+        return self.image.nbytes + sum(source.nbytes for source in self.labels.sources)
+
+    @property
+    def ignores_any(self) -> bool:
+        """Whether a label file that was read has the value that stands for no label."""
+        return any(source.ignored for source in self.labels.sources)
+
+
+def open_sources(
+    parameters: p.AddSample, names: Sequence[str], named: bool, files: ExitStack, noted: Noted, context: Context
+) -> Sources:
+    """Open everything and check all that can be checked before anything is written.
+
+    Args:
+        names: Of the data set's labels.
+        named: Whether the data set has these, or samples: if not, those of ``classes`` may become its.
+        files: Closes them.
+
+    Raises:
+        ParameterError: the number of labels is wrong, or the image's type has no range of its own.
+        VolumeError: a file cannot be read, or shapes differ.
+    """
+    labels = _labels(parameters, tuple(names), named, files, context)
     image = files.enter_context(open_slices(parameters.image, colours=False))
     _check_volumes(image, [volume for source in labels.sources for volume in source.volumes], noted)
     mask = files.enter_context(open_slices(parameters.ignore_mask, colours=False)) if parameters.ignore_mask else None
     if mask is not None:
         check_size(mask, image.shape, "ignore_mask")
     _check_labelled(parameters, image)
+    _type_range(parameters, image)
     stored = np.dtype(np.float16 if image.dtype.itemsize == 1 else np.float32)
-    check_room({real_path(parameters.file): prod(image.shape) * stored.itemsize})
-    return _Sources(image, labels, stored, mask)
+    return Sources(image, labels, stored, mask)
 
 
 def _check_labelled(parameters: p.AddSample, image: Volume) -> None:
@@ -115,40 +154,44 @@ def _check_labelled(parameters: p.AddSample, image: Volume) -> None:
         raise ParameterError("There are no label files to look for labelled slices in", "Give them.", "labels")
 
 
-def _write(
-    parameters: p.AddSample, sources: _Sources, greys: Greys, context: Context
-) -> tuple[list[Found], Ignored | None]:
-    """The second pass; what was found of each label, and what is not labelled."""
+@dataclass(frozen=True)
+class Written:
+    """What was found of each label of a sample, and what is not labelled."""
+
+    found: Sequence[Found]
+    ignored: Ignored | None
+
+
+def write_sample(
+    changed: ChangedDataset, parameters: p.AddSample, sources: Sources, greys: Greys, context: Context
+) -> Written:
+    """The second pass: the files become a sample of a data set that is being changed."""
     image, labels = sources.image, sources.labels
     found = [Found() for _ in labels.names]
     members = {"image": sources.stored}
     members |= {member_name("label", index): np.dtype(np.uint8) for index in range(len(found))}
-    with change_dataset(parameters.file) as changed:
-        if changed.n_labels != len(found):
-            raise DatasetError(f"{parameters.file} was replaced meanwhile", "Try again.")
-        if labels.new_names:
-            changed.set_aliases(labels.names)
-        attributes = _provenance(parameters, image, labels, greys)
-        sample = changed.add_sample(parameters.name, image.shape, members, attributes)
-        copying = _Copying(context, parameters.name, image.nbytes + sum(source.nbytes for source in labels.sources))
-        if not greys.constant:
-            copying.copy(
-                image.nbytes,
-                [sample["image"]],
-                lambda z0, z1: [greys.normalise(z0, image.read(z0, z1), sources.stored)],
-            )
-        for source in labels.sources:
-            writers = [sample[member_name("label", label)] for label in source.labels]
-            copying.copy(source.nbytes, writers, partial(source.read, found=found))
-        texts = tuple(_values(labels, label) for label in range(len(found)))
-        changed.set_attributes({"label_values": texts or None}, sample=parameters.name)
-        z: Any = parameters.labelled_z
-        if z == "auto":
-            z = slices_with_labels(_shown(found))
-        boxes = given_boxes(z, parameters.labelled_y, parameters.labelled_x, image.shape)
-        slabs = _ignored_slabs(parameters, sources, context)
-        ignored = write_ignored(changed, parameters.name, boxes, slabs) if boxes or slabs else None
-    return found, ignored
+    if changed.n_labels != len(found):
+        raise DatasetError(f"{parameters.file} was replaced meanwhile", "Try again.")
+    if labels.new_names:
+        changed.set_aliases(labels.names)
+    attributes = _provenance(parameters, image, labels, greys)
+    sample = changed.add_sample(parameters.name, image.shape, members, attributes)
+    copying = _Copying(context, parameters.name, sources.nbytes)
+    if not greys.constant:
+        copying.copy(
+            image.nbytes, [sample["image"]], lambda z0, z1: [greys.normalise(z0, image.read(z0, z1), sources.stored)]
+        )
+    for source in labels.sources:
+        writers = [sample[member_name("label", label)] for label in source.labels]
+        copying.copy(source.nbytes, writers, partial(source.read, found=found))
+    texts = tuple(_values(labels, label) for label in range(len(found)))
+    changed.set_attributes({"label_values": texts or None}, sample=parameters.name)
+    z: Any = parameters.labelled_z
+    if z == "auto":
+        z = slices_with_labels(_shown(found))
+    boxes = given_boxes(z, parameters.labelled_y, parameters.labelled_x, image.shape)
+    slabs = _ignored_slabs(parameters, sources, context)
+    return Written(found, write_ignored(changed, parameters.name, boxes, slabs) if boxes or slabs else None)
 
 
 def _shown(found: Sequence[Found]) -> npt.NDArray[np.bool_]:
@@ -157,7 +200,7 @@ def _shown(found: Sequence[Found]) -> npt.NDArray[np.bool_]:
     return shown
 
 
-def _ignored_slabs(parameters: p.AddSample, sources: _Sources, context: Context) -> Slabs | None:
+def _ignored_slabs(parameters: p.AddSample, sources: Sources, context: Context) -> Slabs | None:
     """Which voxels are not labelled by a mask, or by a value in any label file; None if neither is given."""
     mask, value = sources.mask, parameters.ignore_value
     if mask is None and value is None:
@@ -196,9 +239,10 @@ def _remark_on_slices(
     return {"slices_without_label": [list(run) for run in empty]}
 
 
-def _labels(parameters: p.AddSample, dataset: Dataset, files: ExitStack, context: Context) -> OpenedLabels:
+def _labels(
+    parameters: p.AddSample, names: tuple[str, ...], named: bool, files: ExitStack, context: Context
+) -> OpenedLabels:
     """The label files, opened."""
-    names = dataset.label_names
     if not parameters.labels and names:
         context.report.message(f"No labels are given: those of {parameters.name!r} will be blank")
         return OpenedLabels((), names)
@@ -210,7 +254,6 @@ def _labels(parameters: p.AddSample, dataset: Dataset, files: ExitStack, context
         parameters.instances,
         parameters.ignore_value,
     )
-    named = bool(dataset.aliases) or len(dataset.samples) > 0
     return open_labels(parameters.labels, names, named, options, files, str(parameters.file))
 
 
@@ -219,7 +262,7 @@ def _number(value: str) -> int:
     return int(value[1:], 16) if value.startswith("#") else int(value)
 
 
-def _check_volumes(image: Volume, labels: Sequence[Volume], noted: _Noted) -> None:
+def _check_volumes(image: Volume, labels: Sequence[Volume], noted: Noted) -> None:
     for volume in (image, *labels):
         for text in volume.warnings:
             noted.warn(f"{volume.path}: {text}")
@@ -245,7 +288,7 @@ def _type_range(parameters: p.AddSample, image: Volume) -> Grey | None:
     return Grey(limits.min, limits.max)
 
 
-def _greys(parameters: p.AddSample, image: Volume, noted: _Noted, context: Context) -> Greys:
+def find_grey_values(parameters: p.AddSample, image: Volume, noted: Noted, context: Context) -> Greys:
     """What grey values become: by the type, or as found in a first pass over the image."""
     of_type = _type_range(parameters, image)
     if of_type is not None:
@@ -264,6 +307,10 @@ def _wanted(parameters: p.AddSample) -> Normalisation:
 
 
 def _provenance(parameters: p.AddSample, image: Volume, labels: OpenedLabels, greys: Greys) -> dict[str, Any]:
+    size, unit = image.voxel_size, image.voxel_unit
+    if parameters.voxel_size is not None:
+        *given, unit = parameters.voxel_size
+        size = (given[0], given[1], given[2])
     sources = [labels.source_of(label) for label in range(len(labels.names))]
     return {
         "source": _encodable(image.path.name),
@@ -272,8 +319,8 @@ def _provenance(parameters: p.AddSample, image: Volume, labels: OpenedLabels, gr
         "source_range": (float(greys.each[0].low), float(greys.each[0].high)) if len(greys.each) == 1 else None,
         "label_sources": tuple(_encodable(source.file_names) if source else "" for source in sources) or None,
         "added": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "voxel_size": image.voxel_size,
-        "voxel_unit": image.voxel_unit if image.voxel_size else None,
+        "voxel_size": size,
+        "voxel_unit": unit if size else None,
     }
 
 
@@ -308,17 +355,21 @@ class _Copying:
             self._context.report.progress(self._task, self._done, self._total, "B")
 
 
-def _remark(labels: OpenedLabels, found: Sequence[Found], noted: _Noted, context: Context) -> None:
-    """Say what is unusual in labels."""
+def remark(
+    parameters: p.AddSample, sources: Sources, written: Written, noted: Noted, context: Context
+) -> dict[str, Any]:
+    """Say what is unusual in labels that were written, and which part is labelled; what of it is a fact."""
+    labels = sources.labels
     for source in labels.sources:
         for text in source.warnings(labels.names):
             noted.warn(f"{source.name}: {text}")
         for label in source.labels:
-            if not found[label].foreground:
+            if not written.found[label].foreground:
                 context.report.message(f"{source.name}: no voxel is {labels.names[label]}, all are background")
+    return _remark_on_slices(parameters, written.found, written.ignored, context)
 
 
-def _row(sources: _Sources, label: int, found: Found) -> tuple[Any, ...]:
+def _row(sources: Sources, label: int, found: Found) -> tuple[Any, ...]:
     """A label as a line of the table."""
     labels, source = sources.labels, sources.labels.source_of(label)
     name = source.name if source else "blank"
@@ -336,7 +387,7 @@ def _values(labels: OpenedLabels, label: int) -> str:
     return source.values_text
 
 
-def _facts(parameters: p.AddSample, sources: _Sources, noted: _Noted) -> dict[str, Any]:
+def _facts(parameters: p.AddSample, sources: Sources, noted: Noted) -> dict[str, Any]:
     return {
         "file": str(parameters.file),
         "sample": parameters.name,

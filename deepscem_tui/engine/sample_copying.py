@@ -36,7 +36,7 @@ from deepscem_tui.engine.ignoring import (
 from deepscem_tui.engine.results import Result
 from deepscem_tui.engine.space import check_room
 
-__all__ = ["crop_sample", "save_dataset"]
+__all__ = ["Box", "Copier", "box_bytes", "crop_name", "crop_sample", "save_dataset"]
 
 Box = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 
@@ -55,7 +55,7 @@ def crop_sample(parameters: p.CropSample, context: Context) -> Result:
     with open_dataset(parameters.file) as dataset:
         source = dataset.sample(parameters.sample)
         box = _box(parameters, source)
-        name = parameters.name or _crop_name(parameters.sample, box)
+        name = parameters.name or crop_name(parameters.sample, box)
         dataset.check_new(name)
         shape = tuple(stop - start for start, stop in box)
     facts = {"file": str(parameters.file), "sample": name, "shape": list(shape), "box": [list(side) for side in box]}
@@ -66,17 +66,11 @@ def crop_sample(parameters: p.CropSample, context: Context) -> Result:
         source = changed.sample(parameters.sample)
         if _box(parameters, source) != box:
             raise DatasetError(f"{source.what} was changed meanwhile", "Try again.")
-        members = {key: member for key, member in source.members.items() if not key.endswith("_dt")}
-        if "image" in members:  # is stored as it is, the rest shrinks
-            check_room({real_path(parameters.file): prod(shape) * members["image"].dtype.itemsize})
-        ignored = ignored_in(source)
-        kept = {key: value for key, value in source.attributes.items() if key not in ATTRIBUTES}
-        attributes = kept | _origin(source, box)
-        copier = _Copier(context, f"Cropping {name}", sum(prod(shape) * m.dtype.itemsize for m in members.values()))
-        copier.add(changed, name, members, box, attributes)
-        if ignored is not None:
-            write_ignored(changed, name, cropped_boxes(ignored, box), cropped_slabs(ignored, box))
-        left_out = sorted(set(source.members) - set(members)) + list(source.others)
+        if "image" in source.members:  # is stored as it is, the rest shrinks
+            check_room({real_path(parameters.file): prod(shape) * source.image.dtype.itemsize})
+        copier = Copier(context, f"Cropping {name}", box_bytes(source, box))
+        copier.crop(changed, name, source, box)
+        left_out = sorted(set(source.members) - set(_cropped_members(source))) + list(source.others)
     if left_out:
         context.report.message(f"Left out: {', '.join(left_out)}")
     return Result(f"Copied {what}", facts)
@@ -117,7 +111,7 @@ def save_dataset(parameters: p.SaveDataset, context: Context) -> Result:
 
     with new_dataset(out, name, n_labels, aliases, parameters.overwrite, before_publishing=unchanged) as new:
         new.set_attributes(attributes)
-        copier = _Copier(context, f"Writing {out.name}", total)
+        copier = Copier(context, f"Writing {out.name}", total)
         with open_dataset(parameters.file) as dataset:
             for sample in dataset.samples.values():
                 copier.add(new, sample.name, sample.members, None, sample.attributes)
@@ -143,7 +137,7 @@ def _members(dataset: Dataset, name: str, onto_itself: bool, context: Context) -
     return sample.members
 
 
-class _Copier:
+class Copier:
     """Copies samples with progress over all of them."""
 
     def __init__(self, context: Context, task: str, total: int) -> None:
@@ -171,10 +165,29 @@ class _Copier:
         for key, member in members.items():
             copy(member, inside, sample[key], self._advance)
 
+    def crop(self, target: NewDataset, name: str, source: Sample, box: Box) -> None:
+        """Add a sample made of a box of another, with notes of where it comes from and which part of it is labelled."""
+        ignored = ignored_in(source)
+        kept = {key: value for key, value in source.attributes.items() if key not in ATTRIBUTES}
+        self.add(target, name, _cropped_members(source), box, kept | _origin(source, box))
+        if ignored is not None:
+            write_ignored(target, name, cropped_boxes(ignored, box), cropped_slabs(ignored, box))
+
     def _advance(self, count: int) -> None:
         self._context.stop.check()
         self._done += count
         self._context.report.progress(self._task, self._done, self._total, "B")
+
+
+def _cropped_members(sample: Sample) -> dict[str, Member]:
+    """What of a sample a crop has: no distances, which would end at its border."""
+    return {key: member for key, member in sample.members.items() if not key.endswith("_dt")}
+
+
+def box_bytes(sample: Sample, box: Box) -> int:
+    """Bytes of the voxels that a crop copies."""
+    voxels = prod(stop - start for start, stop in box)
+    return voxels * sum(member.dtype.itemsize for member in _cropped_members(sample).values())
 
 
 def copy(member: Member, box: Box, writer: MemberWriter, advance: Callable[[int], None]) -> None:
@@ -202,7 +215,7 @@ def _box(parameters: p.CropSample, sample: Sample) -> Box:
     return sides[0], sides[1], sides[2]
 
 
-def _crop_name(sample: str, box: Box) -> str:
+def crop_name(sample: str, box: Box) -> str:
     """DeepSCEM's name for a crop."""
     name = "_".join([sample, "crop", *(str(end) for side in box for end in side)])
     try:

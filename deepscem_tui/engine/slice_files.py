@@ -23,9 +23,9 @@ from deepscem_tui.engine.errors import VolumeError
 from deepscem_tui.engine.tiff_files import check_directories, check_pages, explained
 from deepscem_tui.engine.volumes import SUFFIXES, Volume, open_volume
 
-__all__ = ["ColourVolume", "is_several_files", "open_slices", "slice_files"]
+__all__ = ["SLICE_SUFFIXES", "ColourVolume", "is_several_files", "open_slices", "slice_files"]
 
-_SUFFIXES = (*SUFFIXES, ".png")
+SLICE_SUFFIXES = (*SUFFIXES, ".png")
 _PNG_BYTES = 2**30  # of a picture, decoded
 _PNG_HEADER = 33  # bytes: the signature and the first chunk, which says how large the picture is
 _COLOURS = "Convert it to grey values (in Fiji: Image > Type > 8-bit)."
@@ -78,7 +78,7 @@ def slice_files(path: Path) -> list[Path]:
         found = [file for file in folder.iterdir() if fnmatch(file.name, pattern)]
     except OSError as error:
         raise VolumeError(f"{folder} cannot be listed: {error.strerror or error}", "Check the folder.") from error
-    files = [file for file in found if file.suffix.lower() in _SUFFIXES and not file.name.startswith(".")]
+    files = [file for file in found if file.suffix.lower() in SLICE_SUFFIXES and not file.name.startswith(".")]
     if not files:
         kinds = ".tif, .tiff, .png or .npy"
         where = f"The folder {path} has" if path.is_dir() else f"{path} matches"

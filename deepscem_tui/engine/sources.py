@@ -43,6 +43,7 @@ class InputImage:
         voxel_unit: Such as "nm"; empty if not known.
         file: The image file whose range is still to be found, if it is one.
         normalised: How the image of a data set, or one that is measured, is normalised.
+        original: The image as it is, where this is what is made of it for a model of other voxels.
     """
 
     source: Source
@@ -51,6 +52,12 @@ class InputImage:
     voxel_unit: str
     file: Volume | None = None
     normalised: str = str(MIN_MAX)
+    original: InputImage | None = None
+
+    @property
+    def result(self) -> InputImage:
+        """The image whose voxels the result has."""
+        return self if self.original is None else self.original
 
     @property
     def in_file(self) -> np.dtype[Any]:

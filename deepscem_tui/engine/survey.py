@@ -16,7 +16,7 @@ from deepscem_tui.engine.errors import DatasetError
 from deepscem_tui.engine.ignoring import Ignored, ignored_in
 from deepscem_tui.engine.tiling import Shape
 
-__all__ = ["SampleFacts", "Survey", "survey"]
+__all__ = ["SampleFacts", "Survey", "label_fractions", "survey"]
 
 _SLICES = 16  # of a sample that are looked at, evenly spread
 _FEW_SLICES = 10
@@ -177,19 +177,25 @@ def _facts(sample: Sample, n_labels: int) -> SampleFacts:
     if len(sample.labels) != n_labels:
         has = f"{len(sample.labels)} of {n_labels} labels"
         raise DatasetError(f"{sample.what} has {has}", "Labels are needed to learn from.", "dataset")
-    ignored = ignored_in(sample)
-    labelled = np.arange(sample.shape[0]) if ignored is None else ignored.annotated_slices
     slices = _spread_out(sample.shape[0])
     images = np.stack([np.asarray(sample.image[z], np.float32) for z in slices])
-    voxels, counts = 0, [0] * n_labels
+    return SampleFacts(
+        sample.name, sample.shape, sample.voxel_size, sample.voxel_unit,
+        label_fractions(sample, 0, sample.shape[0]), float(images.mean()), float(images.std()), ignored_in(sample),
+    )  # fmt: skip
+
+
+def label_fractions(sample: Sample, start: int, stop: int) -> tuple[float, ...]:
+    """Share of the annotated voxels that each label has in slices, 0 to 1, by some of them."""
+    ignored = ignored_in(sample)
+    labelled = np.arange(sample.shape[0]) if ignored is None else ignored.annotated_slices
+    labelled = labelled[(labelled >= start) & (labelled < stop)]
+    voxels, counts = 0, [0] * len(sample.labels)
     for z in labelled[_spread_out(len(labelled))].tolist():
         known = np.ones(sample.shape[1:], bool) if ignored is None else ignored[z] == 0
         voxels += int(np.count_nonzero(known))
         counts = [n + int(np.count_nonzero(label[z][known])) for n, label in zip(counts, sample.labels, strict=True)]
-    return SampleFacts(
-        sample.name, sample.shape, sample.voxel_size, sample.voxel_unit,
-        tuple(count / max(1, voxels) for count in counts), float(images.mean()), float(images.std()), ignored,
-    )  # fmt: skip
+    return tuple(count / max(1, voxels) for count in counts)
 
 
 def _spread_out(depth: int) -> Sequence[int]:

@@ -28,11 +28,12 @@ from deepscem_tui.engine.devices import (
 from deepscem_tui.engine.distribution import Distribution
 from deepscem_tui.engine.evaluation import evaluate
 from deepscem_tui.engine.files import check_writable, refuse_existing
+from deepscem_tui.engine.inversion import grey_values
 from deepscem_tui.engine.learning_rate import RateSchedule
 from deepscem_tui.engine.losses import make_loss
 from deepscem_tui.engine.memory import memory_limit
 from deepscem_tui.engine.model_files import ModelInfo, check_format, check_suffix, load_model, save_model
-from deepscem_tui.engine.model_info import read_network
+from deepscem_tui.engine.model_info import GREY_VALUES, read_network
 from deepscem_tui.engine.own_results import is_own, noting
 from deepscem_tui.engine.patches import (
     HELD_BYTES,
@@ -165,6 +166,7 @@ class _Session:
         memory -= sum(source.held_bytes for source in sources)
         held_out = self._sources(self.valid, memory) if self.valid else []
         self._names = list(self.learn.names_for(info.n_labels))
+        self._grey_values = grey_values(self.learn)
         self._warn(sources, held_out)
         self._preview = choose_preview(held_out or sources, plan.patch, flat, info.context)
         self._trainer = self._made_trainer()
@@ -285,6 +287,7 @@ class _Session:
             "loss": parameters.loss,
             "data_set": self.learn.name,
             "run": self.folder.name,
+            GREY_VALUES: self._grey_values,
         }
         thresholds = None
         if validated is not None:

@@ -344,6 +344,10 @@ class DatasetsScreen(WorkScreen):
     def _do_add(self, item: Item) -> None:
         self.app.ask("add-sample", {"file": item.path}, ("file",))
 
+    def _do_folder(self, item: Item | None) -> None:
+        chosen = item is not None and item.dataset is not None
+        self.app.ask("import-folder", {"file": item.path} if chosen and item is not None else {})
+
     def _do_rename(self, item: Item) -> None:
         if item.sample is None:
             self.app.ask("rename-dataset", {"file": item.path}, ("file",))
@@ -367,6 +371,19 @@ class DatasetsScreen(WorkScreen):
 
     def _do_save(self, item: Item) -> None:
         self.app.ask("save-dataset", {"file": item.path}, ("file",))
+
+    def _do_size(self, item: Item) -> None:
+        assert item.dataset is not None
+        samples = item.dataset.samples if item.sample is None else (item.sample,)
+        known = next((found for found in samples if found.voxel_size), None)
+        values: dict[str, Any] = {"file": item.path, "sample": () if item.sample is None else (item.sample.name,)}
+        if known is not None and known.voxel_size is not None:
+            values["voxel_size"] = f"{','.join(f'{side:g}' for side in known.voxel_size)} {known.voxel_unit}"
+        self.app.ask("set-voxel-size", values, ("file",))
+
+    def _do_split(self, item: Item) -> None:
+        folder = item.path.with_name(words.file_name(f"{item.path.stem}-parts"))
+        self.app.ask("split-dataset", {"file": item.path, "out_dir": folder}, ("file",))
 
     def _do_distance(self, item: Item) -> None:
         self.app.ask("distance-transform", {"file": item.path}, ("file",))
@@ -443,7 +460,7 @@ def _made(job: Job) -> tuple[Path, tuple[str, ...]] | None:
     given: Any = job.parameters
     if job.state != "finished" or job.result is None or getattr(given, "dry_run", False):
         return None
-    if job.action == "create-dataset":
+    if job.action in ("create-dataset", "import-folder"):
         return given.file, ()
     if job.action in ("save-dataset", "predict"):
         return (given.out, ()) if given.out.suffix.lower() == ".hdf5" else None

@@ -11,6 +11,7 @@ from rich.style import Style
 from textual.strip import Strip
 
 from deepscem_tui.engine.slices import AXES
+from deepscem_tui.engine.tiff_metadata import METRES
 from deepscem_tui.render.cells import Row, with_cursor
 from deepscem_tui.render.scenes import PictureStyle, choose_style
 from deepscem_tui.widgets import slice_lines as lines
@@ -92,7 +93,16 @@ class SliceCanvas(SliceReading):
         if comparison is not None:
             prefix = "all labels" if comparison == ALL_LABELS else self._facts.compared[comparison][2]
         entries = legend(self._facts, self._look)
-        return lines.legend_line(entries, lines.shown(prefix), not prefix, width, self._look.style)
+        return lines.legend_line(entries, lines.shown(prefix), not prefix, width, self._look.style, self._scale_bar())
+
+    def _scale_bar(self) -> str:
+        """A bar of a round length along the columns that are shown; empty where nobody knows how large voxels are."""
+        facts, viewport = self._facts, self._viewport()
+        if facts is None or viewport is None or not facts.voxel_size or facts.voxel_unit not in METRES:
+            return ""
+        left, right = viewport.columns
+        voxel = facts.voxel_size[AXES[self._plane][2]] * METRES[facts.voxel_unit]
+        return lines.scale_bar(voxel * (right - left) / viewport.shape[1], self._look.style)
 
     def _status(self, width: int) -> Row:
         facts, viewport = self._facts, self._viewport()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from rich.cells import cell_len, set_cell_size
@@ -10,13 +11,15 @@ from rich.style import Style
 
 from deepscem_tui.console import safe
 from deepscem_tui.engine.slices import SliceFacts
+from deepscem_tui.engine.tiff_metadata import METRES
 from deepscem_tui.render.cells import Row, solid
 from deepscem_tui.render.scenes import PictureStyle
 from deepscem_tui.widgets.slice_picture import Legend
 
-__all__ = ["fitted", "gauge", "header", "legend_line", "number", "shown", "status_line", "value_text"]
+__all__ = ["fitted", "gauge", "header", "legend_line", "number", "scale_bar", "shown", "status_line", "value_text"]
 
 _GAUGE = 20
+_BAR = 24  # cells of a scale bar, at most
 _SHORTEST = 4  # name in the legend
 _TITLE = 8  # cells that are left to it however narrow the line is
 _BOLD, _FOCUSED, _DIM = Style(bold=True), Style(bold=True, reverse=True), Style(dim=True)
@@ -55,8 +58,33 @@ def header(
     )
 
 
-def legend_line(entries: Sequence[Legend], prefix: str, numbered: bool, width: int, style: PictureStyle) -> Row:
-    """What the marks mean; layers that are off are in brackets. Names are cut where they do not all fit."""
+def scale_bar(metres: float, style: PictureStyle) -> str:
+    """A bar and the length that it stands for, a round one.
+
+    Args:
+        metres: That a cell is wide.
+    """
+    longest = _BAR * metres
+    power = 10.0 ** math.floor(math.log10(longest))
+    length = next(step * power for step in (5, 2, 1) if step * power <= longest * (1 + 1e-9))
+    unit = next((name for name in ("m", "mm", "µm", "nm") if length >= METRES[name] * (1 - 1e-9)), "pm")
+    ends, line = (("\N{BOX DRAWINGS LIGHT VERTICAL AND RIGHT}", "\N{BOX DRAWINGS LIGHT VERTICAL AND LEFT}"),
+                  "\N{BOX DRAWINGS LIGHT HORIZONTAL}") if style == "blocks" else (("|", "|"), "-")  # fmt: skip
+    cells = max(2, round(length / metres))
+    return f"{ends[0]}{line * (cells - 2)}{ends[1]} {length / METRES[unit]:.3g} {unit}"
+
+
+def legend_line(
+    entries: Sequence[Legend], prefix: str, numbered: bool, width: int, style: PictureStyle, bar: str = ""
+) -> Row:
+    """What the marks mean; layers that are off are in brackets. Names are cut where they do not all fit.
+
+    Args:
+        bar: A scale bar for the right end; left out where it would take more than half of the line.
+    """
+    if bar and 2 * (cell_len(bar) + 1) <= width:
+        left = legend_line(entries, prefix, numbered, width - cell_len(bar) - 1, style)
+        return [*left, Segment(f" {bar}", Style())]
     names = [shown(entry.name) for entry in entries]
     row = _entries(entries, names, prefix, numbered, style)
     over = sum(cell_len(segment.text) for segment in row) - width

@@ -13,7 +13,9 @@ from deepscem_tui.engine.parameters.kinds import (
     Classes,
     Name,
     Parameters,
+    Percent,
     Ranges,
+    VoxelSize,
     Writing,
     argument,
     option,
@@ -34,25 +36,9 @@ class CreateDataset(Writing):
     )
 
 
-class AddSample(Changing):
-    """Add an image and its labels to a data set as a new sample.
+class SampleOptions(Changing):
+    """How image and label files become samples; of every action that adds them."""
 
-    Voxels above 0 are a label's foreground. An empty label ("") makes a blank one, and so do labels left out. One file
-    with all labels is split by --classes, or by --instances boundaries.
-    The image is stored min-max normalised to 0-1, which takes two passes over it: one for its range, one for its data.
-    """
-
-    file: Path = argument("Data set to change.", opens="dataset")
-    name: Name = argument("Name of the new sample.")
-    image: Path = argument(
-        "Image: .tif, .tiff, .npy or .png, 2D or 3D; or a folder or pattern of slices.", opens="image"
-    )
-    labels: tuple[str, ...] = argument(
-        'Labels, one file each, in order, A+B for two that are added up; "" for a blank one.',
-        default=(),
-        opens="image",
-        each="file",
-    )
     range: Literal["data", "type"] = option(
         "data", "Grey values that become 0 and 1: those found in the image, or those of its type (one pass less)."
     )
@@ -63,6 +49,12 @@ class AddSample(Changing):
         more=True,
     )
     per_slice: bool = option(False, "Normalise each slice by itself, where slices differ in brightness.", more=True)
+    voxel_size: VoxelSize | None = option(
+        None,
+        "Size of a voxel, Z,Y,X and a unit, such as '30,8,8 nm' or '8 nm'.",
+        otherwise="the image file's",
+        more=True,
+    )
     classes: Classes | None = option(
         None,
         "Values, or colours, of the labels in one file that holds all of them, such as mito=1,er=2 or mito=#ff0000; "
@@ -101,6 +93,39 @@ class AddSample(Changing):
         title="Labelled columns",
         more=True,
     )
+    ignore_value: int | None = option(
+        None, "Value in the label files where nothing is labelled, such as 255.", otherwise="none", more=True
+    )
+
+    @model_validator(mode="after")
+    def _one_meaning(self) -> SampleOptions:
+        given = (self.classes is not None, self.label_threshold is not None, self.instances != "none")
+        if sum(given) > 1:
+            raise wrong("classes", "give one of --classes, --label-threshold and --instances")
+        if self.range == "type" and (self.normalization != "min-max" or self.per_slice):
+            raise wrong("range", "is of the type, which suits neither --normalization nor --per-slice")
+        return self
+
+
+class AddSample(SampleOptions):
+    """Add an image and its labels to a data set as a new sample.
+
+    Voxels above 0 are a label's foreground. An empty label ("") makes a blank one, and so do labels left out. One file
+    with all labels is split by --classes, or by --instances boundaries.
+    The image is stored min-max normalised to 0-1, which takes two passes over it: one for its range, one for its data.
+    """
+
+    file: Path = argument("Data set to change.", opens="dataset")
+    name: Name = argument("Name of the new sample.")
+    image: Path = argument(
+        "Image: .tif, .tiff, .npy or .png, 2D or 3D; or a folder or pattern of slices.", opens="image"
+    )
+    labels: tuple[str, ...] = argument(
+        'Labels, one file each, in order, A+B for two that are added up; "" for a blank one.',
+        default=(),
+        opens="image",
+        each="file",
+    )
     ignore_mask: Path | None = option(
         None,
         "Image of the same size that is above 0 where nothing is labelled.",
@@ -108,17 +133,64 @@ class AddSample(Changing):
         otherwise="none",
         more=True,
     )
-    ignore_value: int | None = option(
-        None, "Value in the label files where nothing is labelled, such as 255.", otherwise="none", more=True
+
+
+class ImportFolder(SampleOptions):
+    """Add all images of a folder and their labels to a data set, each as a sample: all of them or none.
+
+    What belongs together is told by names: `images/x.tif` with `labels/x.tif` or `masks/mito/x.tif`, `x.tif` with
+    `x_mask.tif`, `x_seg.tif` or `x_label_mito.tif`, or as patterns say. --dry-run shows what would be added.
+    The data set is made if it does not exist.
+    """
+
+    file: Path = argument("Data set to change; made if it does not exist (.hdf5).", makes="dataset")
+    folder: Path = argument("Folder of images and labels.", opens="folder")
+    image_pattern: str | None = option(
+        None,
+        "Images, relative to the folder: {name} is what image and label have in common, * is anything in one "
+        "folder's name, ** anything, such as 'raw/{name}.tif'.",
+        otherwise="told by names",
+    )
+    label_pattern: str | None = option(
+        None,
+        "Labels, likewise; {label} is the label's name where each has a file, such as 'masks/{name}_{label}.tif'.",
+        otherwise="told by names",
+    )
+    label_names: tuple[Name, ...] = option(
+        (),
+        "Names of the labels to take, in order; those of the data set, or all that are found, if not given.",
+        otherwise="all",
+    )
+    unpaired: Literal["refuse", "skip", "blank"] = option(
+        "refuse",
+        "Images that lack labels: refuse to add any; skip them; or add them with blank labels. Labels without an "
+        "image are left out unless refused.",
+    )
+    prefix: str = option("", "Text before the names of the samples, which are those of the files.", otherwise="none")
+
+    @model_validator(mode="after")
+    def _both_patterns(self) -> ImportFolder:
+        if self.label_pattern is not None and self.image_pattern is None:
+            raise wrong("image_pattern", "is needed with --label-pattern")
+        return self
+
+
+class SetVoxelSize(Changing):
+    """Say how large the voxels of samples are, in place of what is known of it.
+
+    Augmentation, plans, the view's scale bar, results and comparison with a model's voxel size go by it.
+    """
+
+    file: Path = argument("Data set to change.", opens="dataset")
+    voxel_size: VoxelSize | None = argument("Z,Y,X and a unit, such as '30,8,8 nm' or '8 nm'.", title="Voxel size")
+    sample: tuple[str, ...] = option(
+        (), "Sample, may be repeated; all of them if not given.", within="file.samples", otherwise="all"
     )
 
     @model_validator(mode="after")
-    def _one_meaning(self) -> AddSample:
-        given = (self.classes is not None, self.label_threshold is not None, self.instances != "none")
-        if sum(given) > 1:
-            raise wrong("classes", "give one of --classes, --label-threshold and --instances")
-        if self.range == "type" and (self.normalization != "min-max" or self.per_slice):
-            raise wrong("range", "is of the type, which suits neither --normalization nor --per-slice")
+    def _given(self) -> SetVoxelSize:
+        if self.voxel_size is None:
+            raise wrong("voxel_size", "is missing")
         return self
 
 
@@ -213,6 +285,44 @@ class SaveDataset(Writing):
 
     file: Path = argument("Data set to copy.", opens="dataset")
     out: Path = argument("Data set to make (.hdf5).", makes="dataset")
+
+
+class SplitDataset(Writing):
+    """Divide a data set into data sets to train, validate and test with, or into folds of a cross-validation.
+
+    Samples that share voxels, or are crops of one volume that lie side by side, stay together. What is written:
+    OUT_DIR/train.hdf5, valid.hdf5 and test.hdf5, or fold_1_train.hdf5, fold_1_valid.hdf5, fold_2_train.hdf5 and so on.
+    """
+
+    file: Path = argument("Data set to divide.", opens="dataset")
+    out_dir: Path = argument("Folder for the data sets; made if it does not exist.", title="Folder", makes="folder")
+    folds: int | None = option(
+        None, "Parts, each of which validates once what was trained on the others.", otherwise="none", ge=2, le=100
+    )
+    valid: Percent | None = option(None, "Share to validate with.", "%", otherwise="none", gt=0, lt=100)
+    test: Percent | None = option(None, "Share to test with.", "%", otherwise="none", gt=0, lt=100)
+    by: Literal["samples", "z"] = option(
+        "samples", "Divide the samples among the data sets; or cut each one along Z, for few samples or one."
+    )
+    gap: int = option(
+        16,
+        "What must lie between: slices that are left out where samples are cut; crops of one volume that are no "
+        "farther apart stay together.",
+        "voxels",
+        ge=0,
+        le=10_000,
+    )
+    seed: int = option(0, "Seed of the choice.", ge=0, le=2**31 - 1)
+
+    @model_validator(mode="after")
+    def _folds_or_shares(self) -> SplitDataset:
+        if (self.folds is None) == (self.valid is None):
+            raise wrong("folds", "give either --folds, such as 5, or --valid, such as 20%")
+        if self.test is not None and self.valid is None:
+            raise wrong("test", "belongs with --valid; folds have no test data")
+        if (self.valid or 0) + (self.test or 0) >= 100:
+            raise wrong("valid", "--valid and --test must leave something to train on")
+        return self
 
 
 class ExportSample(Writing):

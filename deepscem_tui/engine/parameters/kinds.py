@@ -134,10 +134,38 @@ def _check_shard(value: tuple[int, int]) -> tuple[int, int]:
     return value
 
 
+_UNITS = {"nm": "nm", "µm": "µm", "μm": "µm", "um": "µm", "mm": "mm", "pm": "pm", "Å": "Å", "A": "Å"}
+
+
+def _voxel_size(value: Any) -> Any:
+    """``"30,8,8 nm"``, or ``"8 nm"`` for voxels of equal sides, as three numbers and a unit."""
+    if not isinstance(value, str):
+        return value
+    found = re.fullmatch(r"\s*([0-9.][0-9.,x\s]*?)\s*([^0-9.,\s]*)\s*", value)
+    try:
+        numbers = [float(number) for number in re.split(r"[,x\s]+", found[1])] if found else []
+    except ValueError:
+        numbers = []
+    if found is None or len(numbers) not in (1, 3) or found[2] not in _UNITS:
+        raise ValueError("must be Z,Y,X and a unit, such as 30,8,8 nm or 8 nm (nm, um, mm, pm or A)")
+    return (*(numbers * 3 if len(numbers) == 1 else numbers), _UNITS[found[2]])
+
+
+def _check_voxel_size(value: tuple[float, float, float, str]) -> tuple[float, float, float, str]:
+    if not all(0 < size < 1e9 for size in value[:3]):
+        raise ValueError("sizes must be above 0")
+    return value
+
+
 def _devices(value: str) -> str:
     if value not in ("auto", "cpu") and not all(part.strip().isdecimal() for part in value.split(",")):
         raise ValueError("must be auto, cpu, or numbers of GPUs, such as 0,1")
     return value
+
+
+def _percent(value: Any) -> Any:
+    """``"20%"`` as 20."""
+    return value.strip().removesuffix("%").strip() if isinstance(value, str) else value
 
 
 def odd(value: int) -> int:
@@ -167,6 +195,13 @@ PatchSize = Annotated[
     tuple[int, ...], BeforeValidator(_sizes), AfterValidator(_check_sizes), PlainSerializer(_as_sizes_text)
 ]
 
+VoxelSize = Annotated[
+    tuple[float, float, float, str],
+    BeforeValidator(_voxel_size),
+    AfterValidator(_check_voxel_size),
+    PlainSerializer(lambda value: ",".join(f"{size:g}" for size in value[:3]) + f" {value[3]}"),
+]
+Percent = Annotated[float, BeforeValidator(_percent)]
 Devices = Annotated[str, AfterValidator(_devices)]
 Shard = Annotated[
     tuple[int, int],

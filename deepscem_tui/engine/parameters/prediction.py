@@ -5,12 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from pydantic import model_validator
+
 from deepscem_tui.engine.parameters.kinds import (
     PatchSize,
     Shard,
     Writing,
     argument,
     option,
+    wrong,
 )
 
 
@@ -68,6 +71,12 @@ class Predict(Writing):
         title="Average over planes",
         more=True,
     )
+    rescale: bool = option(
+        False,
+        "Predict at the voxel size that the model learned from, and bring the result back to the image's: where the "
+        "two differ. Not with --ortho or --shard.",
+        more=True,
+    )
     resume: bool = option(False, "Go on with the run that began to make OUT, if there is one.", more=True)
     shard: Shard | None = option(
         None,
@@ -76,6 +85,13 @@ class Predict(Writing):
         more=True,
     )
     image: bool = option(True, "Copy the image into the resulting data set, as DeepSCEM's view needs it.", more=True)
+
+    @model_validator(mode="after")
+    def _rescale_alone(self) -> Predict:
+        for name in ("ortho", "shard"):
+            if self.rescale and getattr(self, name):
+                raise wrong("rescale", f"is not possible with --{name}: leave one of the two out")
+        return self
 
 
 class Merge(Writing):

@@ -1,0 +1,91 @@
+"""Sizes of voxels: in words, compared with those that a model learned from, and the action `set-voxel-size`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+
+from deepscem_tui.engine import parameters as p
+from deepscem_tui.engine import words
+from deepscem_tui.engine.context import Context
+from deepscem_tui.engine.datasets import ChangedDataset, Dataset, change_dataset, open_dataset
+from deepscem_tui.engine.errors import ParameterError
+from deepscem_tui.engine.model_info import ModelInfo
+from deepscem_tui.engine.results import Result, Table
+from deepscem_tui.engine.sources import InputImage
+from deepscem_tui.engine.tiff_metadata import METRES
+
+__all__ = ["in_words", "say_voxel_sizes", "set_voxel_size", "times_as_long"]
+
+Size = tuple[float, float, float]
+
+_ALIKE = 1.1  # times as long: a network learned from mirrored, turned and somewhat scaled patches sees no difference
+
+
+def in_words(size: Size | None, unit: str) -> str:
+    """Such as ``30 x 8 x 8 nm``."""
+    return f"{words.sizes(size)} {unit}".rstrip() if size else "not known"
+
+
+def times_as_long(size: Size | None, unit: str, other: Size | None, other_unit: str) -> Size | None:
+    """How many times as long a voxel is as another along Z, Y, X; None if that cannot be told."""
+    if size is None or other is None or (unit != other_unit and not {unit, other_unit} <= METRES.keys()):
+        return None
+    scale = 1.0 if unit == other_unit else METRES[unit] / METRES[other_unit]
+    z, y, x = (here * scale / there for here, there in zip(size, other, strict=True))
+    return z, y, x
+
+
+def say_voxel_sizes(parameters: p.Predict, info: ModelInfo, images: Sequence[InputImage], context: Context) -> None:
+    """Warn where images have voxels of another size than those that the model learned from; say where nobody knows.
+
+    Raises:
+        ParameterError: ``--rescale`` is wanted where a size is not known.
+    """
+    for image in images:
+        name = image.source.name
+        times = times_as_long(image.voxel_size, image.voxel_unit, info.voxel_size, info.voxel_unit)
+        if times is None:
+            here, there = in_words(image.voxel_size, image.voxel_unit), in_words(info.voxel_size, info.voxel_unit)
+            text = f"Voxel sizes cannot be compared: that of {name!r} is {here}, that of the model {there}"
+            if parameters.rescale:
+                hint = "Give the data set's with set-voxel-size, or leave --rescale out."
+                raise ParameterError(text, hint, "rescale")
+            if image.voxel_size or info.voxel_size:
+                context.report.message(text)
+        elif not parameters.rescale and any(not 1 / _ALIKE <= factor <= _ALIKE for factor in times):
+            here, there = in_words(image.voxel_size, image.voxel_unit), in_words(info.voxel_size, info.voxel_unit)
+            context.report.warning(
+                f"Voxels of {name!r} are {here}, those that the model learned from {there}: things have another size. "
+                "--rescale predicts at the model's voxel size and brings the result back"
+            )
+
+
+def set_voxel_size(parameters: p.SetVoxelSize, context: Context) -> Result:
+    """Say how large the voxels of samples are, in place of what was said before.
+
+    Raises:
+        DatasetError: there is no such sample, or the data set cannot be changed.
+        ResourceError: the disk is full.
+    """
+    context.stop.check()
+    assert parameters.voxel_size is not None
+    z, y, x, unit = parameters.voxel_size
+    new = in_words((z, y, x), unit)
+    opened: AbstractContextManager[Dataset] = (open_dataset if parameters.dry_run else change_dataset)(parameters.file)
+    with opened as dataset:
+        names = list(parameters.sample) or list(dataset.samples)
+        before = [_before(dataset, name) for name in names]
+        if isinstance(dataset, ChangedDataset):
+            for name in names:
+                dataset.set_attributes({"voxel_size": (z, y, x), "voxel_unit": unit}, sample=name)
+    table = Table("samples", ("sample", "before", "now"), [(n, old, new) for n, old in zip(names, before, strict=True)])
+    facts = {"file": str(parameters.file), "voxel_size": [z, y, x], "voxel_unit": unit}
+    done = "Would give" if parameters.dry_run else "Gave"
+    what = f"{done} {words.counted(len(names), 'sample')} of {parameters.file} voxels of {new}"
+    return Result(what, facts, [table])
+
+
+def _before(dataset: Dataset, name: str) -> str | None:
+    sample = dataset.sample(name)
+    return in_words(sample.voxel_size, sample.voxel_unit) if sample.voxel_size else None
