@@ -174,6 +174,13 @@ def allow_tensor_float_32(allowed: bool) -> None:
     tensorflow().config.experimental.enable_tensor_float_32_execution(allowed)
 
 
+def forget_networks() -> None:
+    """Let go of what Keras and TensorFlow keep of networks that are gone, as far as they do."""
+    import keras
+
+    keras.utils.clear_session()
+
+
 @contextmanager
 def memory_kept_for_reuse() -> Iterator[None]:
     """Let the C library keep large blocks that are freed, rather than give each back to the system and take it anew.

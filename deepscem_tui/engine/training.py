@@ -23,6 +23,7 @@ from deepscem_tui.engine.devices import (
     available_memory,
     be_deterministic,
     device_summary,
+    forget_networks,
     memory_kept_for_reuse,
 )
 from deepscem_tui.engine.distribution import Distribution
@@ -113,6 +114,7 @@ def train(parameters: p.Train, context: Context) -> Result:
         assert context.folder is not None
         if not resuming:
             _warn_of_leaks(learn, valid, test, context)
+        forget_networks()
         model, _ = load_model(parameters.model)
         with opened_cache(context.folder / "cache", context.report) as cache, memory_kept_for_reuse():
             session = _Session(parameters, context, context.folder, plan, model, learn, valid, shared, precision, cache)
