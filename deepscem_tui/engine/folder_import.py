@@ -54,8 +54,8 @@ def import_folder(parameters: p.ImportFolder, context: Context) -> Result:
     blank = [pair.image for pair in plan.pairs if parameters.unpaired == "blank" and _missing(pair, plan.columns)]
     if blank:
         noted.warn(
-            f"Blank labels stand for background in training: {words.listed(blank)} must show nothing of what is missing; "
-            "else skip them (--unpaired skip)"
+            f"Blank labels stand for background in training: {words.listed(blank)} must show nothing of what is "
+            "missing; else skip them (--unpaired skip)"
         )
     looked = _look(plan, noted, context)
     faults = [*plan.faults, *(found.problem for found in looked if found.problem)]
