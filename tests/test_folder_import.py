@@ -242,6 +242,8 @@ def test_half_pairs(change: Callable[[Path], None], what: str, skip: list[str], 
         with open_dataset(file) as dataset:
             assert list(dataset.samples) == names
             assert dataset.aliases == ("er", "mito")
+            warned = [text for text in result.facts["warnings"] if text.startswith("Blank labels stand for background")]
+            assert len(warned) == (unpaired == "blank" and change is not without_image)
             if change is without_er and unpaired == "blank":
                 assert not np.any(dataset.sample("cell 2").labels[0])
                 assert np.any(dataset.sample("cell 2").labels[1])

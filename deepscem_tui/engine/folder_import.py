@@ -51,6 +51,12 @@ def import_folder(parameters: p.ImportFolder, context: Context) -> Result:
     noted = Noted(context)
     target = _target(parameters, context)
     plan = _planned(parameters, target)
+    blank = [pair.image for pair in plan.pairs if parameters.unpaired == "blank" and _missing(pair, plan.columns)]
+    if blank:
+        noted.warn(
+            f"Blank labels stand for background in training: {words.listed(blank)} must show nothing of what is "
+            "missing; else skip them (--unpaired skip)"
+        )
     looked = _look(plan, noted, context)
     faults = [*plan.faults, *(found.problem for found in looked if found.problem)]
     what = f"{words.counted(len(plan.samples), 'sample')} with {words.counted(len(plan.names), 'label')}"
