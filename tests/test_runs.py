@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 import pytest
 from pydantic import Field
 
-from deepscem_tui.engine import actions, native_output, runs, watching
+from deepscem_tui.engine import actions, native_output, run_recorder, runs, watching
 from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.errors import DataError, ParameterError, ResourceError, RunError, Stopped
@@ -334,13 +334,13 @@ def test_latest_of_no_runs_says_that_there_is_none(tmp_path: Path) -> None:
 
 
 def test_an_epoch_that_is_done_again_has_one_row(tmp_path: Path) -> None:
-    recorder = runs.Recorder(tmp_path, Reporter())
+    recorder = run_recorder.Recorder(tmp_path, Reporter())
     for epoch in (1, 2, 3):
         recorder.event("epoch", epoch=epoch, loss=1.0, **{"f1_a,b": None})
     recorder.close()
     path = tmp_path / "metrics.csv"
     path.write_bytes(path.read_bytes() + b"4,0.")  # killed in the middle of a row, and resumed from epoch 1
-    recorder = runs.Recorder(tmp_path, Reporter())
+    recorder = run_recorder.Recorder(tmp_path, Reporter())
     for epoch in (2, 3, 4):
         recorder.event("epoch", epoch=epoch, loss=0.5, **{"f1_a,b": 0.25})
     recorder.close()
@@ -366,7 +366,7 @@ class FullDisk:
 
 
 def test_a_full_disk_loses_steps_but_no_epoch(tmp_path: Path) -> None:
-    recorder = runs.Recorder(tmp_path, Reporter())
+    recorder = run_recorder.Recorder(tmp_path, Reporter())
     recorder.event("started")
     recorder._events = disk = FullDisk(recorder._events)  # type: ignore[assignment]
     recorder.event("step", loss=1.0)

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deepscem_tui.engine import event_story, run_preview, runs, watching
+from deepscem_tui.engine import event_story, run_preview, run_recorder, runs, watching
 from deepscem_tui.engine.errors import RunError
 from deepscem_tui.engine.stop import Stop
 from deepscem_tui.engine.usage import Meter
@@ -452,10 +452,10 @@ def test_the_gpus_that_the_process_may_use(visible: str | None, names: list, mon
 
 def test_the_heartbeat_measures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run that lasts records what it takes, beginning with its start."""
-    monkeypatch.setattr(runs, "HEARTBEAT_SECONDS", 0.0)
+    monkeypatch.setattr(run_recorder, "HEARTBEAT_SECONDS", 0.0)
     folder = made_runs.describe(tmp_path / "run")
-    recorder = runs.Recorder(folder, runs.Reporter())
-    with runs._heartbeat(folder, Stop(), recorder):
+    recorder = run_recorder.Recorder(folder, runs.Reporter())
+    with run_recorder.heartbeat(folder, Stop(), recorder):
         recorder.event("started")
         watcher = RunWatcher(folder)
         while watcher.poll().usage is None:

@@ -14,8 +14,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from deepscem_tui.engine import runs
 from deepscem_tui.engine.files import regular
+from deepscem_tui.engine.run_recorder import ENDED
 from deepscem_tui.engine.snapshots import Gpu, Preview, Progress, Said, StepFacts, Tiles, Usage
 
 __all__ = ["STEP_POINTS", "EventLines", "Story", "count", "event_of", "text"]
@@ -189,7 +189,7 @@ class Story:
         if kind in ("started", "resumed"):
             self.end = None
             self._task = ("", 0.0, 0.0)
-        if kind in runs.ENDED:
+        if kind in ENDED:
             self.end = event
         handler = getattr(self, f"_on_{kind}", None) if kind.isidentifier() else None
         if handler is not None:

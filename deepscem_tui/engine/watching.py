@@ -21,6 +21,7 @@ from deepscem_tui.engine.errors import RunError
 from deepscem_tui.engine.event_story import EventLines, Story, count, event_of, text
 from deepscem_tui.engine.files import regular
 from deepscem_tui.engine.processes import Process
+from deepscem_tui.engine.run_recorder import ENDED
 from deepscem_tui.engine.snapshots import (
     Gpu,
     Preview,
@@ -308,7 +309,7 @@ class _Entry:
         """
         stamp = self._stamped()
         summary = self._summary
-        if summary is not None and stamp == self._stamp and summary.state in runs.ENDED:
+        if summary is not None and stamp == self._stamp and summary.state in ENDED:
             return summary
         if self._reading is None:
             self._reading = self._first_look()
