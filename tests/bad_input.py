@@ -40,6 +40,9 @@ def make_kit(folder: Path, run: Callable[..., int]) -> Path:
     tifffile.imwrite(folder / "image.tif", image, imagej=True)
     tifffile.imwrite(folder / "mask.tif", disc.astype(np.uint8) * 255, compression="deflate")
     np.save(folder / "image.npy", image)
+    for name, source in (("images", "image.tif"), ("labels", "mask.tif")):
+        (folder / "pairs" / name).mkdir(parents=True)
+        shutil.copy(folder / source, folder / "pairs" / name / "x.tif")
     make_dataset(folder / "data.hdf5", ("a", "b"))
     make_dataset(folder / "segmented.hdf5", ("a", "b"), probabilities=True)
     model = "run create-model model.keras --like data.hdf5 --depth 2 --filters 2"
@@ -54,6 +57,9 @@ COMMANDS: dict[str, dict[str, Any]] = {
     "create-dataset": {"file": "new.hdf5", "name": "new", "n_labels": 1},
     "add-sample": {"file": "data.hdf5", "name": "new", "image": "image.tif", "labels": ["mask.tif"],
                    "ignore_mask": "mask.tif"},
+    "import-folder": {"file": "new.hdf5", "folder": "pairs", "voxel_size": "8 nm"},
+    "split-dataset": {"file": "data.hdf5", "out_dir": "parts", "valid": 50},
+    "set-voxel-size": {"file": "data.hdf5", "sample": "a", "voxel_size": "8 nm"},
     "crop-sample": {"file": "data.hdf5", "sample": "a", "z": "0:2", "name": "new"},
     "rename-dataset": {"file": "data.hdf5", "new": "new"},
     "rename-sample": {"file": "data.hdf5", "sample": "a", "new": "new"},

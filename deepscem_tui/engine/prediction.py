@@ -16,6 +16,7 @@ from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.devices import allow_tensor_float_32, device_summary, gpu_names, memory_kept_for_reuse
 from deepscem_tui.engine.errors import ParameterError, ResourceError, RunError
 from deepscem_tui.engine.inversion import say_inverted
+from deepscem_tui.engine.lock import locked
 from deepscem_tui.engine.memory import memory_limit
 from deepscem_tui.engine.model_files import ModelInfo
 from deepscem_tui.engine.model_info import read_network
@@ -265,6 +266,9 @@ def _made_before(parameters: p.Predict, files: Sequence[Path], plan: PredictionP
     for index in range(len(plan.samples)):
         if (store := slab_store(context.folder, index)) is not None:
             store.clear()
+    for path in files:
+        with locked(path):  # which clears away the lock of the process that was ended
+            pass
     named = [str(path) for path in files]
     return Result(f"{', '.join(named)} was made already ({kind_in_words(parameters)})", {"files": named})
 

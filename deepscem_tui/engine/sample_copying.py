@@ -36,7 +36,7 @@ from deepscem_tui.engine.ignoring import (
 from deepscem_tui.engine.results import Result
 from deepscem_tui.engine.space import check_room
 
-__all__ = ["Box", "Copier", "box_bytes", "crop_name", "crop_sample", "save_dataset"]
+__all__ = ["Box", "Copier", "box_bytes", "check_name_is_text", "crop_name", "crop_sample", "save_dataset"]
 
 Box = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 
@@ -122,13 +122,18 @@ def save_dataset(parameters: p.SaveDataset, context: Context) -> Result:
     return Result(summary, facts | {"bytes_after": after})
 
 
-def _members(dataset: Dataset, name: str, onto_itself: bool, context: Context) -> Mapping[str, Member]:
-    """What is to be copied of a sample; what is not ours is left out, but never lost."""
-    sample = dataset.sample(name)
-    if any("\ud800" <= character <= "\udfff" for character in name):
+def check_name_is_text(sample: Sample) -> None:
+    """Raise before anything is written: a name that is no text cannot be written again."""
+    if any("\ud800" <= character <= "\udfff" for character in sample.name):
         raise DatasetError(
             f"{sample.what} has a name that is no text", "Rename it first: deepscem-tui run rename-sample."
         )
+
+
+def _members(dataset: Dataset, name: str, onto_itself: bool, context: Context) -> Mapping[str, Member]:
+    """What is to be copied of a sample; what is not ours is left out, but never lost."""
+    sample = dataset.sample(name)
+    check_name_is_text(sample)
     if sample.others:
         listed = ", ".join(sample.others)
         if onto_itself:

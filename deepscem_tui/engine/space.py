@@ -48,8 +48,17 @@ def no_room(path: Path, error: BaseException, needed: int, at_least: bool = Fals
 
 def free_bytes(folder: Path) -> int:
     """Bytes that may still be written where a folder is, or is to be made."""
-    nearest = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
-    return shutil.disk_usage(nearest).free
+    return shutil.disk_usage(_nearest(folder)).free
+
+
+def _is_no_disk(folder: Path) -> bool:
+    """Whether what holds a folder has no size, as ``/proc`` has none: whoever writes there is told so."""
+    return shutil.disk_usage(_nearest(folder)).total == 0
+
+
+def _nearest(folder: Path) -> Path:
+    """A folder, or the first above it that is there."""
+    return next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
 
 
 def check_room(needed: Mapping[Path, int]) -> None:
@@ -67,6 +76,6 @@ def check_room(needed: Mapping[Path, int]) -> None:
         disks.setdefault(nearest.stat().st_dev, []).append(path)
     for paths in disks.values():
         total, free = sum(needed[path] for path in paths), free_bytes(paths[0].parent)
-        if total > free:
+        if total > free and not _is_no_disk(paths[0].parent):
             what = f"{total:,} bytes are needed for {' and '.join(map(str, paths))}, and {free:,} are free"
             raise ResourceError(what, "Free some space, or choose a place on another disk.")

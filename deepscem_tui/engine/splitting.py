@@ -22,7 +22,7 @@ from deepscem_tui.engine.files import check_writable, refuse_existing
 from deepscem_tui.engine.ignoring import compact_masks, mask_file
 from deepscem_tui.engine.leaks import neighbours
 from deepscem_tui.engine.results import Result, Table
-from deepscem_tui.engine.sample_copying import Box, Copier, box_bytes, crop_name
+from deepscem_tui.engine.sample_copying import Box, Copier, box_bytes, check_name_is_text, crop_name
 from deepscem_tui.engine.space import check_room
 from deepscem_tui.engine.survey import SampleFacts, label_fractions, survey
 
@@ -44,6 +44,8 @@ def split_dataset(parameters: p.SplitDataset, context: Context) -> Result:
     with open_dataset(parameters.file) as dataset:
         known = survey(dataset, context)
         samples = [dataset.sample(sample.name) for sample in known.samples]
+        for sample in samples:
+            check_name_is_text(sample)
         groups = neighbours(samples, parameters.gap, context.stop)
         sides = _sides(parameters)
         if parameters.by == "z":
