@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from unittest.mock import Mock
 
 import numpy as np
@@ -34,6 +35,7 @@ from deepscem_tui.engine.patches import (
     load_sources,
     opened_cache,
     shared_arrays,
+    workers,
 )
 from deepscem_tui.engine.reporting import Reporter
 from deepscem_tui.engine.stop import Stop
@@ -74,7 +76,7 @@ def children() -> set[int]:
     found = set()
     for child in psutil.Process().children(recursive=True):
         with suppress(psutil.NoSuchProcess):  # ended meanwhile
-            if "spawn_main" in " ".join(child.cmdline()):
+            if "worker_process" in " ".join(child.cmdline()):
                 found.add(child.pid)
     return found
 
@@ -135,6 +137,26 @@ def test_what_cannot_be_shared_is_left_to_threads(tmp_path: Path, monkeypatch: p
         assert not list((tmp_path / "cache").glob("shared*"))
 
 
+@pytest.mark.parametrize("sampler", ["in shared memory"], indirect=True)
+def test_they_take_no_module_from_the_folder_of_the_data(
+    sampler: PatchSampler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("socket", "numpy", "deepscem_tui"):
+        (tmp_path / f"{module}.py").write_text("import pathlib; pathlib.Path('hacked').touch()")
+    monkeypatch.chdir(tmp_path)
+    with by_processes(sampler, 1, tmp_path) as batches:
+        assert len(list(batches(range(2), None))) == 2
+    assert not (tmp_path / "hacked").exists()
+
+
+def test_one_that_cannot_start_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "own_python", lambda _: [sys.executable, "-c", "raise SystemExit(1)"])
+    much = SimpleNamespace(batch_bytes=10, more=b"x" * 10_000_000)  # more than a pipe holds
+    with pytest.raises(ResourceError, match="is gone"), by_processes(much, 2, tmp_path):
+        pass
+    assert not (tmp_path / "batches.raw").exists()
+
+
 _TRAINING = """
 import sys, test_patch_processes as t
 from pathlib import Path
@@ -152,7 +174,7 @@ if __name__ == "__main__":
 def test_they_end_with_a_process_that_is_killed_and_not_by_its_signals(tmp_path: Path) -> None:
     script = tmp_path / "training.py"
     script.write_text(_TRAINING)
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
     command = [sys.executable, str(script), str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as parent:
         assert parent.stdout is not None
@@ -164,7 +186,7 @@ def test_they_end_with_a_process_that_is_killed_and_not_by_its_signals(tmp_path:
             os.kill(other.pid, signal.SIGTERM)
         parent.stdout.readline()
         time.sleep(0.2)
-        assert all(other.is_running() for other in others)
+        assert all(other.is_running() and other.status() != psutil.STATUS_ZOMBIE for other in others)
         parent.kill()
         parent.stdout.read()
     gone, alive = psutil.wait_procs(others, timeout=30)

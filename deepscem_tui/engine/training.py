@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -163,7 +164,7 @@ class _Session:
         free = available_memory()
         memory = min(HELD_BYTES, free // 2, max(0, free - plan.step_bytes))  # for samples: a step must fit beside them
         # Of flat patches processes make more than threads; but beside a network on the CPU no core is left for them.
-        apart = flat and not device_summary().startswith("CPU")
+        apart = os.name == "posix" and flat and not device_summary().startswith("CPU")
         sources = self._sources(self.learn, memory, shared=apart)
         memory -= sum(source.held_bytes for source in sources)
         held_out = self._sources(self.valid, memory) if self.valid else []

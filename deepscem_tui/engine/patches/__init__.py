@@ -4,7 +4,7 @@
 - ``loading``: reads the samples once; ``raw_arrays`` and ``cache`` read what does not fit into memory.
 - ``shared_arrays``: memory that several processes see.
 - ``foreground``: where labelled voxels are.  ``sampler``: draws patches.  ``batches``: patches put together.
-- ``workers``: make batches ahead of time.
+- ``workers``: make batches ahead of time, in threads or in processes (``worker_process``).
 """
 
 from __future__ import annotations

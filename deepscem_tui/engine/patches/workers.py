@@ -6,32 +6,32 @@ interpreter's lock; processes have one each. They give the same batches in the s
 
 from __future__ import annotations
 
-import multiprocessing
+import os
 import signal
-import traceback
+import subprocess
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from itertools import cycle
-from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from deepscem_tui.engine.errors import ResourceError
+from deepscem_tui.engine.own_python import own_python
 from deepscem_tui.engine.patches.batches import Batch
 from deepscem_tui.engine.patches.sampler import PatchSampler
 from deepscem_tui.engine.patches.shared_arrays import SharedArray
+from deepscem_tui.engine.patches.worker_process import Failure, Shapes, parts
 
 __all__ = ["Batches", "by_processes", "by_threads"]
 
 # Steps; positions in the batch that are wanted, None for all -> their batches, in order.
 Batches = Callable[[Iterable[int], range | None], Generator[Batch, None, None]]
 
+_MODULE = "deepscem_tui.engine.patches.worker_process"
 _AHEAD = 2  # batches that are made or ready beyond one a worker
 
 
@@ -91,15 +91,17 @@ def by_processes(sampler: PatchSampler, n_workers: int, folder: Path) -> Iterato
 
     def take(slot: int, worker: _Worker) -> Batch:
         answer = worker.answer()
-        if isinstance(answer, _Failure):
+        if isinstance(answer, Failure):
             raise answer.error from RuntimeError(f"in a process that makes patches:\n{answer.traceback}")
-        images, labels = _parts(slots[slot], answer)
+        images, labels = parts(slots[slot], answer)
         return Batch(images.copy(), labels.copy())
 
     try:
         with _signals_held():
             for _ in range(n_workers):
-                workers.append(_Worker(sampler, slots))
+                workers.append(_Worker())
+        for worker in workers:
+            worker.begin(sampler, slots)
         yield batches
     finally:
         for worker in workers:
@@ -107,40 +109,40 @@ def by_processes(sampler: PatchSampler, n_workers: int, folder: Path) -> Iterato
         path.unlink(missing_ok=True)
 
 
-_Shapes = tuple[Sequence[int], Sequence[int]]  # of a batch's images and labels
-
-
-@dataclass(frozen=True)
-class _Failure:
-    """What a process answers that could not make a batch."""
-
-    error: Exception
-    traceback: str
-
-
 class _Worker:
     """A process that makes batches; it answers in the order in which it is asked."""
 
-    def __init__(self, sampler: PatchSampler, slots: SharedArray) -> None:
-        context = multiprocessing.get_context("spawn")  # a copy of this process would hang: TensorFlow has threads
-        self._pipe, there = context.Pipe()
-        self._process = context.Process(target=_work, args=(there, sampler, slots), daemon=True)
-        self._process.start()
-        there.close()
+    def __init__(self) -> None:
+        read_questions, write_questions = os.pipe()
+        read_answers, write_answers = os.pipe()
+        self._questions = Connection(write_questions, readable=False)
+        self._answers = Connection(read_answers, writable=False)
+        try:
+            # A copy of this process would hang, for TensorFlow has threads; multiprocessing's own way of starting
+            # another would take modules that lie beside the data.
+            self._process = subprocess.Popen(own_python(_MODULE), stdin=read_questions, stdout=write_answers)
+        finally:
+            os.close(read_questions)
+            os.close(write_answers)
+
+    def begin(self, sampler: PatchSampler, slots: SharedArray) -> None:
+        with self._checked():
+            self._questions.send((sampler, slots))
 
     def ask(self, step: int, share: range | None, slot: int) -> None:
         with self._checked():
-            self._pipe.send((step, share, slot))
+            self._questions.send((step, share, slot))
 
-    def answer(self) -> _Shapes | _Failure:
+    def answer(self) -> Shapes | Failure:
         with self._checked():
-            answer: _Shapes | _Failure = self._pipe.recv()
+            answer: Shapes | Failure = self._answers.recv()
             return answer
 
     def end(self) -> None:
         self._process.kill()
-        self._process.join()
-        self._pipe.close()
+        self._process.wait()
+        self._questions.close()
+        self._answers.close()
 
     @contextmanager
     def _checked(self) -> Iterator[None]:
@@ -157,31 +159,8 @@ def _signals_held() -> Iterator[None]:
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    resource_tracker.ensure_running()  # which lets signals through again when it starts
     before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGTERM))
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _work(pipe: Connection, sampler: PatchSampler, slots: SharedArray) -> None:
-    """What such a process does until it is ended, or the one that started it is."""
-    with suppress(EOFError, OSError):
-        while True:
-            step, share, slot = pipe.recv()
-            try:
-                batch = sampler.batch(step, share)
-                shapes = batch.images.shape, batch.labels.shape
-                images, labels = _parts(slots[slot], shapes)
-                images[...], labels[...] = batch.images, batch.labels
-                pipe.send(shapes)
-            except Exception as error:  # whatever it is, it is raised again where the batch is wanted
-                pipe.send(_Failure(error, traceback.format_exc()))
-
-
-def _parts(slot: NDArray[np.uint8], shapes: _Shapes) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    """The images and the labels (as in :class:`Batch`) that lie in a slot."""
-    n_images, n_labels = (int(np.prod(shape)) for shape in shapes)
-    end = n_images * 4
-    return slot[:end].view(np.float32).reshape(shapes[0]), slot[end : end + n_labels].reshape(shapes[1])
