@@ -21,7 +21,7 @@ from deepscem_tui.engine.datasets import change_dataset, new_dataset, open_datas
 from deepscem_tui.engine.errors import DatasetError, LockedError
 from deepscem_tui.engine.files import published, temporary_name
 from deepscem_tui.engine.lock import holder, lock_path, locked
-from deepscem_tui.engine.processes import this_process
+from deepscem_tui.engine.processes import Process, this_process
 
 
 @pytest.fixture(autouse=True)
@@ -143,6 +143,26 @@ def test_a_process_that_nobody_has_buried_is_dead(path: Path) -> None:
         leave_a_lock(path, pid=zombie.pid, process_started=zombie.create_time())
         with locked(path):
             pass
+
+
+@pytest.mark.skipif(os.name != "posix", reason="hides processes as Linux does")
+def test_a_process_that_is_hidden_from_others_is_not_dead(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With hidepid, /proc shows nothing of other users' processes: only a signal tells that they are there."""
+    own, theirs, nobody = psutil.Process, os.getppid(), dead_process()
+
+    def shown(pid: int | None = None) -> psutil.Process:
+        if pid == theirs:
+            raise psutil.NoSuchProcess(pid)
+        return own(pid)
+
+    def signalled(pid: int, number: int) -> None:
+        assert number == 0
+        raise PermissionError if pid == theirs else ProcessLookupError
+
+    monkeypatch.setattr(psutil, "Process", shown)
+    monkeypatch.setattr(os, "kill", signalled)
+    assert not Process(socket.gethostname(), theirs, 1.0).dead
+    assert Process(socket.gethostname(), nobody, 1.0).dead
 
 
 def test_many_take_over_and_one_at_a_time_wins(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
