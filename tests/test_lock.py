@@ -298,6 +298,19 @@ def test_temporary_files_of_the_dead_are_swept_and_no_others(path: Path, monkeyp
     assert path.exists()
 
 
+def test_what_others_left_and_may_not_be_looked_at_stays(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    theirs = temporary_name(path)
+    theirs.touch()
+
+    def refused(pid: int) -> None:
+        raise psutil.AccessDenied(pid)
+
+    monkeypatch.setattr(files, "running", refused)
+    monkeypatch.setattr(files, "_swept", set())
+    files.sweep(path.parent)
+    assert theirs.exists()
+
+
 # ------------------------------------------------------------------------------------------------ data sets
 
 

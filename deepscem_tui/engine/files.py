@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import psutil
+
 from deepscem_tui.engine.errors import DataError, ParameterError
 from deepscem_tui.engine.processes import running, this_process
 from deepscem_tui.engine.space import is_full, no_room
@@ -162,7 +164,10 @@ def _is_left(path: Path) -> bool:
     host, pid, identity = found.group(1), int(found.group(2)), found.group(3)
     if host != _digest(this_process().host):
         return time.time() - path.stat().st_mtime > _FORGOTTEN_SECONDS
-    process = running(pid)
+    try:
+        process = running(pid)
+    except psutil.Error:  # it exists and may not be looked at
+        return False
     return process is None or _digest(process.identity) != identity
 
 
