@@ -311,6 +311,27 @@ def test_what_others_left_and_may_not_be_looked_at_stays(path: Path, monkeypatch
     assert theirs.exists()
 
 
+def test_what_cannot_be_removed_keeps_nothing_else(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("socket.gethostname", lambda: "gpu-node-7")
+    left = [temporary_name(path) for _ in range(3)]
+    monkeypatch.undo()
+    for file in left:
+        file.touch()
+        os.utime(file, (1, 1))
+    listed = os.listdir(path.parent)  # noqa: PTH208 -- in this order
+    real = Path.unlink
+
+    def unlink(self: Path, missing_ok: bool = False) -> None:
+        if self.name == listed[0]:
+            raise PermissionError
+        real(self, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", unlink)
+    monkeypatch.setattr(files, "_swept", set())
+    files.sweep(path.parent)
+    assert os.listdir(path.parent) == listed[:1]  # noqa: PTH208
+
+
 # ------------------------------------------------------------------------------------------------ data sets
 
 

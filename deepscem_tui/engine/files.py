@@ -151,8 +151,11 @@ def sweep(folder: Path) -> None:
     if place in _swept:
         return
     _swept.add(place)
-    with suppress(OSError):  # what cannot be removed does no harm
-        for name in os.listdir(folder):  # noqa: PTH208 -- of folders with many files no more than the names
+    names: list[str] = []
+    with suppress(OSError):
+        names = os.listdir(folder)  # noqa: PTH208 -- of folders with many files no more than the names
+    for name in names:
+        with suppress(OSError):  # what cannot be removed does no harm
             if name.startswith(".") and _is_left(folder / name):
                 (folder / name).unlink(missing_ok=True)
 
