@@ -237,13 +237,16 @@ def test_what_the_heartbeat_of_a_run_tells_of_another_host(path: Path) -> None:
     assert list(path.parent.iterdir()) == []
 
 
-def test_a_link_that_was_made_though_the_server_says_otherwise(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("code", [errno.EEXIST, errno.EIO])
+def test_a_link_that_was_made_though_the_server_says_otherwise(
+    path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
     """NFS repeats a request whose answer was lost: the link is there by then."""
     real = os.link
 
     def link(source: Path, target: Path) -> None:
         real(source, target)
-        raise FileExistsError(errno.EEXIST, "File exists")
+        raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(os, "link", link)
     with locked(path):
@@ -266,6 +269,16 @@ def test_file_systems_without_links(path: Path, monkeypatch: pytest.MonkeyPatch)
         assert json.loads(lock_path(path).read_text())["pid"] == os.getpid()
         with pytest.raises(LockedError), locked(path):
             pytest.fail("both hold it")
+    assert list(path.parent.iterdir()) == []
+
+
+def test_a_link_that_fails_is_no_reason_to_do_without(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "link", fail)
+    with pytest.raises(DatasetError, match="Input/output error"), locked(path):
+        pytest.fail("locked without a link")
     assert list(path.parent.iterdir()) == []
 
 
