@@ -62,6 +62,19 @@ def _json_escaped(character: str) -> str:
     return character if harmless else json.dumps(character)[1:-1]
 
 
+class ReaderGoneError(BrokenPipeError):
+    """Nobody reads stdout any more; other pipes may break too."""
+
+
+@contextmanager
+def _for_a_reader() -> Iterator[None]:
+    """Raise :class:`ReaderGoneError` where stdout cannot be written since its reader has gone."""
+    try:
+        yield
+    except BrokenPipeError as error:
+        raise ReaderGoneError(error.errno, error.strerror) from error
+
+
 class Console(Reporter):
     """Shows what an action says, and its result, in the way that was asked for.
 
@@ -133,6 +146,7 @@ class Console(Reporter):
 
     # -------------------------------------------------------------------------------------------- at the end
 
+    @_for_a_reader()
     def result(self, result: Result) -> None:
         self.close()
         if self.as_json:
@@ -170,6 +184,7 @@ class Console(Reporter):
         console.print(grid)
         console.print()
 
+    @_for_a_reader()
     def text(self, text: str) -> None:
         self._print(self._out, safe(text) + "\n")
 

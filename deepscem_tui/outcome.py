@@ -16,7 +16,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 from deepscem_tui import __version__
-from deepscem_tui.console import Console
+from deepscem_tui.console import Console, ReaderGoneError
 from deepscem_tui.engine.errors import EngineError, ResourceError
 from deepscem_tui.engine.stop import Stop
 from deepscem_tui.signals import asking_to_stop
@@ -30,7 +30,7 @@ def guarded(console: Console, work: Callable[[], int]) -> int:
     try:
         with console.logging():
             return work()
-    except BrokenPipeError:  # stdout's, whose reader has gone: nobody is left to tell
+    except ReaderGoneError:  # nobody is left to tell
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0
     except Exception as error:

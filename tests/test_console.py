@@ -120,6 +120,7 @@ def test_what_is_over_at_once_shows_no_progress(capfd: pytest.CaptureFixture[str
         (MemoryError(), 4, ["memory"]),
         (OSError(errno.ENOSPC, "No space left on device", "out.hdf5"), 4, ["out.hdf5", "No space left", "Make space"]),
         (PermissionError(errno.EACCES, "Permission denied", "out.hdf5"), 3, ["out.hdf5: Permission denied"]),
+        (BrokenPipeError(errno.EPIPE, "Broken pipe"), 3, ["Broken pipe"]),  # of a process of ours, not stdout's
         (ZeroDivisionError("oops"), 1, ["bug in deepscem-tui", "ZeroDivisionError", "report"]),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",

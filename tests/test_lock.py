@@ -21,7 +21,7 @@ from deepscem_tui.engine.datasets import change_dataset, new_dataset, open_datas
 from deepscem_tui.engine.errors import DatasetError, LockedError
 from deepscem_tui.engine.files import published, temporary_name
 from deepscem_tui.engine.lock import holder, lock_path, locked
-from deepscem_tui.engine.processes import this_process
+from deepscem_tui.engine.processes import Process, this_process
 
 
 @pytest.fixture(autouse=True)
@@ -145,6 +145,26 @@ def test_a_process_that_nobody_has_buried_is_dead(path: Path) -> None:
             pass
 
 
+@pytest.mark.skipif(os.name != "posix", reason="hides processes as Linux does")
+def test_a_process_that_is_hidden_from_others_is_not_dead(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With hidepid, /proc shows nothing of other users' processes: only a signal tells that they are there."""
+    own, theirs, nobody = psutil.Process, os.getppid(), dead_process()
+
+    def shown(pid: int | None = None) -> psutil.Process:
+        if pid == theirs:
+            raise psutil.NoSuchProcess(pid)
+        return own(pid)
+
+    def signalled(pid: int, number: int) -> None:
+        assert number == 0
+        raise PermissionError if pid == theirs else ProcessLookupError
+
+    monkeypatch.setattr(psutil, "Process", shown)
+    monkeypatch.setattr(os, "kill", signalled)
+    assert not Process(socket.gethostname(), theirs, 1.0).dead
+    assert Process(socket.gethostname(), nobody, 1.0).dead
+
+
 def test_many_take_over_and_one_at_a_time_wins(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lock, "WAIT_SECONDS", 60)
     monkeypatch.setattr(lock, "_POLL_SECONDS", 0.001)
@@ -217,13 +237,16 @@ def test_what_the_heartbeat_of_a_run_tells_of_another_host(path: Path) -> None:
     assert list(path.parent.iterdir()) == []
 
 
-def test_a_link_that_was_made_though_the_server_says_otherwise(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("code", [errno.EEXIST, errno.EIO])
+def test_a_link_that_was_made_though_the_server_says_otherwise(
+    path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
     """NFS repeats a request whose answer was lost: the link is there by then."""
     real = os.link
 
     def link(source: Path, target: Path) -> None:
         real(source, target)
-        raise FileExistsError(errno.EEXIST, "File exists")
+        raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(os, "link", link)
     with locked(path):
@@ -246,6 +269,16 @@ def test_file_systems_without_links(path: Path, monkeypatch: pytest.MonkeyPatch)
         assert json.loads(lock_path(path).read_text())["pid"] == os.getpid()
         with pytest.raises(LockedError), locked(path):
             pytest.fail("both hold it")
+    assert list(path.parent.iterdir()) == []
+
+
+def test_a_link_that_fails_is_no_reason_to_do_without(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "link", fail)
+    with pytest.raises(DatasetError, match="Input/output error"), locked(path):
+        pytest.fail("locked without a link")
     assert list(path.parent.iterdir()) == []
 
 
@@ -276,6 +309,40 @@ def test_temporary_files_of_the_dead_are_swept_and_no_others(path: Path, monkeyp
     with published(path) as temporary:
         assert set(path.parent.iterdir()) == {temporary, elsewhere, alive, other}
     assert path.exists()
+
+
+def test_what_others_left_and_may_not_be_looked_at_stays(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    theirs = temporary_name(path)
+    theirs.touch()
+
+    def refused(pid: int) -> None:
+        raise psutil.AccessDenied(pid)
+
+    monkeypatch.setattr(files, "running", refused)
+    monkeypatch.setattr(files, "_swept", set())
+    files.sweep(path.parent)
+    assert theirs.exists()
+
+
+def test_what_cannot_be_removed_keeps_nothing_else(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("socket.gethostname", lambda: "gpu-node-7")
+    left = [temporary_name(path) for _ in range(3)]
+    monkeypatch.undo()
+    for file in left:
+        file.touch()
+        os.utime(file, (1, 1))
+    listed = os.listdir(path.parent)  # noqa: PTH208 -- in this order
+    real = Path.unlink
+
+    def unlink(self: Path, missing_ok: bool = False) -> None:
+        if self.name == listed[0]:
+            raise PermissionError
+        real(self, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", unlink)
+    monkeypatch.setattr(files, "_swept", set())
+    files.sweep(path.parent)
+    assert os.listdir(path.parent) == listed[:1]  # noqa: PTH208
 
 
 # ------------------------------------------------------------------------------------------------ data sets

@@ -33,6 +33,8 @@ def look(path):
         all(True for _ in iter(int, 1))
     if name.startswith("greedy"):
         bytearray(1 << 40)
+    if name.startswith("killed"):
+        os.kill(os.getpid(), signal.SIGTERM)
     if name.startswith("odd"):
         raise RuntimeError
 
@@ -158,6 +160,29 @@ def test_without_a_helper_files_are_opened_as_ever(
     os.utime(path, (1, 1))
     with open_dataset(path) as dataset:
         assert dataset.name == "data"
+
+
+@pytest.mark.parametrize("code", ["raise SystemExit(1)", "import os; os.abort()", "import nothing_such"])
+def test_a_helper_that_does_not_come_to_its_work_says_nothing_of_a_file(
+    path: Path, tmp_path: Path, asked: list[Path], monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
+    (tmp_path / "broken_helper.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    os.utime(path, (1, 1))
+    with monkeypatch.context() as broken:
+        broken.setattr(probing, "_MODULE", "broken_helper")
+        probe(path, DatasetError)
+    probe(path, DatasetError)
+    probe(path, DatasetError)
+    assert asked == [path, path], "it was looked through when that could be done, and once"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals tell how a process ended")
+def test_a_helper_that_others_end_says_nothing_of_a_file(tmp_path: Path, asked: list[Path], harmful: None) -> None:
+    (tmp_path / "killed.hdf5").write_bytes(b"content")
+    for _ in range(2):
+        probe(tmp_path / "killed.hdf5", VolumeError)
+    assert asked == [tmp_path / "killed.hdf5"] * 2, "it is not remembered as seen"
 
 
 def test_a_helper_that_ended_is_replaced(path: Path, asked: list[Path]) -> None:

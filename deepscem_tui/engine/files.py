@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import psutil
+
 from deepscem_tui.engine.errors import DataError, ParameterError
 from deepscem_tui.engine.processes import running, this_process
 from deepscem_tui.engine.space import is_full, no_room
@@ -149,8 +151,11 @@ def sweep(folder: Path) -> None:
     if place in _swept:
         return
     _swept.add(place)
-    with suppress(OSError):  # what cannot be removed does no harm
-        for name in os.listdir(folder):  # noqa: PTH208 -- of folders with many files no more than the names
+    names: list[str] = []
+    with suppress(OSError):
+        names = os.listdir(folder)  # noqa: PTH208 -- of folders with many files no more than the names
+    for name in names:
+        with suppress(OSError):  # what cannot be removed does no harm
             if name.startswith(".") and _is_left(folder / name):
                 (folder / name).unlink(missing_ok=True)
 
@@ -162,7 +167,10 @@ def _is_left(path: Path) -> bool:
     host, pid, identity = found.group(1), int(found.group(2)), found.group(3)
     if host != _digest(this_process().host):
         return time.time() - path.stat().st_mtime > _FORGOTTEN_SECONDS
-    process = running(pid)
+    try:
+        process = running(pid)
+    except psutil.Error:  # it exists and may not be looked at
+        return False
     return process is None or _digest(process.identity) != identity
 
 

@@ -6,6 +6,7 @@ died on this host is taken over. Kernel locks would vanish with their holder, bu
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import secrets
@@ -24,6 +25,8 @@ __all__ = ["Holder", "holder", "lock_path", "locked", "wait_until_free"]
 
 WAIT_SECONDS = 5.0
 _POLL_SECONDS = 0.05
+# As file systems say that they have no links; the last is Windows' word for it.
+_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 
 
 def lock_path(path: Path) -> Path:
@@ -176,9 +179,15 @@ def _create(lock: Path, mine: Holder) -> bool:
             file.write(content)
         try:
             os.link(temporary, lock)
-        except FileExistsError:
-            return temporary.stat().st_nlink == 2  # NFS may report a link that it has made as there already
-        except (OSError, AttributeError):
+        except AttributeError:
+            return _create_without_links(lock, content)
+        except OSError as error:
+            if temporary.stat().st_nlink == 2:  # NFS may report a link that it has made as there already, or as failed
+                return True
+            if isinstance(error, FileExistsError):
+                return False
+            if error.errno not in _NO_LINKS:
+                raise
             return _create_without_links(lock, content)
         return True
     finally:

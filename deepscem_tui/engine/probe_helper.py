@@ -1,6 +1,6 @@
 """The process that looks through files for :mod:`deepscem_tui.engine.probing`: it may crash, and may not last for ever.
 
-It answers each line ``[kind, path]`` (JSON) with ``done``, or with ``memory`` where a file made it claim too much. An
+It says that it is ready, and answers each line ``[kind, path]`` (JSON) with ``done``, or with ``memory`` where a file made it claim too much. An
 error is no concern of its: whoever opens the file next meets it too, and says so.
 """
 
@@ -19,10 +19,13 @@ import h5py
 
 from deepscem_tui.engine.dataset_tree import FILTERS
 
-__all__ = ["ENDLESS", "main"]
+__all__ = ["ENDLESS", "READY", "main"]
 
 ENDLESS = -signal.SIGPROF if hasattr(signal, "SIGPROF") else 1
-"""Exit status after a file that took too long."""
+"""Exit status after a file that took too long: where it is 1, as that of a Python that cannot start, READY tells."""
+
+READY = "ready\n"
+"""What it says before its first question."""
 
 _SECONDS = 2.0  # of the processor for one file: waiting for a slow disk does not count
 _ENOUGH_SECONDS = 0.5  # after which a large file is taken as seen
@@ -35,6 +38,8 @@ _MOST_CHUNKS = 100_000
 def main() -> None:
     """Answer questions until there are none any more."""
     _limit()
+    sys.stdout.write(READY)
+    sys.stdout.flush()
     for line in iter(_next_line, ""):
         kind, path = json.loads(line)
         _begin()

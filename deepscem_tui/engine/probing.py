@@ -15,6 +15,7 @@ import hashlib
 import json
 import logging
 import os
+import signal
 import subprocess
 import threading
 import time
@@ -26,7 +27,7 @@ import platformdirs
 
 from deepscem_tui.engine.errors import DataError
 from deepscem_tui.engine.own_python import own_python
-from deepscem_tui.engine.probe_helper import ENDLESS
+from deepscem_tui.engine.probe_helper import ENDLESS, READY
 
 __all__ = ["probe", "remember"]
 
@@ -36,6 +37,8 @@ _log = logging.getLogger(__name__)
 _MODULE = "deepscem_tui.engine.probe_helper"
 _LINE = 33  # bytes of a file in the list
 _MOST_BYTES = 8000 * _LINE
+_SIGNALS = ("SIGSEGV", "SIGBUS", "SIGABRT", "SIGILL", "SIGFPE")  # of crashes; others come from people and systems
+_CRASHES = {-getattr(signal, name) for name in _SIGNALS if hasattr(signal, name)} | {0xC0000005}  # Windows' SIGSEGV
 _REASONS = {
     "memory": "it claims more memory than any file that is whole",
     "crashed": "it crashes the library that reads it",
@@ -63,7 +66,10 @@ def probe(path: Path, error: type[DataError], kind: Kind = "hdf5", known_as: Pat
             _seen[key] = ""
         if key not in _seen:
             began = time.perf_counter()
-            _seen[key] = outcome = _helper.look_through(path, kind)
+            outcome = _helper.look_through(path, kind)
+            if outcome is None:  # it is opened as ever, and looked through the next time
+                return
+            _seen[key] = outcome
             _log.debug(
                 "%s looked through in %.3f s: %s", named, time.perf_counter() - began, outcome or "nothing found"
             )
@@ -130,31 +136,42 @@ class _Helper:
         self._process: subprocess.Popen[str] | None = None
         self._of_parents: list[subprocess.Popen[str]] = []
 
-    def look_through(self, path: Path, kind: Kind) -> str:
-        """What the helper ends on; empty if it gets through, or cannot be started."""
+    def look_through(self, path: Path, kind: Kind) -> str | None:
+        """What the helper ends on, empty if it gets through; None if it cannot be started, or others end it."""
         question = json.dumps([kind, str(path.absolute())])
-        while True:
+        ended = 0  # of those started for this file, for no fault of it
+        while ended < 2:
             try:
                 process, fresh = self._running()
             except OSError as error:
                 _log.debug("no process to look through files: %s", error)
-                return ""
+                return None
             answer = _ask(process, question)
             if answer:
                 return "" if answer == "done" else answer
             self.end()
             if process.returncode == ENDLESS:
                 return "endless"
-            if fresh:  # else the file before may have done this
+            if fresh and process.returncode in _CRASHES:  # else the file before may have done this
                 return "crashed"
+            ended += fresh
+        _log.debug("the process to look through files was ended twice (status %d)", process.returncode)
+        return None
 
     def _running(self) -> tuple[subprocess.Popen[str], bool]:
-        """The process, and whether it has just been started."""
+        """The process, and whether it has just been started.
+
+        Raises:
+            OSError: it cannot be started, or does not come to its work: what that is says nothing of any file.
+        """
         if self._process is not None and self._process.poll() is None:
             return self._process, False
         self.end()
-        self._process = _start()
-        return self._process, True
+        self._process = process = _start()
+        if process.stdout is None or process.stdout.readline() != READY:
+            self.end()
+            raise OSError(f"it ended before it began, with status {process.returncode}")
+        return process, True
 
     def end(self) -> None:
         if self._process is not None:

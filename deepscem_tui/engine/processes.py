@@ -75,8 +75,27 @@ def running(pid: int) -> Process | None:
         if process.status() == psutil.STATUS_ZOMBIE:
             return None
         return Process(socket.gethostname(), pid, process.create_time(), _birth(pid))
-    except (psutil.NoSuchProcess, ValueError, OverflowError):  # a number that none can have
+    except psutil.ZombieProcess:
         return None
+    except psutil.NoSuchProcess:
+        if _is_hidden(pid):
+            raise psutil.AccessDenied(pid) from None
+        return None
+    except (ValueError, OverflowError):  # a number that none can have
+        return None
+
+
+def _is_hidden(pid: int) -> bool:
+    """Whether a process of somebody else has a number, where /proc shows one's own alone (mounted with hidepid)."""
+    if os.name != "posix" or pid <= 0:  # on Windows the call below would end it
+        return False
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except (OSError, OverflowError):
+        return False
+    return False
 
 
 def _birth(pid: int) -> str:

@@ -92,6 +92,24 @@ def test_what_is_begun_anew(
     assert (tmp_path / "requeued").exists() == requeued
 
 
+def test_a_step_that_ends_while_the_signal_is_passed_on_keeps_its_status(
+    tmp_path: Path, cluster: dict[str, str]
+) -> None:
+    """It is gone when the script looks again after the waiting that the signal ended."""
+    place(tmp_path / "bin", "deepscem-tui", "trap 'exit 3' USR1", "echo ready", "while :; do sleep 0.02; done")
+    # In place of bash's own kill: back only when whom it told has ended.
+    slow = 'kill() { builtin kill "$@" || return; [ "$1" = -0 ] || while [ -e alive ]; do sleep 0.01; done; }'
+    place(tmp_path / "bin", "srun", "touch alive", '"$@" &', "trap 'kill -USR1 $!' USR1", "wait $!",
+          "wait $!", "status=$?", "rm alive", "exit $status")  # fmt: skip
+    (tmp_path / "job").write_text(f"{slow}\n{SCRIPT.read_text()}")
+    job = subprocess.Popen(["bash", "job", "train"], cwd=tmp_path, env=cluster, stdout=subprocess.PIPE)
+    assert job.stdout is not None
+    assert job.stdout.readline() == b"ready\n"
+    job.send_signal(signal.SIGUSR1)
+    assert job.wait(60) == 3
+    assert not (tmp_path / "requeued").exists()
+
+
 def test_each_job_of_an_array_has_its_part(tmp_path: Path, cluster: dict[str, str]) -> None:
     place(tmp_path / "bin", "deepscem-tui", 'echo "$@"', "exit 75")
     array = {"SLURM_ARRAY_JOB_ID": "40", "SLURM_ARRAY_TASK_ID": "3", "SLURM_ARRAY_TASK_COUNT": "8"}
