@@ -174,6 +174,18 @@ def test_refusals(values: dict[str, Any], what: str, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["set.hdf5"]
 
 
+@pytest.mark.parametrize("by", ["samples", "z"])
+@pytest.mark.parametrize("through", ["name", "link"])
+def test_a_part_never_replaces_what_is_divided(by: str, through: str, tmp_path: Path) -> None:
+    file = make(tmp_path / ("train.hdf5" if through == "name" else "set.hdf5"), ("a", "b", "c"))
+    if through == "link":
+        (tmp_path / "valid.hdf5").symlink_to(file)
+    before = file.read_bytes()
+    with pytest.raises(ParameterError, match=r"would replace the data set that is divided.*another folder"):
+        split(file, out_dir=tmp_path, valid=34, by=by, gap=1, overwrite=True)
+    assert file.read_bytes() == before
+
+
 def test_samples_side_by_side_are_not_cut(tmp_path: Path) -> None:
     file = make(tmp_path / "set.hdf5", ("a", "b"), (40, 8, 40))
     crop(file, "a", (0, 30), "a part")

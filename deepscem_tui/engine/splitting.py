@@ -23,6 +23,7 @@ from deepscem_tui.engine.ignoring import compact_masks, mask_file
 from deepscem_tui.engine.leaks import neighbours
 from deepscem_tui.engine.results import Result, Table
 from deepscem_tui.engine.sample_copying import Box, Copier, box_bytes, crop_name
+from deepscem_tui.engine.sources import same_file
 from deepscem_tui.engine.space import check_room
 from deepscem_tui.engine.survey import SampleFacts, label_fractions, survey
 
@@ -36,7 +37,8 @@ def split_dataset(parameters: p.SplitDataset, context: Context) -> Result:
     """Write the parts of a data set as data sets; samples that share voxels or lie side by side are never divided.
 
     Raises:
-        ParameterError: there are too few samples, or too few slices to cut; or a result exists already.
+        ParameterError: there are too few samples, or too few slices to cut; or a result exists already, or is the
+            data set itself.
         DatasetError: it cannot be read, or lacks samples or labels.
         ResourceError: the disk is full.
         Stopped: on request; what was written is removed again.
@@ -53,6 +55,9 @@ def split_dataset(parameters: p.SplitDataset, context: Context) -> Result:
         outputs = _outputs(parameters, parts)
         needed = sum(box_bytes(piece.sample, piece.box) for pieces in outputs.values() for piece in pieces)
         for path in outputs:
+            if same_file(path, parameters.file):
+                what = f"{path} would replace the data set that is divided"
+                raise ParameterError(what, "Choose another folder for the parts.", "out_dir")
             refuse_existing(path, parameters.overwrite)
         check_writable(parameters.out_dir)
         facts, table = _summed_up(parameters, dataset, outputs)
