@@ -218,6 +218,39 @@ def test_nothing_is_replaced_or_left_half(tmp_path: Path) -> None:
     split(file, valid=30, overwrite=True)
 
 
+@pytest.mark.parametrize("masked", [False, True])
+def test_a_stopped_run_leaves_the_parts_of_the_one_before(masked: bool, tmp_path: Path) -> None:
+    """All of them: a new part beside an old one may know its voxels."""
+    file, stop = make(tmp_path / "set.hdf5", ("a", "b", "c")), Stop()
+    if masked:
+        np.save(tmp_path / "mask.npy", np.random.default_rng(0).random(SHAPE) < 0.5)
+        for name in "abc":
+            do("set-labelled", {"file": file, "sample": name, "ignore_mask": tmp_path / "mask.npy"})
+    split(file, valid=30)
+
+    def parts() -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in (tmp_path / "parts").iterdir() if ".ignore" not in path.name}
+
+    before, listed = parts(), sorted((tmp_path / "parts").iterdir())
+
+    class Stops(Heard):
+        def progress(self, task: str, done: float, total: float, unit: str = "", note: str = "") -> None:
+            if task.startswith("Dividing") and done > 0.8 * total:
+                stop.request("enough")
+
+    with pytest.raises(Stopped):
+        split(file, stop, Stops(), valid=60, overwrite=True)
+    assert parts() == before
+    assert sorted((tmp_path / "parts").iterdir()) == listed
+    for side in ("train", "valid"):
+        with open_dataset(tmp_path / "parts" / f"{side}.hdf5") as part:
+            for sample in part.samples.values():
+                if masked:
+                    ignored = ignored_in(sample)
+                    assert ignored is not None
+                    assert np.array_equal(ignored[:], np.load(tmp_path / "mask.npy"))
+
+
 def test_parts_have_their_shares_of_every_label() -> None:
     """A rare label that few groups have is shared out, too."""
     weights = np.ones((12, 2))

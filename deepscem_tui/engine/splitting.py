@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from math import prod
@@ -16,8 +16,8 @@ import numpy.typing as npt
 from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine import words
 from deepscem_tui.engine.context import Context
-from deepscem_tui.engine.datasets import Dataset, Sample, new_dataset, open_dataset
-from deepscem_tui.engine.errors import ParameterError
+from deepscem_tui.engine.datasets import Dataset, Sample, datasets_together, new_dataset, open_dataset
+from deepscem_tui.engine.errors import DataError, ParameterError, ResourceError
 from deepscem_tui.engine.files import check_writable, refuse_existing
 from deepscem_tui.engine.ignoring import compact_masks, mask_file
 from deepscem_tui.engine.leaks import neighbours
@@ -233,18 +233,23 @@ def _write(
     dataset: Dataset, outputs: Mapping[Path, Sequence[_Piece]], total: int, overwrite: bool, context: Context
 ) -> None:
     copier = Copier(context, f"Dividing {dataset.path.name}", total)
-    with ExitStack() as made:
+    with ExitStack() as masks, datasets_together() as together:
         for path, pieces in outputs.items():
-            if not path.exists():
-                made.callback(path.unlink, missing_ok=True)
-                made.callback(mask_file(path).unlink, missing_ok=True)
+            masks.callback(_drop_masks, path)
             name = f"{dataset.name} {path.stem}"
-            with new_dataset(path, name, dataset.n_labels, dataset.aliases, overwrite) as new:
+            with new_dataset(path, name, dataset.n_labels, dataset.aliases, overwrite, together=together) as new:
                 new.set_attributes(dataset.attributes)
                 for piece in pieces:
                     copier.crop(new, piece.name, piece.sample, piece.box)
-            compact_masks(path)
-        made.pop_all()
+
+
+def _drop_masks(path: Path) -> None:
+    """Remove the masks that no data set refers to: of a part that was replaced, or could not be."""
+    if not path.exists():
+        mask_file(path).unlink(missing_ok=True)
+        return
+    with suppress(DataError, ResourceError):  # they do no harm, and something else has failed before
+        compact_masks(path)
 
 
 def _summed_up(
