@@ -143,6 +143,34 @@ def test_one_volume_is_cut_along_z_with_a_gap(tmp_path: Path) -> None:
     check_apart(tmp_path / "parts" / "train.hdf5", tmp_path / "parts" / "valid.hdf5")
 
 
+def test_every_part_has_its_share_of_the_labelled_slices(tmp_path: Path) -> None:
+    file = make(tmp_path / "set.hdf5", ("only",), (40, 8, 40))
+    do("set-labelled", {"file": file, "sample": "only", "labelled_z": "4:5,6:7,8:9,11:12"})
+
+    def labelled(path: Path) -> int:
+        """Slices, whose places are those of the data set that was divided."""
+        total = 0
+        with open_dataset(path) as part:
+            for sample in part.samples.values():
+                ignored = ignored_in(sample)
+                assert ignored is not None
+                total += len(ignored.annotated_slices)
+        return total
+
+    for seed in range(3):
+        split(file, valid=25, by="z", gap=1, seed=seed, overwrite=True)
+        assert [labelled(tmp_path / "parts" / f"{side}.hdf5") for side in ("train", "valid")] == [3, 1]
+    check_apart(tmp_path / "parts" / "train.hdf5", tmp_path / "parts" / "valid.hdf5")
+    split(file, folds=2, by="z", gap=2, out_dir=tmp_path / "folds")
+    assert [labelled(path) for path in sorted((tmp_path / "folds").glob("*valid.hdf5"))] == [2, 2]
+    assert [labelled(path) for path in sorted((tmp_path / "folds").glob("*train.hdf5"))] == [1, 1]
+    with pytest.raises(ParameterError, match="40 slices, 4 of them labelled, too few for 2 parts with gaps of 8"):
+        split(file, valid=25, by="z", gap=8, overwrite=True)
+    do("set-labelled", {"file": file, "sample": "only", "labelled_z": "4:5"})
+    with pytest.raises(ParameterError, match="1 of them labelled, too few for 2 parts"):
+        split(file, valid=25, by="z", gap=1, overwrite=True)
+
+
 def test_folds_along_z(tmp_path: Path) -> None:
     file = make(tmp_path / "set.hdf5", ("a", "b"), (20, 8, 40))
     result = split(file, folds=4, by="z", gap=2)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from itertools import pairwise
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.datasets import Dataset, Sample, datasets_together, new_dataset, open_dataset
 from deepscem_tui.engine.errors import DataError, ParameterError, ResourceError
 from deepscem_tui.engine.files import check_writable, refuse_existing
-from deepscem_tui.engine.ignoring import compact_masks, mask_file
+from deepscem_tui.engine.ignoring import compact_masks, ignored_in, mask_file
 from deepscem_tui.engine.leaks import neighbours
 from deepscem_tui.engine.results import Result, Table
 from deepscem_tui.engine.sample_copying import Box, Copier, box_bytes, crop_name
@@ -180,15 +179,36 @@ def _cut(
 
 
 def _runs(parameters: p.SplitDataset, sample: Sample, shares: Sequence[float]) -> list[tuple[int, int]]:
-    """The slices of each part of a sample; those of folds leave no gap, which is taken from what they train on."""
+    """The slices of each part of a sample, which has its share of those that are labelled.
+
+    Those of folds leave no gap, which is taken from what they train on.
+    """
     depth, gap = sample.shape[0], parameters.gap
     between = gap if parameters.folds is None else 0
-    slices = depth - between * (len(shares) - 1)
-    ends = np.round(np.cumsum([0.0, *shares]) * slices).astype(int).tolist()
-    runs = [(start + n * between, stop + n * between) for n, (start, stop) in enumerate(pairwise(ends))]
-    trains = parameters.folds is None or all(max(start, depth - stop) > gap for start, stop in runs)
-    if any(stop <= start for start, stop in runs) or not trains:
-        what = f"Sample {sample.name!r} has {depth} slices, too few for {len(shares)} parts with gaps of {gap}"
+    ignored = ignored_in(sample)
+    labelled = np.arange(depth) if ignored is None else ignored.annotated_slices
+    before = np.searchsorted(labelled, np.arange(depth + 1))  # labelled slices before each
+
+    def count(start: int, stop: int) -> int:
+        return int(before[min(stop, depth)] - before[max(0, min(start, depth))])
+
+    for wanted in range(len(labelled), 0, -1):  # as many as the gaps leave
+        runs: list[tuple[int, int]] = []
+        start = lost = 0
+        for share in np.cumsum(shares)[:-1]:
+            stop = int(np.searchsorted(before, round(share * wanted) + lost))
+            lost += count(stop, stop + between)
+            runs.append((start, stop))
+            start = stop + between
+        if len(labelled) - lost >= wanted:
+            runs.append((start, depth))
+            break
+    else:
+        runs = []
+    trains = parameters.folds is None or all(count(0, start - gap) + count(stop + gap, depth) for start, stop in runs)
+    if not runs or not all(count(start, stop) for start, stop in runs) or not trains:
+        partly = "" if ignored is None else f", {len(labelled)} of them labelled"
+        what = f"Sample {sample.name!r} has {depth} slices{partly}, too few for {len(shares)} parts with gaps of {gap}"
         raise ParameterError(what, "Choose a smaller --gap, or fewer parts.", "gap")
     return runs
 
