@@ -124,6 +124,42 @@ def test_crops_of_one_volume_stay_together(tmp_path: Path) -> None:
         assert placed["d"] == placed["b part"]
 
 
+def test_crops_that_deepscem_made_stay_together(tmp_path: Path) -> None:
+    """It notes nothing but the box, in the name; of one that does not fit, somebody else has chosen the name."""
+    names = ("vol_crop_0_12_0_40_0_70", "vol_crop_12_24_0_40_0_70", "vol_crop_50_62_0_40_0_70")
+    wrong = ("vol_crop_12_20_0_40_0_70", "vol_crop_0_24_0_40_0_70_crop_12_24_0_40_0_70")
+    file = make(tmp_path / "set.hdf5", (*names, *wrong))
+    crop(file, names[1], (2, 12), "ours")
+    do("rename-sample", {"file": file, "sample": names[1], "new": "later"})
+    found = split(file, valid=30, gap=5, dry_run=True).facts["groups"]
+    assert sorted(map(sorted, found)) == sorted(
+        map(sorted, [[names[0], "later", "ours", wrong[1]], [names[2]], [wrong[0]]])
+    )
+
+
+def test_crops_before_and_after_a_change_of_name_stay_together(tmp_path: Path) -> None:
+    file = make(tmp_path / "set.hdf5", ("cell", "other", "third"), (30, 20, 50))
+    crop(file, "cell", (0, 10), "top")
+    do("rename-sample", {"file": file, "sample": "cell", "new": "cell2"})
+    crop(file, "cell2", (10, 20), "next")
+    do("remove-sample", {"file": file, "sample": "cell2"})
+    found = split(file, valid=30, gap=5, dry_run=True).facts["groups"]
+    assert sorted(map(sorted, found)) == [["next", "top"], ["other"], ["third"]]
+
+
+def test_slices_that_may_be_of_one_volume_are_told(tmp_path: Path) -> None:
+    heard = Heard()
+    file = make(tmp_path / "set.hdf5", tuple(f"s{number:03}" for number in range(4)), (1, 40, 70))
+    split(file, valid=30, report=heard, dry_run=True)
+    (warning,) = heard.warnings
+    assert warning.startswith("Single slices such as 's000' and 's001' may be neighbours in one volume")
+    for names, shape in ((("s1", "s100", "t2"), (1, 40, 70)), (("s1", "s2"), SHAPE)):
+        apart = make(tmp_path / f"{len(names)}.hdf5", names, shape)
+        heard = Heard()
+        split(apart, valid=30, report=heard, dry_run=True)
+        assert not heard.warnings
+
+
 def test_one_volume_is_cut_along_z_with_a_gap(tmp_path: Path) -> None:
     file = make(tmp_path / "set.hdf5", ("only",), (40, 8, 40))
     with pytest.raises(ParameterError, match=r"has one volume.*--by z, which leaves 16 slices"):

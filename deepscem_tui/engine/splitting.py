@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from itertools import pairwise
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,7 @@ from deepscem_tui.engine.survey import SampleFacts, label_fractions, survey
 __all__ = ["balanced", "split_dataset"]
 
 _TRIES = 50  # orders in which groups are dealt out; the first outcome that is as even as any is taken
+_NUMBERED = re.compile(r"(.*?)(\d{1,9})(\D*)", re.DOTALL)
 _AS_EVEN = 2e-3  # a part of 20 % may be off by 2 % of everything
 
 
@@ -51,6 +54,7 @@ def split_dataset(parameters: p.SplitDataset, context: Context) -> Result:
             parts = _cut(parameters, samples, groups, sides)
         else:
             parts = _dealt_out(parameters, known.samples, samples, groups, sides)
+            _warn_of_slices(parameters, samples, groups, context)
         outputs = _outputs(parameters, parts)
         needed = sum(box_bytes(piece.sample, piece.box) for pieces in outputs.values() for piece in pieces)
         for path in outputs:
@@ -110,6 +114,30 @@ def _dealt_out(
     for group, side in zip(groups, chosen, strict=True):
         parts[list(sides)[side]] += [_Piece(samples[n], _whole(samples[n]), samples[n].name) for n in group]
     return parts
+
+
+def _warn_of_slices(
+    parameters: p.SplitDataset, samples: Sequence[Sample], groups: Sequence[Sequence[int]], context: Context
+) -> None:
+    """Say which single slices may lie near each other in one volume, by the last numbers in their names."""
+    of = {number: place for place, group in enumerate(groups) for number in group}
+    numbered: dict[tuple[str, str], list[tuple[int, int]]] = {}
+    for number, sample in enumerate(samples):
+        found = _NUMBERED.fullmatch(sample.name)
+        if found is not None and sample.shape[0] == 1:
+            numbered.setdefault((found[1], found[3]), []).append((int(found[2]), number))
+    near = [
+        (one, other)
+        for alike in map(sorted, numbered.values())
+        for (here, one), (there, other) in pairwise(alike)
+        if there - here <= max(1, parameters.gap) and of[one] != of[other]
+    ]
+    if near:
+        one, other = (samples[number].name for number in near[0])
+        context.report.warning(
+            f"Single slices such as {one!r} and {other!r} may be neighbours in one volume, and are divided as if they "
+            "had nothing to do with each other. If they are, import them as one volume and divide it with --by z"
+        )
 
 
 def _weights(sample: SampleFacts) -> list[float]:
