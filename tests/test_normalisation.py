@@ -111,7 +111,7 @@ def test_names_are_read_back() -> None:
         do("add-sample", {"file": "d", "name": "s", "image": "i.tif", "range": "type", "per_slice": True})
 
 
-@pytest.mark.parametrize("rule", ["min-max", "percentiles, each slice"])
+@pytest.mark.parametrize("rule", ["min-max", "percentiles, each slice", "type range"])
 def test_a_model_normalises_images_as_those_it_learned_on(tmp_path: Path, rule: str) -> None:
     """An image file is predicted as its sample in a data set is."""
     image, file = voxels("uint16"), tmp_path / "d.hdf5"
@@ -120,7 +120,8 @@ def test_a_model_normalises_images_as_those_it_learned_on(tmp_path: Path, rule: 
     do("create-dataset", {"file": file, "name": "d", "n_labels": 1})
     name, _, each = rule.partition(", ")
     values: dict[str, Any] = {"file": file, "image": tmp_path / "image.tif", "labels": (str(tmp_path / "label.tif"),)}
-    do("add-sample", values | {"name": "image", "normalization": name, "per_slice": bool(each)})
+    how_added = {"range": "type"} if name == "type range" else {"normalization": name, "per_slice": bool(each)}
+    do("add-sample", values | {"name": "image"} | how_added)
     model, folder = make_model(tmp_path / "m.keras", labels=1), tmp_path / "run"
     folder.mkdir()
     asked = p.Train(
