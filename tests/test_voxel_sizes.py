@@ -168,6 +168,7 @@ def sized(
     ("model_size", "size", "said"),
     [
         ((30, 8, 8), (30, 8.5, 8.5), []),
+        ((30, 8, 8), (60, 8, 8), []),
         ((30, 8, 8), (30, 4, 4), ["Voxels of 'a' are 30 x 4 x 4 nm, those that the model learned from 30 x 8 x 8 nm"]),
         ((30, 8, 8), None, ["Voxel sizes cannot be compared: that of 'a' is not known, that of the model 30 x 8 x 8"]),
         (None, (9, 9, 9), ["Voxel sizes cannot be compared: that of 'a' is 9 x 9 x 9 nm, that of the model not known"]),
@@ -195,8 +196,9 @@ def test_other_sizes_are_told(
 @pytest.mark.parametrize("name", ["2d-two", "3d"])
 @pytest.mark.parametrize("out", ["out.hdf5", "out.tif"])
 def test_rescaled(name: str, out: str, models: dict[str, Path], tmp_path: Path) -> None:
-    """An image of twice as many voxels is, for the model, the one that it was made of."""
-    n_labels = 2 if name == "2d-two" else 1
+    """An image of twice as many voxels is, for the model, the one that it was made of; slice by slice in 2D."""
+    flat = name == "2d-two"
+    n_labels, depth = (2, 10) if flat else (1, 5)
     model = sized(models, name, tmp_path, (20, 8, 8))
     voxels = np.random.default_rng(1).random((5, 20, 24), np.float32)
     fine = voxels.repeat(2, axis=0).repeat(2, axis=1).repeat(2, axis=2)
@@ -207,13 +209,13 @@ def test_rescaled(name: str, out: str, models: dict[str, Path], tmp_path: Path) 
     patch = (16, 16) if name == "2d-two" else (4, 8, 8)
     run(model, tmp_path / "plain.hdf5", tmp_path / "plain-out.hdf5", probabilities=True, patch_size=patch)
     said = predictions(tmp_path / "plain-out.hdf5", "s", n_labels)
-    expected = resampled(said, fine.shape)
+    expected = resampled(said.repeat(2, axis=1) if flat else said, fine.shape)
     heard = Listener()
     result = run(
         model, tmp_path / "fine.hdf5", tmp_path / out, Context(heard), rescale=True, threshold=0.5,
         patch_size=patch,
     )  # fmt: skip
-    assert "'s' is predicted as 5 x 20 x 24 voxels of the model's size, not 10 x 40 x 48" in heard.messages
+    assert f"'s' is predicted as {depth} x 20 x 24 voxels of the model's size, not 10 x 40 x 48" in heard.messages
     if out.endswith(".tif"):
         files = [tmp_path / out] if n_labels == 1 else [tmp_path / f"out_label_000{n}.tif" for n in range(2)]
         masks = np.stack([tifffile.imread(file) > 0 for file in files])
@@ -246,6 +248,14 @@ def test_rescaled_image_file_and_probabilities(normalization: str, models: dict[
         grey = np.clip((voxels - low) / (high - low), 0, 1)
         assert np.allclose(sample.image, grey, atol=0.02 if low.size > 1 else 1e-3)
         assert 0 <= np.min(sample.predictions[0]) < np.max(sample.predictions[0]) <= 1
+
+
+def test_the_distance_of_slices_counts_where_a_model_sees_several(models: dict[str, Path], tmp_path: Path) -> None:
+    file = make(tmp_path / "set.hdf5", "a", size=(16, 8, 8))
+    for name, warned in (("2d", False), ("3d", True)):
+        heard, model = Listener(), sized(models, name, tmp_path, (8, 8, 8))
+        run(model, file, tmp_path / "out.hdf5", Context(heard), dry_run=True)
+        assert any("Voxels of 'a' are 16 x 8 x 8 nm" in text for text in heard.warnings) == warned
 
 
 def test_rescaling_is_gone_on_with(models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from deepscem_tui.engine.augmentation.opencv import as_float32, cv2
 from deepscem_tui.engine.model_info import ModelInfo
 from deepscem_tui.engine.sources import InputImage
 from deepscem_tui.engine.tiling import Shape
-from deepscem_tui.engine.voxel_sizes import times_as_long
+from deepscem_tui.engine.voxel_sizes import times_seen
 
 __all__ = ["Resampling", "rescaled"]
 
@@ -26,11 +26,11 @@ _SAME = 1e-3  # of a side, that does not count
 
 
 def rescaled(image: InputImage, info: ModelInfo) -> InputImage:
-    """An image with voxels as large as those that a model learned from; it knows the original.
+    """An image with voxels as large as those that a model learned from, as far as it sees; it knows the original.
 
     Both voxel sizes must be known.
     """
-    times = times_as_long(image.voxel_size, image.voxel_unit, info.voxel_size, info.voxel_unit)
+    times = times_seen(image.voxel_size, image.voxel_unit, info)
     assert times is not None
     source, lock = image.source, Lock()  # the original is read for its copy, too, in another thread
     z, y, x = (_side(size, factor) for size, factor in zip(source.shape, times, strict=True))

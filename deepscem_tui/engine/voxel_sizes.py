@@ -15,7 +15,7 @@ from deepscem_tui.engine.results import Result, Table
 from deepscem_tui.engine.sources import InputImage
 from deepscem_tui.engine.tiff_metadata import METRES
 
-__all__ = ["in_words", "say_voxel_sizes", "set_voxel_size", "times_as_long"]
+__all__ = ["in_words", "say_voxel_sizes", "set_voxel_size", "times_as_long", "times_seen"]
 
 Size = tuple[float, float, float]
 
@@ -36,6 +36,17 @@ def times_as_long(size: Size | None, unit: str, other: Size | None, other_unit: 
     return z, y, x
 
 
+def times_seen(size: Size | None, unit: str, info: ModelInfo) -> Size | None:
+    """How many times as long a voxel is as those that a model learned from, as far as it sees: see `times_as_long`.
+
+    To a network of single slices their distance makes no difference: 1 along Z.
+    """
+    times = times_as_long(size, unit, info.voxel_size, info.voxel_unit)
+    if times is None or info.dimension == 3 or info.context:
+        return times
+    return 1.0, times[1], times[2]
+
+
 def say_voxel_sizes(parameters: p.Predict, info: ModelInfo, images: Sequence[InputImage], context: Context) -> None:
     """Warn where images have voxels of another size than those that the model learned from; say where nobody knows.
 
@@ -44,7 +55,7 @@ def say_voxel_sizes(parameters: p.Predict, info: ModelInfo, images: Sequence[Inp
     """
     for image in images:
         name = image.source.name
-        times = times_as_long(image.voxel_size, image.voxel_unit, info.voxel_size, info.voxel_unit)
+        times = times_seen(image.voxel_size, image.voxel_unit, info)
         if times is None:
             here, there = in_words(image.voxel_size, image.voxel_unit), in_words(info.voxel_size, info.voxel_unit)
             text = f"Voxel sizes cannot be compared: that of {name!r} is {here}, that of the model {there}"
