@@ -17,11 +17,11 @@ from deepscem_tui.engine.actions import ACTIONS, build, command_line
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.datasets import new_dataset, open_dataset
 from deepscem_tui.engine.errors import ParameterError, Stopped
-from deepscem_tui.engine.model_files import load_model, save_model
+from deepscem_tui.engine.model_files import load_model, read_info, save_model
 from deepscem_tui.engine.rescaling import Resampling
 from deepscem_tui.engine.stop import Stop
 from deepscem_tui.engine.tiling import Shape
-from deepscem_tui.engine.voxel_sizes import times_as_long
+from deepscem_tui.engine.voxel_sizes import common_size, say_other_sizes, times_as_long
 
 # ------------------------------------------------------------------------------------------------ given and kept
 
@@ -90,6 +90,36 @@ def test_sizes_are_compared_across_units() -> None:
     assert times_as_long((2, 1, 1), "", (1, 1, 1), "") == (2, 1, 1)
     assert times_as_long((1, 1, 1), "nm", (1, 1, 1), "") is None
     assert times_as_long(None, "", (1, 1, 1), "nm") is None
+
+
+@pytest.mark.parametrize(
+    ("network", "sizes", "common"),
+    [
+        ("3d", [(30, 8, 8), (30, 8.00001, 8), None], ((30, 8.000005, 8), "nm")),
+        ("3d", [(30, 8, 8), (31, 8.2, 8.2), (30, 8, 8)], ((30, 8, 8), "nm")),
+        ("3d", [(30, 8, 8), (60, 8, 8)], (None, "")),
+        ("2d", [(30, 8, 8), (60, 8, 8)], ((45, 8, 8), "nm")),
+        ("2d", [(30, 8, 8), (30, 16, 16)], (None, "")),
+        ("2d", [None, None], (None, "")),
+    ],
+)
+def test_samples_have_one_size_if_they_differ_little(
+    network: str, sizes: list[Any], common: Any, models: dict[str, Path], tmp_path: Path
+) -> None:
+    """What is not known of some counts for nothing, and for a network of slices neither does their distance."""
+    info, samples = read_info(models[network]), []
+    for number, size in enumerate(sizes):
+        with open_dataset(make(tmp_path / f"{number}.hdf5", "a", size=size)) as dataset:
+            samples.append(dataset.sample("a"))
+    found, unit = common_size(samples, info)
+    assert (None if found is None else pytest.approx(found), unit) == common
+    trained = replace(info, voxel_size=(30.0, 4.0, 4.0), voxel_unit="nm", training={})
+    known = any(sizes)
+    for model, told in ((info, known and found is None), (trained, known)):
+        heard = Listener()
+        say_other_sizes(samples, model, heard)
+        assert len(heard.warnings) == told
+        assert not told or "things have another size" in heard.warnings[0]
 
 
 # ------------------------------------------------------------------------------------------------ resampling
