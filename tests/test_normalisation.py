@@ -16,6 +16,7 @@ from deepscem_tui.engine.datasets import open_dataset
 from deepscem_tui.engine.errors import ParameterError, VolumeError
 from deepscem_tui.engine.model_files import read_info
 from deepscem_tui.engine.normalisation import (
+    _Sampled,
     MIN_MAX,
     Grey,
     Normalisation,
@@ -100,6 +101,18 @@ def test_an_even_image_becomes_0(tmp_path: Path) -> None:
             found = find_greys(volume, Normalisation(rule), Reporter(), Stop())
             assert found.constant
             assert not found.normalise(0, volume.read(0, 2), np.float16).any()
+
+
+def test_late_slabs_count_as_much_as_early_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Grey values that rise from slab to slab: a quarter lies below the first quarter of them."""
+    monkeypatch.setattr("deepscem_tui.engine.normalisation._LOOKED_AT", 100)
+    monkeypatch.setattr("deepscem_tui.engine.normalisation._MOST_KEPT", 1600)
+    monkeypatch.setattr("deepscem_tui.engine.normalisation._PERCENTILES", (25, 75))
+    seen = _Sampled(np.dtype(np.float32))
+    for slab in range(64):
+        seen.add(np.full(400, slab, np.float32))
+    grey = seen.grey("percentiles")
+    assert (grey.low, grey.high) == pytest.approx((16, 48), abs=1)
 
 
 def test_names_are_read_back() -> None:

@@ -34,6 +34,7 @@ _RULES: tuple[Rule, ...] = ("min-max", "percentiles", "mean-deviation", "type ra
 _EACH = ", each slice"
 _PERCENTILES = (0.5, 99.5)
 _DEVIATIONS = 3.0  # from the mean to 0 and to 1
+_MOST_KEPT = 2**22  # of them in all
 _LOOKED_AT = 2**18  # voxels of a slab or a slice whose percentiles are taken where values cannot be counted
 _BLOCK = 2**20  # voxels normalised together: what is made of them stays in the processor's cache
 
@@ -250,14 +251,26 @@ class _Counted(_Seen):
 
 
 class _Sampled(_Seen):
-    """Other numbers, of which some of each array are kept."""
+    """Other numbers, of which one of so many is kept, the same of every array."""
 
     def __init__(self, dtype: np.dtype[Any]) -> None:
         super().__init__(dtype)
         self._some: list[npt.NDArray[Any]] = []
+        self._step, self._kept = 1, 0
 
     def _keep(self, finite: npt.NDArray[Any]) -> None:
-        self._some.append(finite[:: max(1, -(-finite.size // _LOOKED_AT) * (1 + len(self._some) // 16))].copy())
+        while finite.size // self._step > _LOOKED_AT:
+            self._double()
+        self._some.append(finite[:: self._step].copy())
+        self._kept += len(self._some[-1])
+        while self._kept > _MOST_KEPT:
+            self._double()
+
+    def _double(self) -> None:
+        """Keep half as many, of what was seen before, too: each voxel counts as much as any other."""
+        self._step *= 2
+        self._some = [some[::2].copy() for some in self._some]
+        self._kept = sum(map(len, self._some))
 
     def _percentiles(self) -> tuple[float, float]:
         low, high = np.percentile(np.concatenate(self._some).astype(np.float64), _PERCENTILES)
