@@ -159,6 +159,12 @@ def test_what_is_even_stays_so_and_a_slope_one(wanted: Shape) -> None:
         assert np.allclose(made[tuple(inside)], expected[tuple(inside)], atol=0.01 if in_parts else 1e-5)
 
 
+def test_fewer_rows_are_means_where_there_are_more_columns() -> None:
+    rows = np.tile(np.array([0, 1], np.float32), 4)
+    voxels = np.broadcast_to(rows[:, None], (1, 1, 16 // 2, 5))
+    assert np.allclose(resampled(voxels, (1, 2, 9)), 0.5, atol=1e-6)
+
+
 def test_fewer_voxels_are_means_and_any_part_is_that_of_the_whole() -> None:
     voxels = np.random.default_rng(0).random((1, 8, 6, 10), np.float32)
     means = voxels.reshape(1, 4, 2, 3, 2, 5, 2).mean(axis=(2, 4, 6))

@@ -120,7 +120,8 @@ def _resized(plane: npt.NDArray[Any], wanted: Sequence[int]) -> npt.NDArray[np.f
     plane = as_float32(plane)
     if plane.shape == tuple(wanted):
         return plane
-    fewer = all(new <= old for new, old in zip(wanted, plane.shape, strict=True))
-    how = cv2.INTER_AREA if fewer else cv2.INTER_LINEAR
-    resized: npt.NDArray[np.float32] = cv2.resize(plane, (wanted[1], wanted[0]), interpolation=how)
-    return resized.reshape(tuple(wanted))
+    fewer = (min(wanted[0], plane.shape[0]), min(wanted[1], plane.shape[1]))
+    for (height, width), how in ((fewer, cv2.INTER_AREA), (tuple(wanted), cv2.INTER_LINEAR)):
+        if plane.shape != (height, width):
+            plane = cv2.resize(plane, (width, height), interpolation=how).reshape(height, width)
+    return plane
