@@ -16,10 +16,10 @@ from deepscem_tui.engine.datasets import open_dataset
 from deepscem_tui.engine.errors import ParameterError, VolumeError
 from deepscem_tui.engine.model_files import read_info
 from deepscem_tui.engine.normalisation import (
-    _Sampled,
     MIN_MAX,
     Grey,
     Normalisation,
+    _Sampled,
     find_greys,
     normalisation_in,
     normalisation_of,

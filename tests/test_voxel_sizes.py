@@ -160,8 +160,8 @@ def test_what_is_even_stays_so_and_a_slope_one(wanted: Shape) -> None:
 
 
 def test_fewer_rows_are_means_where_there_are_more_columns() -> None:
-    rows = np.tile(np.array([0, 1], np.float32), 4)
-    voxels = np.broadcast_to(rows[:, None], (1, 1, 16 // 2, 5))
+    rows = np.tile(np.array([1, 0, 0, 1], np.float32), 2)
+    voxels = np.broadcast_to(rows[:, None], (1, 1, 8, 5))
     assert np.allclose(resampled(voxels, (1, 2, 9)), 0.5, atol=1e-6)
 
 

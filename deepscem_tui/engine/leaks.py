@@ -1,10 +1,10 @@
 """Voxels that two data sets have in common: a score on what was learned from means nothing.
 
-Told in two ways. By where samples come from, as `crop-sample` and `rename-sample` note it and DeepSCEM names its crops: the same source, and boxes that
-overlap. And by their voxels: whether a voxel is brighter than its left neighbour is the same however an image was
-normalised, and 64 such signs, 32 in a row and 32 below, hardly occur twice. These codes are taken at some places of one
-data set and looked for at every place of the other. Three of them at one distance are an overlap, and the distance says
-which box it is.
+Told in two ways. By where samples come from, as `crop-sample` and `rename-sample` note it and DeepSCEM names its crops:
+the same source, and boxes that overlap. And by their voxels: whether a voxel is brighter than its left neighbour is the
+same however an image was normalised, and 64 such signs, 32 in a row and 32 below, hardly occur twice. These codes are
+taken at some places of one data set and looked for at every place of the other. Three of them at one distance are an
+overlap, and the distance says which box it is.
 
 So overlaps are found that are thicker than 1/32 of a sample, and wider than about 65 voxels and 1/64 of it. Copies that
 are mirrored, turned, scaled or filtered are not.
