@@ -196,6 +196,26 @@ def test_adds_to_a_data_set_by_its_labels_names(folder: Path) -> None:
         assert np.array_equal(dataset.sample("again cell 2").labels[1], mask)
 
 
+def test_a_data_set_without_names_never_mixes_labels(folder: Path) -> None:
+    """An empty one takes the names of the first folder; one with samples and no names is not guessed at."""
+    file, other = folder.parent / "there.hdf5", folder.parent / "other"
+    do("create-dataset", {"file": file, "name": "there", "n_labels": 2})
+    importing(folder, file=file)
+    with open_dataset(file) as dataset:
+        assert dataset.aliases == ("er", "mito")
+    write(other / "images" / "cell 3.tif")
+    for label in ("er", "nuc"):
+        write(other / "labels" / f"cell 3_{label}.tif", mask=True)
+    with pytest.raises(ParameterError, match=r"cell 3.tif has no label 'mito'"):
+        importing(other, file=file)
+    do("set-aliases", {"file": file, "clear": True})
+    with pytest.raises(ParameterError, match=r"'er' -> label_0000, 'nuc' -> label_0001\?.*--label-names er,nuc"):
+        importing(other, file=file)
+    importing(other, file=file, label_names=("er", "nuc"))
+    with open_dataset(file) as dataset:
+        assert list(dataset.samples) == ["cell 1", "cell 2", "cell 3"]
+
+
 def test_names_are_safe_and_differ(tmp_path: Path) -> None:
     for name in ("one/images/a.tif", "two/images/a.tif", "images/-b[red].tif", "images/-b_red_.tif"):
         write(tmp_path / "in" / name)
@@ -337,6 +357,7 @@ def test_all_or_nothing_when_stopped(
     monkeypatch.setattr(sample_adding, "SLAB_BYTES", 1)
     if not new:
         do("create-dataset", {"file": file, "name": "x", "n_labels": 2})
+        do("set-aliases", {"file": file, "aliases": ("er", "mito")})
         do("add-sample", {"file": file, "name": "old", "image": folder / "images" / "cell 1.tif", "labels": ()})
     stop = Stop()
     with pytest.raises(Stopped):

@@ -19,6 +19,7 @@ from deepscem_tui.engine.normalisation import (
     MIN_MAX,
     Grey,
     Normalisation,
+    _Sampled,
     find_greys,
     normalisation_in,
     normalisation_of,
@@ -102,6 +103,18 @@ def test_an_even_image_becomes_0(tmp_path: Path) -> None:
             assert not found.normalise(0, volume.read(0, 2), np.float16).any()
 
 
+def test_late_slabs_count_as_much_as_early_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Grey values that rise from slab to slab: a quarter lies below the first quarter of them."""
+    monkeypatch.setattr("deepscem_tui.engine.normalisation._LOOKED_AT", 100)
+    monkeypatch.setattr("deepscem_tui.engine.normalisation._MOST_KEPT", 1600)
+    monkeypatch.setattr("deepscem_tui.engine.normalisation._PERCENTILES", (25, 75))
+    seen = _Sampled(np.dtype(np.float32))
+    for slab in range(64):
+        seen.add(np.full(400, slab, np.float32))
+    grey = seen.grey("percentiles")
+    assert (grey.low, grey.high) == pytest.approx((16, 48), abs=1)
+
+
 def test_names_are_read_back() -> None:
     for rule in RULES:
         for per_slice in (False, True):
@@ -111,7 +124,7 @@ def test_names_are_read_back() -> None:
         do("add-sample", {"file": "d", "name": "s", "image": "i.tif", "range": "type", "per_slice": True})
 
 
-@pytest.mark.parametrize("rule", ["min-max", "percentiles, each slice"])
+@pytest.mark.parametrize("rule", ["min-max", "percentiles, each slice", "type range"])
 def test_a_model_normalises_images_as_those_it_learned_on(tmp_path: Path, rule: str) -> None:
     """An image file is predicted as its sample in a data set is."""
     image, file = voxels("uint16"), tmp_path / "d.hdf5"
@@ -120,7 +133,8 @@ def test_a_model_normalises_images_as_those_it_learned_on(tmp_path: Path, rule: 
     do("create-dataset", {"file": file, "name": "d", "n_labels": 1})
     name, _, each = rule.partition(", ")
     values: dict[str, Any] = {"file": file, "image": tmp_path / "image.tif", "labels": (str(tmp_path / "label.tif"),)}
-    do("add-sample", values | {"name": "image", "normalization": name, "per_slice": bool(each)})
+    how_added = {"range": "type"} if name == "type range" else {"normalization": name, "per_slice": bool(each)}
+    do("add-sample", values | {"name": "image"} | how_added)
     model, folder = make_model(tmp_path / "m.keras", labels=1), tmp_path / "run"
     folder.mkdir()
     asked = p.Train(

@@ -124,6 +124,42 @@ def test_crops_of_one_volume_stay_together(tmp_path: Path) -> None:
         assert placed["d"] == placed["b part"]
 
 
+def test_crops_that_deepscem_made_stay_together(tmp_path: Path) -> None:
+    """It notes nothing but the box, in the name; of one that does not fit, somebody else has chosen the name."""
+    names = ("vol_crop_0_12_0_40_0_70", "vol_crop_12_24_0_40_0_70", "vol_crop_50_62_0_40_0_70")
+    wrong = ("vol_crop_12_20_0_40_0_70", "vol_crop_0_24_0_40_0_70_crop_12_24_0_40_0_70")
+    file = make(tmp_path / "set.hdf5", (*names, *wrong))
+    crop(file, names[1], (2, 12), "ours")
+    do("rename-sample", {"file": file, "sample": names[1], "new": "later"})
+    found = split(file, valid=30, gap=5, dry_run=True).facts["groups"]
+    assert sorted(map(sorted, found)) == sorted(
+        map(sorted, [[names[0], "later", "ours", wrong[1]], [names[2]], [wrong[0]]])
+    )
+
+
+def test_crops_before_and_after_a_change_of_name_stay_together(tmp_path: Path) -> None:
+    file = make(tmp_path / "set.hdf5", ("cell", "other", "third"), (30, 20, 50))
+    crop(file, "cell", (0, 10), "top")
+    do("rename-sample", {"file": file, "sample": "cell", "new": "cell2"})
+    crop(file, "cell2", (10, 20), "next")
+    do("remove-sample", {"file": file, "sample": "cell2"})
+    found = split(file, valid=30, gap=5, dry_run=True).facts["groups"]
+    assert sorted(map(sorted, found)) == [["next", "top"], ["other"], ["third"]]
+
+
+def test_slices_that_may_be_of_one_volume_are_told(tmp_path: Path) -> None:
+    heard = Heard()
+    file = make(tmp_path / "set.hdf5", tuple(f"s{number:03}" for number in range(4)), (1, 40, 70))
+    split(file, valid=30, report=heard, dry_run=True)
+    (warning,) = heard.warnings
+    assert warning.startswith("Single slices such as 's000' and 's001' may be neighbours in one volume")
+    for names, shape in ((("s1", "s100", "t2"), (1, 40, 70)), (("s1", "s2"), SHAPE)):
+        apart = make(tmp_path / f"{len(names)}.hdf5", names, shape)
+        heard = Heard()
+        split(apart, valid=30, report=heard, dry_run=True)
+        assert not heard.warnings
+
+
 def test_one_volume_is_cut_along_z_with_a_gap(tmp_path: Path) -> None:
     file = make(tmp_path / "set.hdf5", ("only",), (40, 8, 40))
     with pytest.raises(ParameterError, match=r"has one volume.*--by z, which leaves 16 slices"):
@@ -141,6 +177,34 @@ def test_one_volume_is_cut_along_z_with_a_gap(tmp_path: Path) -> None:
             z0, z1 = one.attributes["origin_box"][:2]
             assert np.array_equal(one.image, whole.sample("only").image[z0:z1])
     check_apart(tmp_path / "parts" / "train.hdf5", tmp_path / "parts" / "valid.hdf5")
+
+
+def test_every_part_has_its_share_of_the_labelled_slices(tmp_path: Path) -> None:
+    file = make(tmp_path / "set.hdf5", ("only",), (40, 8, 40))
+    do("set-labelled", {"file": file, "sample": "only", "labelled_z": "4:5,6:7,8:9,11:12"})
+
+    def labelled(path: Path) -> int:
+        """Slices, whose places are those of the data set that was divided."""
+        total = 0
+        with open_dataset(path) as part:
+            for sample in part.samples.values():
+                ignored = ignored_in(sample)
+                assert ignored is not None
+                total += len(ignored.annotated_slices)
+        return total
+
+    for seed in range(3):
+        split(file, valid=25, by="z", gap=1, seed=seed, overwrite=True)
+        assert [labelled(tmp_path / "parts" / f"{side}.hdf5") for side in ("train", "valid")] == [3, 1]
+    check_apart(tmp_path / "parts" / "train.hdf5", tmp_path / "parts" / "valid.hdf5")
+    split(file, folds=2, by="z", gap=2, out_dir=tmp_path / "folds")
+    assert [labelled(path) for path in sorted((tmp_path / "folds").glob("*valid.hdf5"))] == [2, 2]
+    assert [labelled(path) for path in sorted((tmp_path / "folds").glob("*train.hdf5"))] == [1, 1]
+    with pytest.raises(ParameterError, match="40 slices, 4 of them labelled, too few for 2 parts with gaps of 8"):
+        split(file, valid=25, by="z", gap=8, overwrite=True)
+    do("set-labelled", {"file": file, "sample": "only", "labelled_z": "4:5"})
+    with pytest.raises(ParameterError, match="1 of them labelled, too few for 2 parts"):
+        split(file, valid=25, by="z", gap=1, overwrite=True)
 
 
 def test_folds_along_z(tmp_path: Path) -> None:
@@ -174,6 +238,18 @@ def test_refusals(values: dict[str, Any], what: str, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["set.hdf5"]
 
 
+@pytest.mark.parametrize("by", ["samples", "z"])
+@pytest.mark.parametrize("through", ["name", "link"])
+def test_a_part_never_replaces_what_is_divided(by: str, through: str, tmp_path: Path) -> None:
+    file = make(tmp_path / ("train.hdf5" if through == "name" else "set.hdf5"), ("a", "b", "c"))
+    if through == "link":
+        (tmp_path / "valid.hdf5").symlink_to(file)
+    before = file.read_bytes()
+    with pytest.raises(ParameterError, match=r"would replace the data set that is divided.*another folder"):
+        split(file, out_dir=tmp_path, valid=34, by=by, gap=1, overwrite=True)
+    assert file.read_bytes() == before
+
+
 def test_samples_side_by_side_are_not_cut(tmp_path: Path) -> None:
     file = make(tmp_path / "set.hdf5", ("a", "b"), (40, 8, 40))
     crop(file, "a", (0, 30), "a part")
@@ -204,6 +280,39 @@ def test_nothing_is_replaced_or_left_half(tmp_path: Path) -> None:
     with pytest.raises(ParameterError, match="exists already"):
         split(file, valid=30)
     split(file, valid=30, overwrite=True)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_a_stopped_run_leaves_the_parts_of_the_one_before(masked: bool, tmp_path: Path) -> None:
+    """All of them: a new part beside an old one may know its voxels."""
+    file, stop = make(tmp_path / "set.hdf5", ("a", "b", "c")), Stop()
+    if masked:
+        np.save(tmp_path / "mask.npy", np.random.default_rng(0).random(SHAPE) < 0.5)
+        for name in "abc":
+            do("set-labelled", {"file": file, "sample": name, "ignore_mask": tmp_path / "mask.npy"})
+    split(file, valid=30)
+
+    def parts() -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in (tmp_path / "parts").iterdir() if ".ignore" not in path.name}
+
+    before, listed = parts(), sorted((tmp_path / "parts").iterdir())
+
+    class Stops(Heard):
+        def progress(self, task: str, done: float, total: float, unit: str = "", note: str = "") -> None:
+            if task.startswith("Dividing") and done > 0.8 * total:
+                stop.request("enough")
+
+    with pytest.raises(Stopped):
+        split(file, stop, Stops(), valid=60, overwrite=True)
+    assert parts() == before
+    assert sorted((tmp_path / "parts").iterdir()) == listed
+    for side in ("train", "valid"):
+        with open_dataset(tmp_path / "parts" / f"{side}.hdf5") as part:
+            for sample in part.samples.values():
+                if masked:
+                    ignored = ignored_in(sample)
+                    assert ignored is not None
+                    assert np.array_equal(ignored[:], np.load(tmp_path / "mask.npy"))
 
 
 def test_parts_have_their_shares_of_every_label() -> None:

@@ -32,6 +32,7 @@ from deepscem_tui.engine.training import train
 from deepscem_tui.engine.training_loop import Schedule, TrainingLoop, smoothed
 from deepscem_tui.engine.training_plan import fitting_patch
 from deepscem_tui.engine.training_preview import choose_preview
+from deepscem_tui.engine.voxel_sizes import set_voxel_size
 
 NAMES = ("disc", "half")
 
@@ -525,3 +526,15 @@ def test_early_stopping_begins_anew_with_more_epochs(files, monkeypatch: pytest.
     again = Listener()
     run(files, again, epochs=20, early_stopping=True)
     assert [facts["epoch"] for kind, facts in again.events if kind == "epoch"] == [3]
+
+
+def test_voxel_sizes_are_compared_and_remembered(files) -> None:
+    """Those of the data of a training with each other; the model knows what it has learned from."""
+    valid, heard = make_dataset(files["train"].with_name("valid.hdf5"), seed=1), Listener()
+    for file, size in ((files["train"], "30,8,8 nm"), (valid, "30,16,16 nm")):
+        set_voxel_size(p.SetVoxelSize(file=file, voxel_size=size), Context())
+    run(files, heard, valid=valid, epochs=1, steps_per_epoch=1)
+    (warning,) = [text for text in heard.warnings if "have another size" in text]
+    assert "are 30 x 16 x 16 nm, those of" in warning
+    info = read_info(files["out"])
+    assert (info.voxel_size, info.voxel_unit) == ((30, 8, 8), "nm")

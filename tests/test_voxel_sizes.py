@@ -17,11 +17,11 @@ from deepscem_tui.engine.actions import ACTIONS, build, command_line
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.datasets import new_dataset, open_dataset
 from deepscem_tui.engine.errors import ParameterError, Stopped
-from deepscem_tui.engine.model_files import load_model, save_model
+from deepscem_tui.engine.model_files import load_model, read_info, save_model
 from deepscem_tui.engine.rescaling import Resampling
 from deepscem_tui.engine.stop import Stop
 from deepscem_tui.engine.tiling import Shape
-from deepscem_tui.engine.voxel_sizes import times_as_long
+from deepscem_tui.engine.voxel_sizes import common_size, say_other_sizes, times_as_long
 
 # ------------------------------------------------------------------------------------------------ given and kept
 
@@ -92,6 +92,36 @@ def test_sizes_are_compared_across_units() -> None:
     assert times_as_long(None, "", (1, 1, 1), "nm") is None
 
 
+@pytest.mark.parametrize(
+    ("network", "sizes", "common"),
+    [
+        ("3d", [(30, 8, 8), (30, 8.00001, 8), None], ((30, 8.000005, 8), "nm")),
+        ("3d", [(30, 8, 8), (31, 8.2, 8.2), (30, 8, 8)], ((30, 8, 8), "nm")),
+        ("3d", [(30, 8, 8), (60, 8, 8)], (None, "")),
+        ("2d", [(30, 8, 8), (60, 8, 8)], ((45, 8, 8), "nm")),
+        ("2d", [(30, 8, 8), (30, 16, 16)], (None, "")),
+        ("2d", [None, None], (None, "")),
+    ],
+)
+def test_samples_have_one_size_if_they_differ_little(
+    network: str, sizes: list[Any], common: Any, models: dict[str, Path], tmp_path: Path
+) -> None:
+    """What is not known of some counts for nothing, and for a network of slices neither does their distance."""
+    info, samples = read_info(models[network]), []
+    for number, size in enumerate(sizes):
+        with open_dataset(make(tmp_path / f"{number}.hdf5", "a", size=size)) as dataset:
+            samples.append(dataset.sample("a"))
+    found, unit = common_size(samples, info)
+    assert (None if found is None else pytest.approx(found), unit) == common
+    trained = replace(info, voxel_size=(30.0, 4.0, 4.0), voxel_unit="nm", training={})
+    known = any(sizes)
+    for model, told in ((info, known and found is None), (trained, known)):
+        heard = Listener()
+        say_other_sizes(samples, model, heard)
+        assert len(heard.warnings) == told
+        assert not told or "things have another size" in heard.warnings[0]
+
+
 # ------------------------------------------------------------------------------------------------ resampling
 
 
@@ -127,6 +157,12 @@ def test_what_is_even_stays_so_and_a_slope_one(wanted: Shape) -> None:
         inside[axis] = slice(margin, -margin) if wanted[axis] > shape[axis] else slice(None)
         in_parts = wanted[axis] < shape[axis] and shape[axis] % wanted[axis]  # parts of voxels are means, too
         assert np.allclose(made[tuple(inside)], expected[tuple(inside)], atol=0.01 if in_parts else 1e-5)
+
+
+def test_fewer_rows_are_means_where_there_are_more_columns() -> None:
+    rows = np.tile(np.array([1, 0, 0, 1], np.float32), 2)
+    voxels = np.broadcast_to(rows[:, None], (1, 1, 8, 5))
+    assert np.allclose(resampled(voxels, (1, 2, 9)), 0.5, atol=1e-6)
 
 
 def test_fewer_voxels_are_means_and_any_part_is_that_of_the_whole() -> None:
@@ -168,6 +204,7 @@ def sized(
     ("model_size", "size", "said"),
     [
         ((30, 8, 8), (30, 8.5, 8.5), []),
+        ((30, 8, 8), (60, 8, 8), []),
         ((30, 8, 8), (30, 4, 4), ["Voxels of 'a' are 30 x 4 x 4 nm, those that the model learned from 30 x 8 x 8 nm"]),
         ((30, 8, 8), None, ["Voxel sizes cannot be compared: that of 'a' is not known, that of the model 30 x 8 x 8"]),
         (None, (9, 9, 9), ["Voxel sizes cannot be compared: that of 'a' is 9 x 9 x 9 nm, that of the model not known"]),
@@ -195,8 +232,9 @@ def test_other_sizes_are_told(
 @pytest.mark.parametrize("name", ["2d-two", "3d"])
 @pytest.mark.parametrize("out", ["out.hdf5", "out.tif"])
 def test_rescaled(name: str, out: str, models: dict[str, Path], tmp_path: Path) -> None:
-    """An image of twice as many voxels is, for the model, the one that it was made of."""
-    n_labels = 2 if name == "2d-two" else 1
+    """An image of twice as many voxels is, for the model, the one that it was made of; slice by slice in 2D."""
+    flat = name == "2d-two"
+    n_labels, depth = (2, 10) if flat else (1, 5)
     model = sized(models, name, tmp_path, (20, 8, 8))
     voxels = np.random.default_rng(1).random((5, 20, 24), np.float32)
     fine = voxels.repeat(2, axis=0).repeat(2, axis=1).repeat(2, axis=2)
@@ -207,13 +245,13 @@ def test_rescaled(name: str, out: str, models: dict[str, Path], tmp_path: Path) 
     patch = (16, 16) if name == "2d-two" else (4, 8, 8)
     run(model, tmp_path / "plain.hdf5", tmp_path / "plain-out.hdf5", probabilities=True, patch_size=patch)
     said = predictions(tmp_path / "plain-out.hdf5", "s", n_labels)
-    expected = resampled(said, fine.shape)
+    expected = resampled(said.repeat(2, axis=1) if flat else said, fine.shape)
     heard = Listener()
     result = run(
         model, tmp_path / "fine.hdf5", tmp_path / out, Context(heard), rescale=True, threshold=0.5,
         patch_size=patch,
     )  # fmt: skip
-    assert "'s' is predicted as 5 x 20 x 24 voxels of the model's size, not 10 x 40 x 48" in heard.messages
+    assert f"'s' is predicted as {depth} x 20 x 24 voxels of the model's size, not 10 x 40 x 48" in heard.messages
     if out.endswith(".tif"):
         files = [tmp_path / out] if n_labels == 1 else [tmp_path / f"out_label_000{n}.tif" for n in range(2)]
         masks = np.stack([tifffile.imread(file) > 0 for file in files])
@@ -246,6 +284,14 @@ def test_rescaled_image_file_and_probabilities(normalization: str, models: dict[
         grey = np.clip((voxels - low) / (high - low), 0, 1)
         assert np.allclose(sample.image, grey, atol=0.02 if low.size > 1 else 1e-3)
         assert 0 <= np.min(sample.predictions[0]) < np.max(sample.predictions[0]) <= 1
+
+
+def test_the_distance_of_slices_counts_where_a_model_sees_several(models: dict[str, Path], tmp_path: Path) -> None:
+    file = make(tmp_path / "set.hdf5", "a", size=(16, 8, 8))
+    for name, warned in (("2d", False), ("3d", True)):
+        heard, model = Listener(), sized(models, name, tmp_path, (8, 8, 8))
+        run(model, file, tmp_path / "out.hdf5", Context(heard), dry_run=True)
+        assert any("Voxels of 'a' are 16 x 8 x 8 nm" in text for text in heard.warnings) == warned
 
 
 def test_rescaling_is_gone_on_with(models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

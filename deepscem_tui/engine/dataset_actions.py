@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
+from typing import Any
 
 from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine import words
@@ -21,9 +23,10 @@ from deepscem_tui.engine.distance import distance_transform
 from deepscem_tui.engine.errors import DatasetError, ParameterError
 from deepscem_tui.engine.files import refuse_existing
 from deepscem_tui.engine.ignoring import forget_mask, mask_id
+from deepscem_tui.engine.origins import origin_attributes
 from deepscem_tui.engine.results import Result
 from deepscem_tui.engine.sample_adding import add_sample
-from deepscem_tui.engine.sample_copying import crop_sample, save_dataset
+from deepscem_tui.engine.sample_copying import crop_sample, is_text, save_dataset
 from deepscem_tui.engine.sample_export import export_sample
 
 __all__ = [
@@ -93,7 +96,12 @@ def rename_sample(parameters: p.RenameSample, context: Context) -> Result:
             dataset.require(parameters.sample)
             dataset.check_new(parameters.new, "new")
             return Result(f"Would rename {what}", facts)
+        origin: Mapping[str, Any] = {}
+        with suppress(DatasetError):  # a broken one may have a new name, too
+            origin = origin_attributes(dataset.sample(parameters.sample))
         dataset.rename_sample(parameters.sample, parameters.new)
+        if origin and is_text(parameters.sample):
+            dataset.set_attributes(origin, sample=parameters.new)
     return Result(f"Renamed {what}", facts)
 
 

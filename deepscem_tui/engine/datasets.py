@@ -22,7 +22,7 @@ from deepscem_tui.engine.dataset_files import check_file, h5py_file, real_path, 
 from deepscem_tui.engine.dataset_layout import MemberWriter, create_member, write_attributes
 from deepscem_tui.engine.dataset_samples import Dataset, Member, Sample
 from deepscem_tui.engine.errors import DatasetError, LockedError
-from deepscem_tui.engine.files import published, refuse_existing
+from deepscem_tui.engine.files import Together, published, refuse_existing
 from deepscem_tui.engine.journal import JournalledFile, WatchedFile, is_journalled, journal_path, recover
 from deepscem_tui.engine.lock import locked, wait_until_free
 from deepscem_tui.engine.probing import remember
@@ -36,6 +36,7 @@ __all__ = [
     "NewSample",
     "Sample",
     "change_dataset",
+    "datasets_together",
     "new_dataset",
     "open_dataset",
     "real_path",
@@ -226,6 +227,7 @@ def new_dataset(
     overwrite: bool = False,
     before_publishing: Callable[[], None] = lambda: None,
     before: Callable[[Path], None] = lambda _: None,
+    together: Together | None = None,
 ) -> Iterator[NewDataset]:
     """Make a data set; it appears when the block ends well, and nothing is left of it otherwise.
 
@@ -237,6 +239,7 @@ def new_dataset(
         overwrite: Replace the file if it exists.
         before_publishing: Called under the file's lock when all is written; what it raises prevents the publishing.
         before: See :func:`~deepscem_tui.engine.files.published`.
+        together: Of :func:`datasets_together`, which publishes it with others.
 
     Raises:
         ParameterError: the file exists already.
@@ -251,7 +254,7 @@ def new_dataset(
     wait_until_free(path)
     with ExitStack() as stack:
         with writing(path):
-            temporary = stack.enter_context(published(path, before=before))
+            temporary = stack.enter_context(published(path, before=before, together=together))
             watched = stack.enter_context(WatchedFile(temporary))
         with session(path, watched, "w") as (file, pool):
             file.attrs["name"] = name
@@ -267,7 +270,25 @@ def new_dataset(
             refuse_existing(path, overwrite)
             before_publishing()
             stack.close()
-    remember(path)
+    if together is None:
+        remember(path)
+
+
+@contextmanager
+def datasets_together() -> Iterator[Together]:
+    """New data sets that appear together when the block ends well, in place of what was there, or not at all.
+
+    Raises:
+        LockedError: one that is there is being changed.
+    """
+    with ExitStack() as locks, Together() as together:
+        yield together
+        for path in together.paths:
+            with writing(path):
+                locks.enter_context(locked(path, _PUBLISH_SECONDS))
+                _forget_journal(path)
+    for path in together.paths:
+        remember(path)
 
 
 def _forget_journal(path: Path) -> None:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from deepscem_tui.engine.slice_files import ColourVolume
 from deepscem_tui.engine.volumes import Volume
 
-__all__ = ["Above", "Boundaries", "Encoding", "Named", "Shares", "look_at", "proposed", "value_text"]
+__all__ = ["Above", "Boundaries", "Encoding", "Named", "Shares", "look_at", "named", "proposed", "value_text"]
 
 Mask = npt.NDArray[np.bool_]
 

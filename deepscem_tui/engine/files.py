@@ -84,6 +84,11 @@ class Together:
         for folder in {path.parent for _, path in self._ready}:
             sync_folder(folder)
 
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The files that are to appear."""
+        return tuple(path for _, path in self._ready)
+
     def add(self, temporary: Path, path: Path) -> None:
         """Rename a file, which is on the disk already, at the end."""
         self._ready.append((temporary, path))

@@ -104,6 +104,11 @@ class _Target:
     aliases: tuple[str, ...]
     label_names: tuple[str, ...]
 
+    @property
+    def unnamed(self) -> bool:
+        """Whether nothing says yet what its labels are: neither names nor samples."""
+        return not self.aliases and not self.samples
+
 
 def _target(parameters: p.ImportFolder, context: Context) -> _Target | None:
     """The data set that samples are added to; None if it is to be made."""
@@ -125,6 +130,7 @@ class _Plan:
 
     Args:
         samples: One `add-sample` each.
+        renames: Whether the data set gets the names of its labels from this.
         pairs: Of the samples, in the same order; labels by the names that files have.
         columns: These names, in the order of the data set's labels; ``""`` where files tell none.
         names: Of the data set's labels.
@@ -138,6 +144,7 @@ class _Plan:
     columns: tuple[str, ...]
     names: tuple[str, ...]
     named: bool
+    renames: bool
     rest: tuple[Unpaired, ...]
     faults: tuple[str, ...]
 
@@ -189,9 +196,10 @@ def _planned(parameters: p.ImportFolder, target: _Target | None) -> _Plan:
         )
         for name, pair in zip(names, kept, strict=True)
     ]
-    label_names = target.label_names if target else _new_names(parameters, columns)
-    named = target is None or bool(target.aliases or target.samples)
-    return _Plan(tuple(samples), tuple(kept), columns, label_names, named, tuple(rest), tuple(faults))
+    renames = target is None or (target.unnamed and not _one_file(parameters))
+    label_names = target.label_names if target and not renames else _new_names(parameters, columns)
+    named = renames or (target is not None and not target.unnamed)
+    return _Plan(tuple(samples), tuple(kept), columns, label_names, named, renames, tuple(rest), tuple(faults))
 
 
 def _one_file(parameters: p.ImportFolder) -> bool:
@@ -255,7 +263,19 @@ def _columns(parameters: p.ImportFolder, pairing: Pairing, target: _Target | Non
         names = f" ({words.listed(columns)})" if columns != ("",) else ""
         what = f"{has}, but {words.counted(len(columns), 'label')} were found{names}"
         raise ParameterError(what, "Say which to take, in order, with --label-names.", "label_names")
+    if target is not None and not target.aliases and target.samples and any(columns):
+        _check_said(parameters, columns)
     return columns
+
+
+def _check_said(parameters: p.ImportFolder, columns: Sequence[str]) -> None:
+    """Refuse to guess which label of samples without names is which of the files."""
+    if parameters.label_names or _one_file(parameters):
+        return
+    order = ", ".join(f"{name!r} -> {member_name('label', index)}" for index, name in enumerate(columns))
+    what = f"The labels of {parameters.file} have no names, so nothing says which is which: {order}?"
+    hint = f"If so: --label-names {','.join(columns)}; else another order, or name the labels first with set-aliases."
+    raise ParameterError(what, hint, "label_names")
 
 
 def _named(columns: Sequence[str]) -> tuple[str, ...]:
@@ -344,7 +364,7 @@ def _changed(parameters: p.ImportFolder, plan: _Plan, new: bool, context: Contex
         _create(parameters, len(plan.names), Context(Reporter(), context.stop))
     try:
         with change_dataset(parameters.file) as changed:
-            if new and plan.names != _named([""] * len(plan.names)):
+            if plan.renames and plan.names != _named([""] * len(plan.names)):
                 changed.set_aliases(plan.names)
             yield changed
     except BaseException:

@@ -1,10 +1,10 @@
 """Voxels that two data sets have in common: a score on what was learned from means nothing.
 
-Told in two ways. By where samples come from, as `add-sample` and `crop-sample` note it: the same source, and boxes that
-overlap. And by their voxels: whether a voxel is brighter than its left neighbour is the same however an image was
-normalised, and 64 such signs, 32 in a row and 32 below, hardly occur twice. These codes are taken at some places of one
-data set and looked for at every place of the other. Three of them at one distance are an overlap, and the distance says
-which box it is.
+Told in two ways. By where samples come from, as `crop-sample` and `rename-sample` note it and DeepSCEM names its crops:
+the same source, and boxes that overlap. And by their voxels: whether a voxel is brighter than its left neighbour is the
+same however an image was normalised, and 64 such signs, 32 in a row and 32 below, hardly occur twice. These codes are
+taken at some places of one data set and looked for at every place of the other. Three of them at one distance are an
+overlap, and the distance says which box it is.
 
 So overlaps are found that are thicker than 1/32 of a sample, and wider than about 65 voxels and 1/64 of it. Copies that
 are mirrored, turned, scaled or filtered are not.
@@ -24,6 +24,7 @@ import numpy.typing as npt
 
 from deepscem_tui.engine.datasets import Dataset, Sample
 from deepscem_tui.engine.ignoring import ignored_in
+from deepscem_tui.engine.origins import origin_of
 from deepscem_tui.engine.stop import Stop
 
 __all__ = ["Overlap", "find_overlaps", "neighbours"]
@@ -90,8 +91,9 @@ def neighbours(samples: Sequence[Sample], gap: int, stop: Stop) -> list[list[int
         new, old = sorted((group[one], group[other]))
         group[:] = [new if number == old else number for number in group]
 
+    origins = [origin_of(sample) for sample in samples]
     for one, other in combinations(range(len(samples)), 2):
-        if _origin(samples[one]) == _origin(samples[other]) and _near(samples[one], samples[other], gap):
+        if origins[one][0] == origins[other][0] and _near(origins[one][1], origins[other][1], gap):
             join(one, other)
     stride = _stride(samples)
     places = _places(samples, stride, stop)
@@ -112,16 +114,17 @@ def _stride(samples: Sequence[Sample]) -> int:
 # ------------------------------------------------------------------------------------------------ by origin
 
 
-def _near(one: Sample, other: Sample, gap: int) -> bool:
-    boxes = zip(_origin_box(one), _origin_box(other), strict=True)
+def _near(one: Box, other: Box, gap: int) -> bool:
+    boxes = zip(one, other, strict=True)
     return all(max(here[0], there[0]) - min(here[1], there[1]) <= gap for here, there in boxes)
 
 
 def _by_origin(one: Sample, other: Sample) -> Overlap | None:
     """By the sample that both come from and the boxes of it, if the voxels do not contradict: names may be alike."""
-    if _origin(one) != _origin(other):
+    (name, box), (other_name, other_box) = origin_of(one), origin_of(other)
+    if name != other_name:
         return None
-    offset = [there[0] - here[0] for here, there in zip(_origin_box(one), _origin_box(other), strict=True)]
+    offset = [there[0] - here[0] for here, there in zip(box, other_box, strict=True)]
     overlap = _overlap(one, other, offset)
     return overlap if overlap is not None and _same_voxels(one, other, overlap.box, offset) else None
 
@@ -134,17 +137,6 @@ def _same_voxels(one: Sample, other: Sample, box: Box, offset: Sequence[int]) ->
     dz, dy, dx = offset
     theirs = _brighter(other.image[middle - dz, y0 - dy : y1 - dy, x0 - dx : x1 - dx])
     return bool(ours.any()) and np.array_equal(ours, theirs)
-
-
-def _origin(sample: Sample) -> Any:
-    return sample.attributes.get("origin", sample.name)
-
-
-def _origin_box(sample: Sample) -> Box:
-    ends = sample.attributes.get("origin_box")
-    if isinstance(ends, tuple) and len(ends) == 6 and all(isinstance(end, int) for end in ends):
-        return tuple(zip(ends[::2], ends[1::2], strict=True))
-    return tuple((0, size) for size in sample.shape)
 
 
 def _shared(one: Sample, other: Sample, offset: Sequence[int]) -> Box | None:

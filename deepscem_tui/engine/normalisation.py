@@ -16,14 +16,25 @@ from deepscem_tui.engine.reporting import Reporter
 from deepscem_tui.engine.stop import Stop
 from deepscem_tui.engine.volumes import Volume, value_range
 
-__all__ = ["MIN_MAX", "Grey", "Greys", "Normalisation", "find_greys", "normalisation_in", "normalisation_of"]
+__all__ = [
+    "MIN_MAX",
+    "TYPE_RANGE",
+    "Grey",
+    "Greys",
+    "Normalisation",
+    "find_greys",
+    "normalisation_in",
+    "normalisation_of",
+    "type_range",
+]
 
-Rule = Literal["min-max", "percentiles", "mean-deviation"]
+Rule = Literal["min-max", "percentiles", "mean-deviation", "type range"]
 
-_RULES: tuple[Rule, ...] = ("min-max", "percentiles", "mean-deviation")
+_RULES: tuple[Rule, ...] = ("min-max", "percentiles", "mean-deviation", "type range")
 _EACH = ", each slice"
 _PERCENTILES = (0.5, 99.5)
 _DEVIATIONS = 3.0  # from the mean to 0 and to 1
+_MOST_KEPT = 2**22  # of them in all
 _LOOKED_AT = 2**18  # voxels of a slab or a slice whose percentiles are taken where values cannot be counted
 _BLOCK = 2**20  # voxels normalised together: what is made of them stays in the processor's cache
 
@@ -34,7 +45,8 @@ class Normalisation:
 
     Args:
         rule: ``"min-max"``, the smallest and the largest; ``"percentiles"``, those of 0.5 and 99.5 % of the voxels;
-            ``"mean-deviation"``, three standard deviations below and above the mean. What lies beyond is cut off.
+            ``"mean-deviation"``, three standard deviations below and above the mean; ``"type range"``, the smallest
+            and the largest that the type of the voxels has. What lies beyond is cut off.
         per_slice: Whether each slice by itself.
     """
 
@@ -47,6 +59,7 @@ class Normalisation:
 
 
 MIN_MAX = Normalisation()
+TYPE_RANGE = Normalisation("type range")
 
 
 def normalisation_of(text: str) -> Normalisation | None:
@@ -125,12 +138,14 @@ class Greys:
 
 
 def find_greys(volume: Volume, how: Normalisation, report: Reporter, stop: Stop) -> Greys:
-    """Look at all of a volume, once.
+    """Look at all of a volume, once; not where its type tells.
 
     Raises:
-        VolumeError: no voxel is finite, or the file is damaged.
+        VolumeError: no voxel is finite, the file is damaged, or its type has no range.
         Stopped: on request.
     """
+    if how.rule == "type range":
+        return Greys((type_range(volume),))
     if how == MIN_MAX:
         found = value_range(volume, report, stop)
         return Greys((Grey(found.low, found.high),), found.non_finite)
@@ -152,6 +167,21 @@ def find_greys(volume: Volume, how: Normalisation, report: Reporter, stop: Stop)
     if non_finite == prod(volume.shape):
         raise VolumeError(f"{volume.path} has no finite voxel: all are NaN or infinite", "Export it again.")
     return Greys(tuple(each) if how.per_slice else (whole.grey(how.rule),), non_finite)
+
+
+def type_range(volume: Volume) -> Grey:
+    """What grey values become by the type of the voxels.
+
+    Raises:
+        VolumeError: it is a type of other than whole numbers.
+    """
+    if volume.dtype.kind == "b":
+        return Grey(0, 1)
+    if volume.dtype.kind not in "iu":
+        what = f"{volume.path} has voxels of type {volume.dtype}, which has no range of its own"
+        raise VolumeError(what, "Store it as whole numbers, as what a model has learned from with --range type.")
+    limits = np.iinfo(volume.dtype)
+    return Grey(limits.min, limits.max)
 
 
 def _countable(dtype: np.dtype[Any]) -> bool:
@@ -221,14 +251,26 @@ class _Counted(_Seen):
 
 
 class _Sampled(_Seen):
-    """Other numbers, of which some of each array are kept."""
+    """Other numbers, of which one of so many is kept, the same of every array."""
 
     def __init__(self, dtype: np.dtype[Any]) -> None:
         super().__init__(dtype)
         self._some: list[npt.NDArray[Any]] = []
+        self._step, self._kept = 1, 0
 
     def _keep(self, finite: npt.NDArray[Any]) -> None:
-        self._some.append(finite[:: max(1, -(-finite.size // _LOOKED_AT) * (1 + len(self._some) // 16))].copy())
+        while finite.size // self._step > _LOOKED_AT:
+            self._double()
+        self._some.append(finite[:: self._step].copy())
+        self._kept += len(self._some[-1])
+        while self._kept > _MOST_KEPT:
+            self._double()
+
+    def _double(self) -> None:
+        """Keep half as many, of what was seen before, too: each voxel counts as much as any other."""
+        self._step *= 2
+        self._some = [some[::2].copy() for some in self._some]
+        self._kept = sum(map(len, self._some))
 
     def _percentiles(self) -> tuple[float, float]:
         low, high = np.percentile(np.concatenate(self._some).astype(np.float64), _PERCENTILES)

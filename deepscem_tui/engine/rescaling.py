@@ -17,7 +17,7 @@ from deepscem_tui.engine.augmentation.opencv import as_float32, cv2
 from deepscem_tui.engine.model_info import ModelInfo
 from deepscem_tui.engine.sources import InputImage
 from deepscem_tui.engine.tiling import Shape
-from deepscem_tui.engine.voxel_sizes import times_as_long
+from deepscem_tui.engine.voxel_sizes import times_seen
 
 __all__ = ["Resampling", "rescaled"]
 
@@ -26,11 +26,11 @@ _SAME = 1e-3  # of a side, that does not count
 
 
 def rescaled(image: InputImage, info: ModelInfo) -> InputImage:
-    """An image with voxels as large as those that a model learned from; it knows the original.
+    """An image with voxels as large as those that a model learned from, as far as it sees; it knows the original.
 
     Both voxel sizes must be known.
     """
-    times = times_as_long(image.voxel_size, image.voxel_unit, info.voxel_size, info.voxel_unit)
+    times = times_seen(image.voxel_size, image.voxel_unit, info)
     assert times is not None
     source, lock = image.source, Lock()  # the original is read for its copy, too, in another thread
     z, y, x = (_side(size, factor) for size, factor in zip(source.shape, times, strict=True))
@@ -120,7 +120,8 @@ def _resized(plane: npt.NDArray[Any], wanted: Sequence[int]) -> npt.NDArray[np.f
     plane = as_float32(plane)
     if plane.shape == tuple(wanted):
         return plane
-    fewer = all(new <= old for new, old in zip(wanted, plane.shape, strict=True))
-    how = cv2.INTER_AREA if fewer else cv2.INTER_LINEAR
-    resized: npt.NDArray[np.float32] = cv2.resize(plane, (wanted[1], wanted[0]), interpolation=how)
-    return resized.reshape(tuple(wanted))
+    fewer = (min(wanted[0], plane.shape[0]), min(wanted[1], plane.shape[1]))
+    for (height, width), how in ((fewer, cv2.INTER_AREA), (tuple(wanted), cv2.INTER_LINEAR)):
+        if plane.shape != (height, width):
+            plane = cv2.resize(plane, (width, height), interpolation=how).reshape(height, width)
+    return plane

@@ -24,7 +24,7 @@ from deepscem_tui.engine.errors import DatasetError, ParameterError, VolumeError
 from deepscem_tui.engine.ignoring import Ignored, Slabs, write_ignored
 from deepscem_tui.engine.label_files import Found, LabelOptions, OpenedLabels, open_labels
 from deepscem_tui.engine.labelled import check_size, given_boxes, runs_of, slices_with_labels
-from deepscem_tui.engine.normalisation import MIN_MAX, Grey, Greys, Normalisation, find_greys
+from deepscem_tui.engine.normalisation import MIN_MAX, TYPE_RANGE, Greys, Normalisation, find_greys, type_range
 from deepscem_tui.engine.results import Result, Table
 from deepscem_tui.engine.slice_files import open_slices
 from deepscem_tui.engine.space import check_room
@@ -141,7 +141,7 @@ def open_sources(
     if mask is not None:
         check_size(mask, image.shape, "ignore_mask")
     _check_labelled(parameters, image)
-    _type_range(parameters, image)
+    _check_type(parameters, image)
     stored = np.dtype(np.float16 if image.dtype.itemsize == 1 else np.float32)
     return Sources(image, labels, stored, mask)
 
@@ -275,24 +275,17 @@ def _check_volumes(image: Volume, labels: Sequence[Volume], noted: Noted) -> Non
             noted.warn(f"{volume.path} has voxels of another size than {image.path}: that of the image is kept")
 
 
-def _type_range(parameters: p.AddSample, image: Volume) -> Grey | None:
-    """The range of the image's type, if that is wanted."""
-    if parameters.range == "data":
-        return None
-    if image.dtype.kind == "b":
-        return Grey(0, 1)
-    if image.dtype.kind not in "iu":
-        what = f"{image.path} has voxels of type {image.dtype}, which has no range of its own"
-        raise ParameterError(what, "Leave --range type out.", "range")
-    limits = np.iinfo(image.dtype)
-    return Grey(limits.min, limits.max)
+def _check_type(parameters: p.AddSample, image: Volume) -> None:
+    """Raise before anything is read if the range of the image's type is wanted, and there is none."""
+    if parameters.range == "type":
+        try:
+            type_range(image)
+        except VolumeError as error:
+            raise ParameterError(error.what, "Leave --range type out.", "range") from None
 
 
 def find_grey_values(parameters: p.AddSample, image: Volume, noted: Noted, context: Context) -> Greys:
     """What grey values become: by the type, or as found in a first pass over the image."""
-    of_type = _type_range(parameters, image)
-    if of_type is not None:
-        return Greys((of_type,))
     found = find_greys(image, _wanted(parameters), context.report, context.stop)
     if found.non_finite:
         of = f"{found.non_finite} of {prod(image.shape)} voxels"
@@ -303,6 +296,8 @@ def find_grey_values(parameters: p.AddSample, image: Volume, noted: Noted, conte
 
 
 def _wanted(parameters: p.AddSample) -> Normalisation:
+    if parameters.range == "type":
+        return TYPE_RANGE
     return Normalisation(parameters.normalization, parameters.per_slice)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from math import prod
 from typing import Any
 
@@ -33,10 +33,20 @@ from deepscem_tui.engine.ignoring import (
     ignored_in,
     write_ignored,
 )
+from deepscem_tui.engine.origins import origin_attributes
 from deepscem_tui.engine.results import Result
 from deepscem_tui.engine.space import check_room
 
-__all__ = ["Box", "Copier", "box_bytes", "check_name_is_text", "crop_name", "crop_sample", "save_dataset"]
+__all__ = [
+    "Box",
+    "Copier",
+    "box_bytes",
+    "check_name_is_text",
+    "crop_name",
+    "crop_sample",
+    "is_text",
+    "save_dataset",
+]
 
 Box = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 
@@ -124,7 +134,7 @@ def save_dataset(parameters: p.SaveDataset, context: Context) -> Result:
 
 def check_name_is_text(sample: Sample) -> None:
     """Raise before anything is written: a name that is no text cannot be written again."""
-    if any("\ud800" <= character <= "\udfff" for character in sample.name):
+    if not is_text(sample.name):
         raise DatasetError(
             f"{sample.what} has a name that is no text", "Rename it first: deepscem-tui run rename-sample."
         )
@@ -140,6 +150,11 @@ def _members(dataset: Dataset, name: str, onto_itself: bool, context: Context) -
             raise DatasetError(f"{sample.what} also holds {listed}, which would be lost", "Save to another file.")
         context.report.warning(f"{sample.what} also holds {listed}: left out")
     return sample.members
+
+
+def is_text(name: str) -> bool:
+    """Whether a name can be stored as an attribute: those that others gave may hold any bytes."""
+    return not any("\ud800" <= character <= "\udfff" for character in name)
 
 
 class Copier:
@@ -174,7 +189,7 @@ class Copier:
         """Add a sample made of a box of another, with notes of where it comes from and which part of it is labelled."""
         ignored = ignored_in(source)
         kept = {key: value for key, value in source.attributes.items() if key not in ATTRIBUTES}
-        self.add(target, name, _cropped_members(source), box, kept | _origin(source, box))
+        self.add(target, name, _cropped_members(source), box, {**kept, **origin_attributes(source, box)})
         if ignored is not None:
             write_ignored(target, name, cropped_boxes(ignored, box), cropped_slabs(ignored, box))
 
@@ -229,14 +244,3 @@ def crop_name(sample: str, box: Box) -> str:
         raise ParameterError(
             f"{name!r} cannot be the name of a sample", "Choose a shorter one with --name.", "name"
         ) from None
-
-
-def _origin(sample: Sample, box: Box) -> dict[str, Any]:
-    """Which sample, of those that were added, the voxels come from, and which box of it (z0, z1, y0, y1, x0, x1)."""
-    offsets: Sequence[Any] = (0, 0, 0)
-    earlier = sample.attributes.get("origin_box")
-    if isinstance(earlier, tuple) and len(earlier) == 6 and all(isinstance(end, int) for end in earlier):
-        offsets = earlier[::2]
-    ends = tuple(end + offset for side, offset in zip(box, offsets, strict=True) for end in side)
-    name = sample.attributes.get("origin")
-    return {"origin": name if isinstance(name, str) and name else sample.name, "origin_box": ends}

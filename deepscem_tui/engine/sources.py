@@ -15,7 +15,7 @@ from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.datasets import Dataset, Member, Sample, open_dataset
 from deepscem_tui.engine.errors import DatasetError, ParameterError
 from deepscem_tui.engine.ignoring import Ignored, ignored_in
-from deepscem_tui.engine.normalisation import MIN_MAX, find_greys, normalisation_in, normalisation_of
+from deepscem_tui.engine.normalisation import MIN_MAX, TYPE_RANGE, find_greys, normalisation_in, normalisation_of
 from deepscem_tui.engine.tiled import Source
 from deepscem_tui.engine.tiling import Shape
 from deepscem_tui.engine.volumes import SUFFIXES, Volume, open_volume
@@ -87,7 +87,8 @@ class InputImage:
                 )
             return self
         file, path = self.file, self.file.path
-        context.report.message(f"{path} is read twice: for its range of grey values, then for its data")
+        if how != TYPE_RANGE:
+            context.report.message(f"{path} is read twice: for its range of grey values, then for its data")
         found = find_greys(file, how, context.report, context.stop)
         if found.constant:
             context.report.warning(f"{path} has the same value, {found.each[0].low:g}, everywhere: it becomes 0")

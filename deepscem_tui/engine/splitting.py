@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from math import prod
@@ -16,19 +17,21 @@ import numpy.typing as npt
 from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine import words
 from deepscem_tui.engine.context import Context
-from deepscem_tui.engine.datasets import Dataset, Sample, new_dataset, open_dataset
-from deepscem_tui.engine.errors import ParameterError
+from deepscem_tui.engine.datasets import Dataset, Sample, datasets_together, new_dataset, open_dataset
+from deepscem_tui.engine.errors import DataError, ParameterError, ResourceError
 from deepscem_tui.engine.files import check_writable, refuse_existing
-from deepscem_tui.engine.ignoring import compact_masks, mask_file
+from deepscem_tui.engine.ignoring import compact_masks, ignored_in, mask_file
 from deepscem_tui.engine.leaks import neighbours
 from deepscem_tui.engine.results import Result, Table
 from deepscem_tui.engine.sample_copying import Box, Copier, box_bytes, check_name_is_text, crop_name
+from deepscem_tui.engine.sources import same_file
 from deepscem_tui.engine.space import check_room
 from deepscem_tui.engine.survey import SampleFacts, label_fractions, survey
 
 __all__ = ["balanced", "split_dataset"]
 
 _TRIES = 50  # orders in which groups are dealt out; the first outcome that is as even as any is taken
+_NUMBERED = re.compile(r"(.*?)(\d{1,9})(\D*)", re.DOTALL)
 _AS_EVEN = 2e-3  # a part of 20 % may be off by 2 % of everything
 
 
@@ -36,7 +39,8 @@ def split_dataset(parameters: p.SplitDataset, context: Context) -> Result:
     """Write the parts of a data set as data sets; samples that share voxels or lie side by side are never divided.
 
     Raises:
-        ParameterError: there are too few samples, or too few slices to cut; or a result exists already.
+        ParameterError: there are too few samples, or too few slices to cut; or a result exists already, or is the
+            data set itself.
         DatasetError: it cannot be read, or lacks samples or labels.
         ResourceError: the disk is full.
         Stopped: on request; what was written is removed again.
@@ -52,9 +56,13 @@ def split_dataset(parameters: p.SplitDataset, context: Context) -> Result:
             parts = _cut(parameters, samples, groups, sides)
         else:
             parts = _dealt_out(parameters, known.samples, samples, groups, sides)
+            _warn_of_slices(parameters, samples, groups, context)
         outputs = _outputs(parameters, parts)
         needed = sum(box_bytes(piece.sample, piece.box) for pieces in outputs.values() for piece in pieces)
         for path in outputs:
+            if same_file(path, parameters.file):
+                what = f"{path} would replace the data set that is divided"
+                raise ParameterError(what, "Choose another folder for the parts.", "out_dir")
             refuse_existing(path, parameters.overwrite)
         check_writable(parameters.out_dir)
         facts, table = _summed_up(parameters, dataset, outputs)
@@ -108,6 +116,30 @@ def _dealt_out(
     for group, side in zip(groups, chosen, strict=True):
         parts[list(sides)[side]] += [_Piece(samples[n], _whole(samples[n]), samples[n].name) for n in group]
     return parts
+
+
+def _warn_of_slices(
+    parameters: p.SplitDataset, samples: Sequence[Sample], groups: Sequence[Sequence[int]], context: Context
+) -> None:
+    """Say which single slices may lie near each other in one volume, by the last numbers in their names."""
+    of = {number: place for place, group in enumerate(groups) for number in group}
+    numbered: dict[tuple[str, str], list[tuple[int, int]]] = {}
+    for number, sample in enumerate(samples):
+        found = _NUMBERED.fullmatch(sample.name)
+        if found is not None and sample.shape[0] == 1:
+            numbered.setdefault((found[1], found[3]), []).append((int(found[2]), number))
+    near = [
+        (one, other)
+        for alike in map(sorted, numbered.values())
+        for (here, one), (there, other) in pairwise(alike)
+        if there - here <= max(1, parameters.gap) and of[one] != of[other]
+    ]
+    if near:
+        one, other = (samples[number].name for number in near[0])
+        context.report.warning(
+            f"Single slices such as {one!r} and {other!r} may be neighbours in one volume, and are divided as if they "
+            "had nothing to do with each other. If they are, import them as one volume and divide it with --by z"
+        )
 
 
 def _weights(sample: SampleFacts) -> list[float]:
@@ -177,15 +209,36 @@ def _cut(
 
 
 def _runs(parameters: p.SplitDataset, sample: Sample, shares: Sequence[float]) -> list[tuple[int, int]]:
-    """The slices of each part of a sample; those of folds leave no gap, which is taken from what they train on."""
+    """The slices of each part of a sample, which has its share of those that are labelled.
+
+    Those of folds leave no gap, which is taken from what they train on.
+    """
     depth, gap = sample.shape[0], parameters.gap
     between = gap if parameters.folds is None else 0
-    slices = depth - between * (len(shares) - 1)
-    ends = np.round(np.cumsum([0.0, *shares]) * slices).astype(int).tolist()
-    runs = [(start + n * between, stop + n * between) for n, (start, stop) in enumerate(pairwise(ends))]
-    trains = parameters.folds is None or all(max(start, depth - stop) > gap for start, stop in runs)
-    if any(stop <= start for start, stop in runs) or not trains:
-        what = f"Sample {sample.name!r} has {depth} slices, too few for {len(shares)} parts with gaps of {gap}"
+    ignored = ignored_in(sample)
+    labelled = np.arange(depth) if ignored is None else ignored.annotated_slices
+    before = np.searchsorted(labelled, np.arange(depth + 1))  # labelled slices before each
+
+    def count(start: int, stop: int) -> int:
+        return int(before[min(stop, depth)] - before[max(0, min(start, depth))])
+
+    for wanted in range(len(labelled), 0, -1):  # as many as the gaps leave
+        runs: list[tuple[int, int]] = []
+        start = lost = 0
+        for share in np.cumsum(shares)[:-1]:
+            stop = int(np.searchsorted(before, round(share * wanted) + lost))
+            lost += count(stop, stop + between)
+            runs.append((start, stop))
+            start = stop + between
+        if len(labelled) - lost >= wanted:
+            runs.append((start, depth))
+            break
+    else:
+        runs = []
+    trains = parameters.folds is None or all(count(0, start - gap) + count(stop + gap, depth) for start, stop in runs)
+    if not runs or not all(count(start, stop) for start, stop in runs) or not trains:
+        partly = "" if ignored is None else f", {len(labelled)} of them labelled"
+        what = f"Sample {sample.name!r} has {depth} slices{partly}, too few for {len(shares)} parts with gaps of {gap}"
         raise ParameterError(what, "Choose a smaller --gap, or fewer parts.", "gap")
     return runs
 
@@ -230,18 +283,23 @@ def _write(
     dataset: Dataset, outputs: Mapping[Path, Sequence[_Piece]], total: int, overwrite: bool, context: Context
 ) -> None:
     copier = Copier(context, f"Dividing {dataset.path.name}", total)
-    with ExitStack() as made:
+    with ExitStack() as masks, datasets_together() as together:
         for path, pieces in outputs.items():
-            if not path.exists():
-                made.callback(path.unlink, missing_ok=True)
-                made.callback(mask_file(path).unlink, missing_ok=True)
+            masks.callback(_drop_masks, path)
             name = f"{dataset.name} {path.stem}"
-            with new_dataset(path, name, dataset.n_labels, dataset.aliases, overwrite) as new:
+            with new_dataset(path, name, dataset.n_labels, dataset.aliases, overwrite, together=together) as new:
                 new.set_attributes(dataset.attributes)
                 for piece in pieces:
                     copier.crop(new, piece.name, piece.sample, piece.box)
-            compact_masks(path)
-        made.pop_all()
+
+
+def _drop_masks(path: Path) -> None:
+    """Remove the masks that no data set refers to: of a part that was replaced, or could not be."""
+    if not path.exists():
+        mask_file(path).unlink(missing_ok=True)
+        return
+    with suppress(DataError, ResourceError):  # they do no harm, and something else has failed before
+        compact_masks(path)
 
 
 def _summed_up(

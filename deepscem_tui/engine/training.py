@@ -66,6 +66,7 @@ from deepscem_tui.engine.training_plan import (
 )
 from deepscem_tui.engine.training_preview import choose_preview
 from deepscem_tui.engine.validation import Validated, Validator
+from deepscem_tui.engine.voxel_sizes import common_size
 
 _MOST_WORKERS = 8  # that make patches: more than one GPU takes up
 
@@ -298,10 +299,8 @@ class _Session:
             thresholds = validated.thresholds if parameters.tune_thresholds else None
         info = replace(self.plan.info, patch_size=self.plan.patch, training=training, thresholds=thresholds)
         info = replace(info, normalization=common_normalisation(self.learn))
-        voxels = {(sample.voxel_size, sample.voxel_unit) for sample in self.learn.samples.values()}
-        if len(voxels) == 1:
-            voxel_size, voxel_unit = voxels.pop()
-            info = replace(info, voxel_size=voxel_size, voxel_unit=voxel_unit)
+        voxel_size, voxel_unit = common_size(list(self.learn.samples.values()), info)
+        info = replace(info, voxel_size=voxel_size, voxel_unit=voxel_unit)
         if info.named or not self.learn.aliases:
             return info
         return replace(info, label_names=tuple(self.learn.aliases), named=True)

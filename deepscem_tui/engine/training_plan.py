@@ -22,6 +22,7 @@ from deepscem_tui.engine.networks.graph import Graph
 from deepscem_tui.engine.normalisation import normalisation_in
 from deepscem_tui.engine.patches import Shape
 from deepscem_tui.engine.reporting import Reporter
+from deepscem_tui.engine.voxel_sizes import say_other_sizes
 
 __all__ = [
     "Plan",
@@ -82,6 +83,7 @@ def plan_training(
     asked = parameters.patch_size or ()
     if info.dimension == 2 and len(asked) == 3 and asked[0] != 1:
         report.message("The network is 2D: Z of --patch-size does not count")
+    say_other_sizes(samples, info, report)
     check_loss(parameters.loss, info.activation, info.n_labels, info.n_outputs)
     plan = Plan(info, graph, patch, parameters.batch_size or _DEFAULT_BATCH[info.dimension])
     _log.debug("%s", plan)

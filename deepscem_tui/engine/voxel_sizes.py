@@ -4,18 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
+
+import numpy as np
 
 from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine import words
 from deepscem_tui.engine.context import Context
-from deepscem_tui.engine.datasets import ChangedDataset, Dataset, change_dataset, open_dataset
+from deepscem_tui.engine.datasets import ChangedDataset, Dataset, Sample, change_dataset, open_dataset
 from deepscem_tui.engine.errors import ParameterError
 from deepscem_tui.engine.model_info import ModelInfo
+from deepscem_tui.engine.reporting import Reporter
 from deepscem_tui.engine.results import Result, Table
 from deepscem_tui.engine.sources import InputImage
 from deepscem_tui.engine.tiff_metadata import METRES
 
-__all__ = ["in_words", "say_voxel_sizes", "set_voxel_size", "times_as_long"]
+__all__ = [
+    "common_size",
+    "in_words",
+    "say_other_sizes",
+    "say_voxel_sizes",
+    "set_voxel_size",
+    "times_as_long",
+    "times_seen",
+]
 
 Size = tuple[float, float, float]
 
@@ -36,6 +48,59 @@ def times_as_long(size: Size | None, unit: str, other: Size | None, other_unit: 
     return z, y, x
 
 
+def times_seen(size: Size | None, unit: str, info: ModelInfo) -> Size | None:
+    """How many times as long a voxel is as those that a model learned from, as far as it sees: see `times_as_long`.
+
+    To a network of single slices their distance makes no difference: 1 along Z.
+    """
+    times = times_as_long(size, unit, info.voxel_size, info.voxel_unit)
+    if times is None or info.dimension == 3 or info.context:
+        return times
+    return 1.0, times[1], times[2]
+
+
+def _alike(times: Size) -> bool:
+    return all(1 / _ALIKE <= factor <= _ALIKE for factor in times)
+
+
+def common_size(samples: Sequence[Sample], info: ModelInfo) -> tuple[Size | None, str]:
+    """The voxel size of samples, as far as it is known, and its unit: the median, None if a model sees them differ."""
+    known = [(sample.voxel_size, sample.voxel_unit) for sample in samples if sample.voxel_size]
+    if not known:
+        return None, ""
+    first, unit = known[0]
+    assert first is not None
+    times = [times_as_long(size, its, first, unit) for size, its in known]
+    if None in times:
+        return None, ""
+    z, y, x = (float(length) for length in np.median(np.array(times) * first, axis=0))
+    found = replace(info, voxel_size=(z, y, x), voxel_unit=unit)
+    if any((seen := times_seen(size, its, found)) is None or not _alike(seen) for size, its in known):
+        return None, ""
+    return (z, y, x), unit
+
+
+def say_other_sizes(samples: Sequence[Sample], info: ModelInfo, report: Reporter) -> None:
+    """Warn where samples to train and validate with differ in voxel size from each other, or from what a model knows.
+
+    The first that does is told.
+    """
+    if info.training is None or info.voxel_size is None:
+        first = next((sample for sample in samples if sample.voxel_size), None)
+        if first is None:
+            return
+        info = replace(info, voxel_size=first.voxel_size, voxel_unit=first.voxel_unit)
+        those = f"those of {first.what}"
+    else:
+        those = "those that the model learned from"
+    for sample in samples:
+        times = times_seen(sample.voxel_size, sample.voxel_unit, info)
+        if times is not None and not _alike(times):
+            here, there = in_words(sample.voxel_size, sample.voxel_unit), in_words(info.voxel_size, info.voxel_unit)
+            report.warning(f"Voxels of {sample.what} are {here}, {those} {there}: things have another size")
+            return
+
+
 def say_voxel_sizes(parameters: p.Predict, info: ModelInfo, images: Sequence[InputImage], context: Context) -> None:
     """Warn where images have voxels of another size than those that the model learned from; say where nobody knows.
 
@@ -44,7 +109,7 @@ def say_voxel_sizes(parameters: p.Predict, info: ModelInfo, images: Sequence[Inp
     """
     for image in images:
         name = image.source.name
-        times = times_as_long(image.voxel_size, image.voxel_unit, info.voxel_size, info.voxel_unit)
+        times = times_seen(image.voxel_size, image.voxel_unit, info)
         if times is None:
             here, there = in_words(image.voxel_size, image.voxel_unit), in_words(info.voxel_size, info.voxel_unit)
             text = f"Voxel sizes cannot be compared: that of {name!r} is {here}, that of the model {there}"
@@ -53,7 +118,7 @@ def say_voxel_sizes(parameters: p.Predict, info: ModelInfo, images: Sequence[Inp
                 raise ParameterError(text, hint, "rescale")
             if image.voxel_size or info.voxel_size:
                 context.report.message(text)
-        elif not parameters.rescale and any(not 1 / _ALIKE <= factor <= _ALIKE for factor in times):
+        elif not parameters.rescale and not _alike(times):
             here, there = in_words(image.voxel_size, image.voxel_unit), in_words(info.voxel_size, info.voxel_unit)
             context.report.warning(
                 f"Voxels of {name!r} are {here}, those that the model learned from {there}: things have another size. "
