@@ -158,6 +158,21 @@ def test_empty_slices_are_told_and_left_as_they_are(folder: Path) -> None:
     assert ignored_of(folder / "d.hdf5") is None
 
 
+@pytest.mark.parametrize("later", [False, True])
+def test_labels_in_slices_that_are_not_given_are_told(folder: Path, later: bool) -> None:
+    heard = Heard()
+    for given in ("3:5,10:11", "2:10"):  # counted as Fiji does; and all of them
+        if later:
+            add(folder, name=given)
+            values = {"file": folder / "d.hdf5", "sample": given, "labelled_z": given}
+            do("set-labelled", values, heard)
+        else:
+            add(folder, name=given, labelled_z=given, report=heard)
+    (text,) = [text for text in heard.warnings if "left out" in text]
+    assert text.startswith("'3:5,10:11': labels in slices 2:3, 9:10 are left out")
+    assert text.endswith("slices count from 0, those of Fiji from 1")
+
+
 def test_setting_it_anew_and_clearing_it_leave_no_mask_behind(folder: Path) -> None:
     file = folder / "d.hdf5"
     add(folder, ignore_mask=folder / "mask.tif")

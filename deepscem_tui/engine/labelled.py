@@ -19,7 +19,7 @@ from deepscem_tui.engine.ignoring import Box, Slabs, forget_mask, mask_id, write
 from deepscem_tui.engine.results import Result
 from deepscem_tui.engine.volumes import Volume, open_volume
 
-__all__ = ["check_size", "given_boxes", "runs_of", "set_labelled", "slices_with_labels"]
+__all__ = ["check_size", "given_boxes", "left_out", "runs_of", "set_labelled", "slices_with_labels"]
 
 Bounds = tuple[int | None, int | None]
 Ranges = tuple[Bounds, ...] | Literal["auto"]
@@ -52,6 +52,11 @@ def set_labelled(parameters: p.SetLabelled, context: Context) -> Result:
             boxes = _boxes(parameters, sample, context)
         if parameters.dry_run:
             return Result(f"Would take as labelled, of sample {name!r} of {path}: {_planned(boxes, parameters)}")
+        if parameters.labelled_z not in (None, "auto"):
+            with open_dataset(path) as dataset:
+                text = left_out(parameters.labelled_z, _shown(dataset.sample(name), context))
+            if text:
+                context.report.warning(f"{name!r}: {text}")
         with change_dataset(path) as changed:
             ignored = write_ignored(changed, name, boxes, _slabs(mask, name, context) if mask else None)
     forget_mask(path, before)
@@ -95,6 +100,21 @@ def slices_with_labels(shown: npt.NDArray[np.bool_]) -> tuple[tuple[int, int], .
     if not shown.any():
         raise ParameterError("No slice shows a label", "Give the slices that are labelled.", "labelled_z")
     return runs_of(shown)
+
+
+def left_out(z: Ranges | None, shown: npt.NDArray[np.bool_]) -> str:
+    """Say which slices show a label but are not among those that are given as labelled; empty if none does."""
+    if z is None or z == "auto":
+        return ""
+    left = shown.copy()
+    for start, stop in z:
+        left[slice(start, stop)] = False
+    if not left.any():
+        return ""
+    return (
+        f"labels in slices {words.ranges(runs_of(left))} are left out, which --labelled-z does not name; "
+        "slices count from 0, those of Fiji from 1"
+    )
 
 
 def check_size(mask: Volume, shape: Sequence[int], parameter: str) -> None:

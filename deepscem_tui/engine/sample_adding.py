@@ -23,7 +23,7 @@ from deepscem_tui.engine.encodings import Named, value_text
 from deepscem_tui.engine.errors import DatasetError, ParameterError, VolumeError
 from deepscem_tui.engine.ignoring import Ignored, Slabs, write_ignored
 from deepscem_tui.engine.label_files import Found, LabelOptions, OpenedLabels, open_labels
-from deepscem_tui.engine.labelled import check_size, given_boxes, runs_of, slices_with_labels
+from deepscem_tui.engine.labelled import check_size, given_boxes, left_out, runs_of, slices_with_labels
 from deepscem_tui.engine.normalisation import MIN_MAX, Grey, Greys, Normalisation, find_greys
 from deepscem_tui.engine.results import Result, Table
 from deepscem_tui.engine.slice_files import open_slices
@@ -366,6 +366,8 @@ def remark(
         for label in source.labels:
             if not written.found[label].foreground:
                 context.report.message(f"{source.name}: no voxel is {labels.names[label]}, all are background")
+    if labels.sources and (text := left_out(parameters.labelled_z, _shown(written.found))):
+        noted.warn(f"{parameters.name!r}: {text}")
     return _remark_on_slices(parameters, written.found, written.ignored, context)
 
 
