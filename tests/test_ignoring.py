@@ -328,7 +328,7 @@ def test_of_large_labels_a_form_does_not_say_which_slices_show_any(
 
 def test_auto_needs_a_label(folder: Path) -> None:
     tifffile.imwrite(folder / "blank.tif", np.zeros(SHAPE, np.uint8))
-    with pytest.raises(ParameterError, match="No slice shows a label"):
+    with pytest.raises(ParameterError, match="No slice of 's' shows a label"):
         add(folder, "blank.tif", labelled_z="auto")
     with pytest.raises(ParameterError, match="no label files"):
         add(folder, labels=(), labelled_z="auto")

@@ -19,7 +19,7 @@ from deepscem_tui.engine.ignoring import Box, Slabs, forget_mask, mask_id, write
 from deepscem_tui.engine.results import Result
 from deepscem_tui.engine.volumes import Volume, open_volume
 
-__all__ = ["check_size", "given_boxes", "left_out", "runs_of", "set_labelled", "slices_with_labels"]
+__all__ = ["check_size", "given_boxes", "left_out", "none_shown", "runs_of", "set_labelled"]
 
 Bounds = tuple[int | None, int | None]
 Ranges = tuple[Bounds, ...] | Literal["auto"]
@@ -79,7 +79,7 @@ def given_boxes(z: Ranges | None, y: Bounds | None, x: Bounds | None, shape: Seq
     sides = [
         [_within(bounds, size, f"labelled_{axis}") for bounds in given]
         for axis, given, size in zip(
-            "zyx", (z or ((None, None),), (y or (None, None),), (x or (None, None),)), shape, strict=True
+            "zyx", (((None, None),) if z is None else z, (y or (None, None),), (x or (None, None),)), shape, strict=True
         )
     ]
     return tuple((slices, sides[1][0], sides[2][0]) for slices in sides[0])
@@ -91,15 +91,9 @@ def runs_of(shown: npt.NDArray[np.bool_]) -> tuple[tuple[int, int], ...]:
     return tuple(zip(edges[::2], edges[1::2], strict=True))
 
 
-def slices_with_labels(shown: npt.NDArray[np.bool_]) -> tuple[tuple[int, int], ...]:
-    """Ranges of the slices in which any label has a voxel, for ``auto``.
-
-    Raises:
-        ParameterError: there is none.
-    """
-    if not shown.any():
-        raise ParameterError("No slice shows a label", "Give the slices that are labelled.", "labelled_z")
-    return runs_of(shown)
+def none_shown(name: str) -> ParameterError:
+    """Of a sample in which ``auto`` finds nothing."""
+    return ParameterError(f"No slice of {name!r} shows a label", "Give the slices that are labelled.", "labelled_z")
 
 
 def left_out(z: Ranges | None, shown: npt.NDArray[np.bool_]) -> str:
@@ -136,7 +130,9 @@ def _within(bounds: Bounds, size: int, parameter: str) -> tuple[int, int]:
 def _boxes(parameters: p.SetLabelled, sample: Sample, context: Context) -> tuple[Box, ...] | None:
     z: Any = parameters.labelled_z
     if z == "auto":
-        z = slices_with_labels(_shown(sample, context))
+        z = runs_of(_shown(sample, context))
+        if not z:
+            raise none_shown(sample.name)
     return given_boxes(z, parameters.labelled_y, parameters.labelled_x, sample.shape)
 
 

@@ -23,7 +23,7 @@ from deepscem_tui.engine.encodings import Named, value_text
 from deepscem_tui.engine.errors import DatasetError, ParameterError, VolumeError
 from deepscem_tui.engine.ignoring import Ignored, Slabs, write_ignored
 from deepscem_tui.engine.label_files import Found, LabelOptions, OpenedLabels, open_labels
-from deepscem_tui.engine.labelled import check_size, given_boxes, left_out, runs_of, slices_with_labels
+from deepscem_tui.engine.labelled import check_size, given_boxes, left_out, none_shown, runs_of
 from deepscem_tui.engine.normalisation import MIN_MAX, Grey, Greys, Normalisation, find_greys
 from deepscem_tui.engine.results import Result, Table
 from deepscem_tui.engine.slice_files import open_slices
@@ -80,6 +80,8 @@ def add_sample(parameters: p.AddSample, context: Context) -> Result:
         greys = find_grey_values(parameters, sources.image, noted, context)
         with change_dataset(parameters.file) as changed:
             written = write_sample(changed, parameters, sources, greys, context)
+            if written.nothing_shown(parameters):
+                raise none_shown(parameters.name)
     more = remark(parameters, sources, written, noted, context)
     rows = [_row(sources, label, found) for label, found in enumerate(written.found)]
     if parameters.ignore_value is not None and not sources.ignores_any:
@@ -161,6 +163,10 @@ class Written:
     found: Sequence[Found]
     ignored: Ignored | None
 
+    def nothing_shown(self, parameters: p.AddSample) -> bool:
+        """Whether labelled slices were looked for, and there is none."""
+        return parameters.labelled_z == "auto" and not any(any(label.shown) for label in self.found)
+
 
 def write_sample(
     changed: ChangedDataset, parameters: p.AddSample, sources: Sources, greys: Greys, context: Context
@@ -188,10 +194,10 @@ def write_sample(
     changed.set_attributes({"label_values": texts or None}, sample=parameters.name)
     z: Any = parameters.labelled_z
     if z == "auto":
-        z = slices_with_labels(_shown(found))
+        z = runs_of(_shown(found))
     boxes = given_boxes(z, parameters.labelled_y, parameters.labelled_x, image.shape)
     slabs = _ignored_slabs(parameters, sources, context)
-    return Written(found, write_ignored(changed, parameters.name, boxes, slabs) if boxes or slabs else None)
+    return Written(found, write_ignored(changed, parameters.name, boxes, slabs) if boxes is not None or slabs else None)
 
 
 def _shown(found: Sequence[Found]) -> npt.NDArray[np.bool_]:
