@@ -403,9 +403,9 @@ def test_an_image_that_shows_no_label_keeps_none_of_the_others_out(folder: Path)
         )
     heard = Heard()
     importing(folder, heard, labelled_z="auto")
-    assert [text for text in heard.warnings if "shows a label" in text] == [
-        f"No slice of 'cell 1' ({folder / 'images' / 'cell 1.tif'}) shows a label: all of it is left out as not labelled"
-    ]
+    (text,) = [text for text in heard.warnings if "shows a label" in text]
+    image = folder / "images" / "cell 1.tif"
+    assert text == f"No slice of 'cell 1' ({image}) shows a label: all of it is left out as not labelled"
     with open_dataset(folder.parent / "set.hdf5") as dataset:
         nothing = ignored_in(dataset.sample("cell 1"))
         assert nothing is not None
