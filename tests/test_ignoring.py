@@ -173,6 +173,41 @@ def test_labels_in_slices_that_are_not_given_are_told(folder: Path, later: bool)
     assert text.endswith("slices count from 0, those of Fiji from 1")
 
 
+@pytest.mark.parametrize("later", [False, True])
+def test_more_runs_of_slices_than_an_attribute_holds_are_a_mask(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, later: bool
+) -> None:
+    monkeypatch.setattr(ignoring, "_MOST_BOXES", 3)
+    given = {"labelled_z": "0:1,2:3,4:5,6:7,8:9", "labelled_y": "2:"}
+    expected = only(0, 2, 4, 6, 8, y=slice(2, None))
+    file = folder / "d.hdf5"
+    if later:
+        add(folder)
+        do("set-labelled", {"file": file, "sample": "s"} | given)
+    else:
+        add(folder, **given)
+    assert np.array_equal(mask_of(file), expected)
+    ignored = ignored_of(file)
+    assert ignored is not None
+    assert ignored.boxes is None
+    add(folder, name="both", ignore_mask=folder / "mask.tif", **given)
+    assert np.array_equal(mask_of(file, "both"), MASK["file"](folder) | expected)
+    do("crop-sample", {"file": file, "sample": "s", "name": "part", "z": "2:12", "y": "0:8"})
+    assert np.array_equal(mask_of(file, "part"), expected[2:, :8])
+
+
+def test_slices_of_a_long_volume_are_told_one_by_one(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "image.tif", np.zeros((3000, 2, 3), np.uint8), photometric="minisblack")
+    label = np.zeros((3000, 2, 3), np.uint8)
+    label[::2, 0] = 1
+    tifffile.imwrite(tmp_path / "label.tif", label, photometric="minisblack")
+    do("create-dataset", {"file": tmp_path / "d.hdf5", "name": "d", "n_labels": 1})
+    add(tmp_path, labelled_z="auto")
+    found = ignored_of(tmp_path / "d.hdf5")
+    assert found is not None
+    assert np.array_equal(found[:, 0, 0], np.arange(3000) % 2)
+
+
 def test_setting_it_anew_and_clearing_it_leave_no_mask_behind(folder: Path) -> None:
     file = folder / "d.hdf5"
     add(folder, ignore_mask=folder / "mask.tif")
