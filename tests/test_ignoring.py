@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
@@ -135,6 +136,18 @@ def test_a_mask_file_and_a_value_of_the_label_file(folder: Path) -> None:
         assert np.array_equal(ignored[3, 2:9:2, ::3], expected[3, 2:9:2, ::3])
         assert ignored[4, 5, 6] == expected[4, 5, 6]
     assert np.array_equal(label, tifffile.imread(folder / "value.tif") == 1)
+
+
+@pytest.mark.parametrize("later", [False, True])
+def test_a_mask_may_be_a_file_a_slice(folder: Path, later: bool) -> None:
+    mask = MASK["file"](folder)
+    (folder / "masks").mkdir()
+    for z, slice_ in enumerate(mask):
+        (folder / "masks" / f"{z}.png").write_bytes(imagecodecs.png_encode(slice_.astype(np.uint8)))
+    add(folder, **({} if later else {"ignore_mask": folder / "masks"}))
+    if later:
+        do("set-labelled", {"file": folder / "d.hdf5", "sample": "s", "ignore_mask": folder / "masks"})
+    assert np.array_equal(mask_of(folder / "d.hdf5"), mask)
 
 
 def test_a_mask_of_whole_slices_needs_no_file(folder: Path) -> None:

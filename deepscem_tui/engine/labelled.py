@@ -17,7 +17,8 @@ from deepscem_tui.engine.datasets import Sample, change_dataset, open_dataset
 from deepscem_tui.engine.errors import DatasetError, ParameterError, VolumeError
 from deepscem_tui.engine.ignoring import Box, Slabs, forget_mask, mask_id, write_ignored
 from deepscem_tui.engine.results import Result
-from deepscem_tui.engine.volumes import Volume, open_volume
+from deepscem_tui.engine.slice_files import open_slices
+from deepscem_tui.engine.volumes import Volume
 
 __all__ = ["check_size", "given_boxes", "left_out", "none_shown", "runs_of", "set_labelled"]
 
@@ -39,7 +40,8 @@ def set_labelled(parameters: p.SetLabelled, context: Context) -> Result:
     """
     path, name = parameters.file, parameters.sample
     with ExitStack() as files:
-        mask = files.enter_context(open_volume(parameters.ignore_mask)) if parameters.ignore_mask else None
+        given = parameters.ignore_mask
+        mask = files.enter_context(open_slices(given, colours=False)) if given else None
         with open_dataset(path) as dataset:
             sample = dataset.sample(name)
             before = mask_id(sample)
