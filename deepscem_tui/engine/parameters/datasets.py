@@ -76,8 +76,8 @@ class SampleOptions(Changing):
     )
     labelled_z: Ranges | None = option(
         None,
-        "Slices that are labelled, from 0, START:STOP,START:STOP,..., where not all are: the others are left out of "
-        "training, validation and evaluation; auto for those in which any label has a voxel.",
+        "Slices that are labelled, from 0, such as 0:40,80 (40 is not one), where not all are: the others are left "
+        "out of training, validation and evaluation; auto for those in which any label has a voxel.",
         "voxels",
         otherwise="all",
         title="Labelled slices",
@@ -204,7 +204,8 @@ class SetLabelled(Changing):
     sample: str = argument("Sample that is labelled in part.", within="file.samples")
     labelled_z: Ranges | None = option(
         None,
-        "Slices that are labelled, from 0, START:STOP,START:STOP,...; auto for those in which any label has a voxel.",
+        "Slices that are labelled, from 0, such as 0:40,80 (40 is not one); auto for those in which any label has a "
+        "voxel.",
         "voxels",
         otherwise="all",
         title="Labelled slices",

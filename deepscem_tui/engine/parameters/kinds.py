@@ -50,14 +50,21 @@ def _check_bounds(value: tuple[int | None, int | None]) -> tuple[int | None, int
     return value
 
 
+def _one_or_bounds(value: Any) -> Any:
+    """A single number, such as ``"4"``, as (4, 5); bounds as :func:`_bounds` has them."""
+    if isinstance(value, (int, str)) and str(value).strip().isdecimal():
+        return int(value), int(value) + 1
+    return _bounds(value)
+
+
 def _ranges(value: Any) -> Any:
-    """``"A:B,C:D"`` as ranges in order, half open; ``"auto"`` as it is."""
+    """``"A:B,C:D"`` as ranges in order, half open, ``"A"`` as ``"A:A+1"``; ``"auto"`` as it is."""
     if value == "auto":
         return value
     parts = value.split(",") if isinstance(value, str) else value
     if not isinstance(parts, (list, tuple)) or not parts:
-        raise ValueError("must be START:STOP,START:STOP,... or auto")
-    ranges = [_check_bounds(_bounds(part)) for part in parts]
+        raise ValueError("must be START:STOP,START:STOP,..., single numbers, or auto")
+    ranges = [_check_bounds(_one_or_bounds(part)) for part in parts]
     ordered = sorted(ranges, key=lambda item: item[0] or 0)
     for (_, stop), (start, _) in pairwise(ordered):
         if stop is None or (start or 0) < stop:
