@@ -252,10 +252,10 @@ def option(default: Any, help: str, unit: str = "", **facts: Any) -> Any:
 SUFFIXES: dict[str, tuple[str, ...]] = {
     "dataset": (".hdf5", ".h5"),
     "model": (".keras", ".h5"),
-    "image": (".tif", ".tiff", ".npy"),
-    "dataset or image": (".hdf5", ".h5", ".tif", ".tiff", ".npy"),
+    "image": (".tif", ".tiff", ".npy", ".png"),
+    "dataset or image": (".hdf5", ".h5", ".tif", ".tiff", ".npy", ".png"),
     "dataset or TIFF": (".hdf5", ".tif", ".tiff"),
-    "file": (".hdf5", ".keras", ".h5", ".tif", ".tiff", ".npy"),
+    "file": (".hdf5", ".keras", ".h5", ".tif", ".tiff", ".npy", ".png"),
     "csv": (".csv",),
     "parameters": (".toml",),
     "picture": (".png",),
