@@ -191,6 +191,16 @@ def test_what_could_be_meant_is_proposed(folder: Path) -> None:
     assert np.array_equal(labels_of(folder)[1], CLASSES >= 2)
 
 
+def test_no_label_is_proposed_that_there_is_not(folder: Path) -> None:
+    tifffile.imwrite(folder / "classes.tif", CLASSES)
+    with pytest.raises(ParameterError) as refused:
+        add(folder, folder / "classes.tif")
+    option = "--classes label_0000=1,label_0001=2"
+    assert refused.value.hint.endswith(f"{option}; all 3 of them need a data set of 3 labels")
+    add(folder, folder / "classes.tif", classes=option.split()[1])
+    assert_classes(folder)
+
+
 def test_colours_are_proposed_by_their_numbers(folder: Path) -> None:
     tifffile.imwrite(folder / "labels.tif", RGB, photometric="rgb")
     with pytest.raises(ParameterError, match=r"colour image with the colours #000000 \(") as refused:

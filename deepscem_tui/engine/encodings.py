@@ -160,10 +160,10 @@ def proposed(shares: Shares, names: Sequence[str]) -> str:
     values = [value for value, _ in shares.foreground]
     if len(values) > _LISTED and not shares.coloured:
         return "--instances foreground"
-    wanted = [*names, *(f"label{index + 1}" for index in range(len(names), len(values)))]
-    found = [value_text(value, shares.coloured) for value in values] or ["VALUE"] * len(wanted)
-    pairs = ",".join(f"{name}={value}" for name, value in zip(wanted, found, strict=False))
-    return f"--classes {pairs}"
+    found = [value_text(value, shares.coloured) for value in values] or ["VALUE"] * len(names)
+    pairs = ",".join(f"{name}={value}" for name, value in zip(names, found, strict=False))
+    more = f"; all {len(values)} of them need a data set of {len(values)} labels" if len(values) > len(names) else ""
+    return f"--classes {pairs}{more}"
 
 
 def named(classes: Sequence[tuple[str, int]], names: Sequence[str]) -> Named:
