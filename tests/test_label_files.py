@@ -288,6 +288,19 @@ def test_ids_are_foreground_or_have_boundaries(folder: Path) -> None:
     assert heard.warnings == []
 
 
+def test_ids_may_be_colours(folder: Path) -> None:
+    ids = np.arange(np.prod(SHAPE)).reshape(SHAPE) % 40
+    colours = np.stack([ids * 6, 255 * (ids > 0), ids * 0], -1).astype(np.uint8)
+    tifffile.imwrite(folder / "ids.tif", colours, photometric="rgb")
+    with pytest.raises(ParameterError) as refused:
+        add(folder, folder / "ids.tif", n_labels=1)
+    assert refused.value.hint.endswith("--instances foreground")
+    add(folder, folder / "ids.tif", n_labels=1, instances="foreground")
+    assert np.array_equal(labels_of(folder)[0], ids > 0)
+    add(folder, folder / "ids.tif", instances="boundaries")
+    assert np.array_equal(labels_of(folder)[0], ids > 0)
+
+
 def test_boundaries_do_not_depend_on_slabs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ids = RNG.integers(0, 3, (20, 9, 8)).astype(np.uint8)
     tifffile.imwrite(folder / "image.tif", ids)

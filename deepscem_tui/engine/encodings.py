@@ -158,7 +158,7 @@ def look_at(volume: Volume) -> Shares:
 def proposed(shares: Shares, names: Sequence[str]) -> str:
     """The options that would split a file into labels of these names, such as ``--classes mito=1,er=2``."""
     values = [value for value, _ in shares.foreground]
-    if len(values) > _LISTED and not shares.coloured:
+    if len(values) > _LISTED:
         return "--instances foreground"
     found = [value_text(value, shares.coloured) for value in values] or ["VALUE"] * len(names)
     pairs = ",".join(f"{name}={value}" for name, value in zip(names, found, strict=False))

@@ -267,9 +267,9 @@ def open_labels(
     for index, item in enumerate(given):
         if item:
             volumes = opened(item)
-            if isinstance(volumes[0], ColourVolume):
-                _refuse_colours(volumes[0], names[index : index + 1])
             ids = options.instances == "foreground"
+            if isinstance(volumes[0], ColourVolume) and not ids:
+                _refuse_colours(volumes[0], names[index : index + 1])
             sources.append(LabelSource(volumes, [index], encoding, options.ignore_value, ids))
     return OpenedLabels(tuple(sources), tuple(names))
 
