@@ -213,6 +213,32 @@ def test_colours_are_proposed_by_their_numbers(folder: Path) -> None:
         add(folder, folder / "classes.tif", classes="mito=#ff0000,er=#00ff00")
 
 
+def test_two_colours_are_a_mask_only_if_one_is_black(folder: Path) -> None:
+    shown = CLASSES > 0
+    for name, other in (("dark.tif", (0, 0, 0)), ("bright.tif", (255, 255, 255))):
+        colours = np.where(shown[..., None], (255, 0, 0), other).astype(np.uint8)
+        tifffile.imwrite(folder / name, colours, photometric="rgb")
+    add(folder, folder / "dark.tif", n_labels=1)
+    assert np.array_equal(labels_of(folder)[0], shown)
+    with pytest.raises(ParameterError, match=r"colour image with the colours #ff0000 \(.*, #ffffff \("):
+        add(folder, folder / "bright.tif", n_labels=1)
+    add(folder, folder / "bright.tif", n_labels=1, classes="label_0000=#ff0000")
+    assert np.array_equal(labels_of(folder)[0], shown)
+
+
+@pytest.mark.parametrize("value", ["#090909", "#000000", 0x090909])
+def test_a_colour_may_stand_for_no_label(folder: Path, value: str | int) -> None:
+    colours = np.where(CLASSES[..., None] == 2, 0, RGB).astype(np.uint8)  # black, red and grey
+    tifffile.imwrite(folder / "labels.tif", colours, photometric="rgb")
+    given = {"classes": "mito=#ff0000"} if value == "#000000" else {}
+    result = add(folder, folder / "labels.tif", n_labels=1, ignore_value=value, **given)
+    assert np.array_equal(labels_of(folder)[0], CLASSES == 1)
+    left_out = (colours == (9 if value != "#000000" else 0)).all(-1)
+    assert result.facts["labelled_share"] == pytest.approx(1 - left_out.mean())
+    with pytest.raises(ParameterError, match="must be a whole number, or a colour"):
+        add(folder, folder / "labels.tif", n_labels=1, ignore_value="#12")
+
+
 def test_very_many_values_are_taken_for_ids(folder: Path) -> None:
     tifffile.imwrite(folder / "ids.tif", np.arange(np.prod(SHAPE), dtype=np.uint16).reshape(SHAPE))
     with pytest.raises(ParameterError) as refused:

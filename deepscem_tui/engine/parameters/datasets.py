@@ -15,6 +15,7 @@ from deepscem_tui.engine.parameters.kinds import (
     Parameters,
     Percent,
     Ranges,
+    Value,
     VoxelSize,
     Writing,
     argument,
@@ -93,8 +94,11 @@ class SampleOptions(Changing):
         title="Labelled columns",
         more=True,
     )
-    ignore_value: int | None = option(
-        None, "Value in the label files where nothing is labelled, such as 255.", otherwise="none", more=True
+    ignore_value: Value | None = option(
+        None,
+        "Value, or colour, in the label files where nothing is labelled, such as 255 or #808080.",
+        otherwise="none",
+        more=True,
     )
 
     @model_validator(mode="after")

@@ -76,6 +76,18 @@ _COLOUR = re.compile(r"#[0-9a-f]{6}")
 _NUMBER = re.compile(r"-?[0-9]{1,18}")
 
 
+def _value(value: Any) -> Any:
+    """``"255"``, or ``"#808080"`` as 0x808080."""
+    if not isinstance(value, str):
+        return value
+    text = value.strip().lower()
+    if _COLOUR.fullmatch(text):
+        return int(text[1:], 16)
+    if not _NUMBER.fullmatch(text):
+        raise ValueError("must be a whole number, or a colour such as #808080")
+    return int(text)
+
+
 def _classes(value: Any) -> Any:
     """``"mito=1,er=2"`` or ``"mito=#ff0000"`` as pairs of a name and a value's text."""
     parts = value.split(",") if isinstance(value, str) else value
@@ -193,6 +205,7 @@ Ranges = Annotated[
     BeforeValidator(_ranges),
     PlainSerializer(_as_ranges_text),
 ]
+Value = Annotated[int, BeforeValidator(_value)]
 Classes = Annotated[
     tuple[tuple[Name, str], ...],
     BeforeValidator(_classes),
