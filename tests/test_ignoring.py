@@ -223,6 +223,25 @@ def test_slices_of_a_long_volume_are_told_one_by_one(tmp_path: Path) -> None:
     assert np.array_equal(found[:, 0, 0], np.arange(3000) % 2)
 
 
+@pytest.mark.parametrize("several", [False, True])
+def test_a_label_file_of_the_labelled_slices_is_placed(folder: Path, several: bool) -> None:
+    label = tifffile.imread(folder / "label.tif")
+    tifffile.imwrite(folder / "some.tif", label[[2, 3, 9]], photometric="minisblack")
+    with pytest.raises(VolumeError, match="If it holds only the labelled slices, say which with --labelled-z"):
+        add(folder, "some.tif")
+    with pytest.raises(VolumeError, match="some.tif is 3 x 20 x 16, but the image .* 12 x 20 x 16"):
+        add(folder, "some.tif", labelled_z="2:4")
+    with pytest.raises(ParameterError, match="is not inside the sample"):
+        add(folder, "some.tif", labelled_z="2,3,12")
+    heard = Heard()
+    names = f"some.tif+{folder / 'label.tif'}" if several else "some.tif"
+    add(folder, names, labelled_z="9,2:4", report=heard)
+    assert any("its 3 slices are taken as those of --labelled-z" in text for text in heard.warnings)
+    assert np.array_equal(mask_of(folder / "d.hdf5"), only(2, 3, 9))
+    with open_dataset(folder / "d.hdf5") as dataset:
+        assert np.array_equal(np.asarray(dataset.sample("s").labels[0]), label > 0)
+
+
 def test_setting_it_anew_and_clearing_it_leave_no_mask_behind(folder: Path) -> None:
     file = folder / "d.hdf5"
     add(folder, ignore_mask=folder / "mask.tif")

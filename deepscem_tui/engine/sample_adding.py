@@ -25,6 +25,7 @@ from deepscem_tui.engine.ignoring import Ignored, Slabs, write_ignored
 from deepscem_tui.engine.label_files import Found, LabelOptions, OpenedLabels, open_labels
 from deepscem_tui.engine.labelled import check_size, given_boxes, left_out, none_shown, runs_of
 from deepscem_tui.engine.normalisation import MIN_MAX, Grey, Greys, Normalisation, find_greys
+from deepscem_tui.engine.placing import placed
 from deepscem_tui.engine.results import Result, Table
 from deepscem_tui.engine.slice_files import open_slices
 from deepscem_tui.engine.space import check_room
@@ -138,6 +139,10 @@ def open_sources(
     """
     labels = _labels(parameters, tuple(names), named, files, context)
     image = files.enter_context(open_slices(parameters.image, colours=False))
+    if parameters.labelled_z not in (None, "auto"):
+        boxes = given_boxes(parameters.labelled_z, None, None, image.shape) or ()
+        for source in labels.sources:
+            source.volumes = tuple(placed(volume, [box[0] for box in boxes], image.shape) for volume in source.volumes)
     _check_volumes(image, [volume for source in labels.sources for volume in source.volumes], noted)
     mask = files.enter_context(open_slices(parameters.ignore_mask, colours=False)) if parameters.ignore_mask else None
     if mask is not None:
@@ -275,7 +280,10 @@ def _check_volumes(image: Volume, labels: Sequence[Volume], noted: Noted) -> Non
         if volume.shape != image.shape:
             here, there = words.sizes(volume.shape), words.sizes(image.shape)
             what = f"The label {volume.path} is {here}, but the image {image.path} {there}"
-            raise VolumeError(what, "Image and labels must have the same size (Z x Y x X).", "labels")
+            hint = "Image and labels must have the same size (Z x Y x X)."
+            if volume.shape[1:] == image.shape[1:] and volume.shape[0] < image.shape[0]:
+                hint += " If it holds only the labelled slices, say which with --labelled-z, as many as it has."
+            raise VolumeError(what, hint, "labels")
         known = volume.voxel_size and image.voxel_size and volume.voxel_unit == image.voxel_unit
         if known and not np.allclose(volume.voxel_size or (), image.voxel_size or (), rtol=1e-3):
             noted.warn(f"{volume.path} has voxels of another size than {image.path}: that of the image is kept")
