@@ -229,7 +229,7 @@ def test_a_label_file_of_the_labelled_slices_is_placed(folder: Path, several: bo
     tifffile.imwrite(folder / "some.tif", label[[2, 3, 9]], photometric="minisblack")
     with pytest.raises(VolumeError, match="If it holds only the labelled slices, say which with --labelled-z"):
         add(folder, "some.tif")
-    with pytest.raises(VolumeError, match="some.tif is 3 x 20 x 16, but the image .* 12 x 20 x 16"):
+    with pytest.raises(VolumeError, match=r"some.tif is 3 x 20 x 16, but the image .* 12 x 20 x 16"):
         add(folder, "some.tif", labelled_z="2:4")
     with pytest.raises(ParameterError, match="is not inside the sample"):
         add(folder, "some.tif", labelled_z="2,3,12")

@@ -294,6 +294,17 @@ def test_soft_edges_are_told_and_cut(folder: Path) -> None:
     assert "50 voxels (2.08 %) lie between 0 and 255; those above 127 are label_0000" in heard.warnings[0]
 
 
+@pytest.mark.parametrize("most", [254, 200, 128])
+def test_soft_edges_need_no_pure_white(folder: Path, most: int) -> None:
+    soft = np.zeros(SHAPE, np.uint8)
+    soft[:, 5:15, 5:15] = most
+    soft[:, 4, 5:15] = np.arange(20, 120, 10)
+    tifffile.imwrite(folder / "soft.tif", soft)
+    heard = Heard()
+    add(folder, folder / "soft.tif", n_labels=1, report=heard)
+    assert f"--label-threshold {most // 2} takes the brighter half" in heard.warnings[0]
+
+
 def test_ids_are_foreground_or_have_boundaries(folder: Path) -> None:
     ids = np.zeros(SHAPE, np.uint32)
     ids[0:3, 2:10, 2:10] = 70_001

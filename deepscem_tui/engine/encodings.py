@@ -20,7 +20,7 @@ Mask = npt.NDArray[np.bool_]
 
 _VOXELS = 2**27  # of a file that are looked at for a proposal: slices evenly spread, or all of them
 _LISTED = 16  # values of a proposal; more are ids
-_WHITE = (1, 255, 65535)  # what masks have for foreground; more in between is a soft edge
+_BRIGHT = 128  # the least that is taken for white in a mask; classes are seldom that many
 
 
 class Encoding(Protocol):
@@ -129,9 +129,9 @@ class Shares:
 
     @property
     def soft(self) -> bool:
-        """Whether this is a mask with soft edges: from 0 to white, and few voxels in between, of many values."""
+        """Whether this is a mask with soft edges: from 0 to about white, and few voxels in between, of many values."""
         most = max(self.counts, default=0)
-        return most in _WHITE and len(self.counts) > 4 and self.between < 0.5 * (self.voxels - self.counts[0])
+        return most >= _BRIGHT and len(self.counts) > 4 and self.between < 0.5 * (self.voxels - self.counts[0])
 
     def __str__(self) -> str:
         """Such as ``0 (80 %), 1 (12 %), 2 (8 %)``."""
