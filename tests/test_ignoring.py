@@ -242,6 +242,15 @@ def test_a_label_file_of_the_labelled_slices_is_placed(folder: Path, several: bo
         assert np.array_equal(np.asarray(dataset.sample("s").labels[0]), label > 0)
 
 
+@pytest.mark.parametrize("given", [{"labelled_z": "2:6"}, {"ignore_mask": "mask.tif"}, {}])
+def test_foreground_is_a_share_of_what_is_labelled(folder: Path, given: dict[str, str]) -> None:
+    options = {key: folder / value if key == "ignore_mask" else value for key, value in given.items()}
+    result = add(folder, **options)
+    label = tifffile.imread(folder / "label.tif") > 0
+    known = ~mask_of(folder / "d.hdf5") if given else np.ones(SHAPE, bool)
+    assert result.facts["foreground"] == {"label_0000": pytest.approx((label & known).sum() / known.sum())}
+
+
 def test_setting_it_anew_and_clearing_it_leave_no_mask_behind(folder: Path) -> None:
     file = folder / "d.hdf5"
     add(folder, ignore_mask=folder / "mask.tif")

@@ -18,7 +18,7 @@ from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine import words
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.dataset_tree import member_name
-from deepscem_tui.engine.datasets import ChangedDataset, MemberWriter, change_dataset, open_dataset, real_path
+from deepscem_tui.engine.datasets import ChangedDataset, MemberWriter, Sample, change_dataset, open_dataset, real_path
 from deepscem_tui.engine.encodings import Named, value_text
 from deepscem_tui.engine.errors import DatasetError, ParameterError, VolumeError
 from deepscem_tui.engine.ignoring import Ignored, Slabs, write_ignored
@@ -84,7 +84,7 @@ def add_sample(parameters: p.AddSample, context: Context) -> Result:
             if written.nothing_shown(parameters):
                 raise none_shown(parameters.name)
     more = remark(parameters, sources, written, noted, context)
-    rows = [_row(sources, label, found) for label, found in enumerate(written.found)]
+    rows = [_row(sources, label, share) for label, share in enumerate(written.shares)]
     if parameters.ignore_value is not None and not sources.ignores_any:
         noted.warn(f"No label file has the value {parameters.ignore_value} of --ignore-value")
     facts = _facts(parameters, sources, noted) | {"foreground": {name: share for name, _, share, _ in rows}} | more
@@ -163,10 +163,11 @@ def _check_labelled(parameters: p.AddSample, image: Volume) -> None:
 
 @dataclass(frozen=True)
 class Written:
-    """What was found of each label of a sample, and what is not labelled."""
+    """What was found of each label of a sample, what is not labelled, and the labels' shares of what is, 0 to 1."""
 
     found: Sequence[Found]
     ignored: Ignored | None
+    shares: tuple[float, ...]
 
     def nothing_shown(self, parameters: p.AddSample) -> bool:
         """Whether labelled slices were looked for, and there is none."""
@@ -202,7 +203,27 @@ def write_sample(
         z = runs_of(_shown(found))
     boxes = given_boxes(z, parameters.labelled_y, parameters.labelled_x, image.shape)
     slabs = _ignored_slabs(parameters, sources, context)
-    return Written(found, write_ignored(changed, parameters.name, boxes, slabs) if boxes is not None or slabs else None)
+    if boxes is None and slabs is None:
+        return Written(found, None, tuple(label.foreground / prod(image.shape) for label in found))
+    ignored = write_ignored(changed, parameters.name, boxes, slabs)
+    return Written(found, ignored, _shares(changed.sample(parameters.name), ignored, context))
+
+
+def _shares(sample: Sample, ignored: Ignored | None, context: Context) -> tuple[float, ...]:
+    """What part of the labelled voxels of a sample each label has; 0 where none is labelled."""
+    depth, plane = sample.shape[0], prod(sample.shape[1:])
+    step = max(1, SLAB_BYTES // plane // 8) * 8
+    counts = [0] * len(sample.labels)
+    for z0 in range(0, depth, step):
+        context.stop.check()
+        z1 = min(z0 + step, depth)
+        known = None if ignored is None else ignored[z0:z1] == 0
+        for index, label in enumerate(sample.labels):
+            mask = label[z0:z1] != 0
+            counts[index] += int(np.count_nonzero(mask if known is None else mask & known))
+        context.report.progress(f"Counting labels of {sample.name}", z1, depth, "slices")
+    voxels = prod(sample.shape) if ignored is None else ignored.annotated
+    return tuple(count / max(1, voxels) for count in counts)
 
 
 def _shown(found: Sequence[Found]) -> npt.NDArray[np.bool_]:
@@ -385,11 +406,11 @@ def remark(
     return _remark_on_slices(parameters, written.found, written.ignored, context)
 
 
-def _row(sources: Sources, label: int, found: Found) -> tuple[Any, ...]:
-    """A label as a line of the table."""
+def _row(sources: Sources, label: int, share: float) -> tuple[Any, ...]:
+    """A label as a line of the table, with its share of the labelled voxels."""
     labels, source = sources.labels, sources.labels.source_of(label)
     name = source.name if source else "blank"
-    return labels.names[label], name, found.foreground / prod(sources.image.shape), _values(labels, label) or None
+    return labels.names[label], name, share, _values(labels, label) or None
 
 
 def _values(labels: OpenedLabels, label: int) -> str:
