@@ -417,6 +417,23 @@ def test_what_is_not_labelled_is_left_out_of_every_sample(new: bool, folder: Pat
             assert np.array_equal(ignored[:], expected)
 
 
+def test_an_image_that_shows_no_label_keeps_none_of_the_others_out(folder: Path) -> None:
+    for label in ("mito", "er"):
+        tifffile.imwrite(
+            folder / "labels" / f"cell 1_{label}.tif", np.zeros((3, 8, 9), np.uint8), photometric="minisblack"
+        )
+    heard = Heard()
+    importing(folder, heard, labelled_z="auto")
+    (text,) = [text for text in heard.warnings if "shows a label" in text]
+    image = folder / "images" / "cell 1.tif"
+    assert text == f"No slice of 'cell 1' ({image}) shows a label: all of it is left out as not labelled"
+    with open_dataset(folder.parent / "set.hdf5") as dataset:
+        nothing = ignored_in(dataset.sample("cell 1"))
+        assert nothing is not None
+        assert nothing[:].all()
+        assert ignored_in(dataset.sample("cell 2")) is None
+
+
 def test_no_mask_is_left_of_a_data_set_that_was_not_made(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stop = Stop()
     with pytest.raises(Stopped):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
@@ -99,6 +100,8 @@ MASK = {
         ({"labelled_z": "2:4,9:10"}, only(2, 3, 9)),
         ({"labelled_z": "auto"}, only(2, 3, 9)),
         ({"labelled_z": ":4"}, only(0, 1, 2, 3)),
+        ({"labelled_z": "2,3,9"}, only(2, 3, 9)),
+        ({"labelled_z": "9:11, 3"}, only(3, 9, 10)),
         ({"labelled_z": "9:"}, only(9, 10, 11)),
         ({"labelled_z": "2:4", "labelled_y": "3:", "labelled_x": "1:9"}, only(2, 3, y=slice(3, 20), x=slice(1, 9))),
         ({"labelled_y": "0:5"}, only(*range(12), y=slice(0, 5))),
@@ -137,6 +140,18 @@ def test_a_mask_file_and_a_value_of_the_label_file(folder: Path) -> None:
     assert np.array_equal(label, tifffile.imread(folder / "value.tif") == 1)
 
 
+@pytest.mark.parametrize("later", [False, True])
+def test_a_mask_may_be_a_file_a_slice(folder: Path, later: bool) -> None:
+    mask = MASK["file"](folder)
+    (folder / "masks").mkdir()
+    for z, slice_ in enumerate(mask):
+        (folder / "masks" / f"{z}.png").write_bytes(imagecodecs.png_encode(slice_.astype(np.uint8)))
+    add(folder, **({} if later else {"ignore_mask": folder / "masks"}))
+    if later:
+        do("set-labelled", {"file": folder / "d.hdf5", "sample": "s", "ignore_mask": folder / "masks"})
+    assert np.array_equal(mask_of(folder / "d.hdf5"), mask)
+
+
 def test_a_mask_of_whole_slices_needs_no_file(folder: Path) -> None:
     tifffile.imwrite(folder / "whole.tif", only(2, 3, 9).astype(np.uint8))
     add(folder, ignore_mask=folder / "whole.tif")
@@ -156,6 +171,84 @@ def test_empty_slices_are_told_and_left_as_they_are(folder: Path) -> None:
     planned = do("set-labelled", {"file": folder / "d.hdf5", "sample": "s", "labelled_z": "auto", "dry_run": True})
     assert "slices 2:4, 9:10" in planned.summary
     assert ignored_of(folder / "d.hdf5") is None
+
+
+@pytest.mark.parametrize("later", [False, True])
+def test_labels_in_slices_that_are_not_given_are_told(folder: Path, later: bool) -> None:
+    heard = Heard()
+    for given in ("3:5,10:11", "2:10"):  # counted as Fiji does; and all of them
+        if later:
+            add(folder, name=given)
+            values = {"file": folder / "d.hdf5", "sample": given, "labelled_z": given}
+            do("set-labelled", values, heard)
+        else:
+            add(folder, name=given, labelled_z=given, report=heard)
+    (text,) = [text for text in heard.warnings if "left out" in text]
+    assert text.startswith("'3:5,10:11': labels in slices 2:3, 9:10 are left out")
+    assert text.endswith("slices count from 0, those of Fiji from 1")
+
+
+@pytest.mark.parametrize("later", [False, True])
+def test_more_runs_of_slices_than_an_attribute_holds_are_a_mask(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, later: bool
+) -> None:
+    monkeypatch.setattr(ignoring, "_MOST_BOXES", 3)
+    given = {"labelled_z": "0:1,2:3,4:5,6:7,8:9", "labelled_y": "2:"}
+    expected = only(0, 2, 4, 6, 8, y=slice(2, None))
+    file = folder / "d.hdf5"
+    if later:
+        add(folder)
+        do("set-labelled", {"file": file, "sample": "s"} | given)
+    else:
+        add(folder, **given)
+    assert np.array_equal(mask_of(file), expected)
+    ignored = ignored_of(file)
+    assert ignored is not None
+    assert ignored.boxes is None
+    add(folder, name="both", ignore_mask=folder / "mask.tif", **given)
+    assert np.array_equal(mask_of(file, "both"), MASK["file"](folder) | expected)
+    do("crop-sample", {"file": file, "sample": "s", "name": "part", "z": "2:12", "y": "0:8"})
+    assert np.array_equal(mask_of(file, "part"), expected[2:, :8])
+
+
+def test_slices_of_a_long_volume_are_told_one_by_one(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "image.tif", np.zeros((3000, 2, 3), np.uint8), photometric="minisblack")
+    label = np.zeros((3000, 2, 3), np.uint8)
+    label[::2, 0] = 1
+    tifffile.imwrite(tmp_path / "label.tif", label, photometric="minisblack")
+    do("create-dataset", {"file": tmp_path / "d.hdf5", "name": "d", "n_labels": 1})
+    add(tmp_path, labelled_z="auto")
+    found = ignored_of(tmp_path / "d.hdf5")
+    assert found is not None
+    assert np.array_equal(found[:, 0, 0], np.arange(3000) % 2)
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_a_label_file_of_the_labelled_slices_is_placed(folder: Path, several: bool) -> None:
+    label = tifffile.imread(folder / "label.tif")
+    tifffile.imwrite(folder / "some.tif", label[[2, 3, 9]], photometric="minisblack")
+    with pytest.raises(VolumeError, match="If it holds only the labelled slices, say which with --labelled-z"):
+        add(folder, "some.tif")
+    with pytest.raises(VolumeError, match=r"some.tif is 3 x 20 x 16, but the image .* 12 x 20 x 16"):
+        add(folder, "some.tif", labelled_z="2:4")
+    with pytest.raises(ParameterError, match="is not inside the sample"):
+        add(folder, "some.tif", labelled_z="2,3,12")
+    heard = Heard()
+    names = f"some.tif+{folder / 'label.tif'}" if several else "some.tif"
+    add(folder, names, labelled_z="9,2:4", report=heard)
+    assert any("its 3 slices are taken as those of --labelled-z" in text for text in heard.warnings)
+    assert np.array_equal(mask_of(folder / "d.hdf5"), only(2, 3, 9))
+    with open_dataset(folder / "d.hdf5") as dataset:
+        assert np.array_equal(np.asarray(dataset.sample("s").labels[0]), label > 0)
+
+
+@pytest.mark.parametrize("given", [{"labelled_z": "2:6"}, {"ignore_mask": "mask.tif"}, {}])
+def test_foreground_is_a_share_of_what_is_labelled(folder: Path, given: dict[str, str]) -> None:
+    options = {key: folder / value if key == "ignore_mask" else value for key, value in given.items()}
+    result = add(folder, **options)
+    label = tifffile.imread(folder / "label.tif") > 0
+    known = ~mask_of(folder / "d.hdf5") if given else np.ones(SHAPE, bool)
+    assert result.facts["foreground"] == {"label_0000": pytest.approx((label & known).sum() / known.sum())}
 
 
 def test_setting_it_anew_and_clearing_it_leave_no_mask_behind(folder: Path) -> None:
@@ -280,6 +373,8 @@ def test_attributes_that_say_nothing_sensible_are_refused(folder: Path, name: st
         ({"labelled_z": "10:13"}, ParameterError, r"--labelled-z 10:13 is not inside the sample, which has 12"),
         ({"labelled_x": "16:"}, ParameterError, "--labelled-x 16:16 is not inside"),
         ({"labelled_z": "0:4,3:5"}, ParameterError, "must not overlap"),
+        ({"labelled_z": "0:4,3"}, ParameterError, "must not overlap"),
+        ({"labelled_y": "3"}, ParameterError, "must be START:STOP"),
         ({"labelled_z": "some"}, ParameterError, "must be START:STOP"),
         ({"ignore_mask": "small.tif"}, VolumeError, r"small.tif is 1 x 4 x 4, but the sample 12 x 20 x 16"),
         ({"ignore_mask": "gone.tif"}, VolumeError, "There is no file"),
@@ -313,7 +408,7 @@ def test_of_large_labels_a_form_does_not_say_which_slices_show_any(
 
 def test_auto_needs_a_label(folder: Path) -> None:
     tifffile.imwrite(folder / "blank.tif", np.zeros(SHAPE, np.uint8))
-    with pytest.raises(ParameterError, match="No slice shows a label"):
+    with pytest.raises(ParameterError, match="No slice of 's' shows a label"):
         add(folder, "blank.tif", labelled_z="auto")
     with pytest.raises(ParameterError, match="no label files"):
         add(folder, labels=(), labelled_z="auto")

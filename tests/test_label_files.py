@@ -191,6 +191,16 @@ def test_what_could_be_meant_is_proposed(folder: Path) -> None:
     assert np.array_equal(labels_of(folder)[1], CLASSES >= 2)
 
 
+def test_no_label_is_proposed_that_there_is_not(folder: Path) -> None:
+    tifffile.imwrite(folder / "classes.tif", CLASSES)
+    with pytest.raises(ParameterError) as refused:
+        add(folder, folder / "classes.tif")
+    option = "--classes label_0000=1,label_0001=2"
+    assert refused.value.hint.endswith(f"{option}; all 3 of them need a data set of 3 labels")
+    add(folder, folder / "classes.tif", classes=option.split()[1])
+    assert_classes(folder)
+
+
 def test_colours_are_proposed_by_their_numbers(folder: Path) -> None:
     tifffile.imwrite(folder / "labels.tif", RGB, photometric="rgb")
     with pytest.raises(ParameterError, match=r"colour image with the colours #000000 \(") as refused:
@@ -201,6 +211,32 @@ def test_colours_are_proposed_by_their_numbers(folder: Path) -> None:
     tifffile.imwrite(folder / "classes.tif", CLASSES)
     with pytest.raises(ParameterError, match=r"classes.tif has the values 0 \("):
         add(folder, folder / "classes.tif", classes="mito=#ff0000,er=#00ff00")
+
+
+def test_two_colours_are_a_mask_only_if_one_is_black(folder: Path) -> None:
+    shown = CLASSES > 0
+    for name, other in (("dark.tif", (0, 0, 0)), ("bright.tif", (255, 255, 255))):
+        colours = np.where(shown[..., None], (255, 0, 0), other).astype(np.uint8)
+        tifffile.imwrite(folder / name, colours, photometric="rgb")
+    add(folder, folder / "dark.tif", n_labels=1)
+    assert np.array_equal(labels_of(folder)[0], shown)
+    with pytest.raises(ParameterError, match=r"colour image with the colours #ff0000 \(.*, #ffffff \("):
+        add(folder, folder / "bright.tif", n_labels=1)
+    add(folder, folder / "bright.tif", n_labels=1, classes="label_0000=#ff0000")
+    assert np.array_equal(labels_of(folder)[0], shown)
+
+
+@pytest.mark.parametrize("value", ["#090909", "#000000", 0x090909])
+def test_a_colour_may_stand_for_no_label(folder: Path, value: str | int) -> None:
+    colours = np.where(CLASSES[..., None] == 2, 0, RGB).astype(np.uint8)  # black, red and grey
+    tifffile.imwrite(folder / "labels.tif", colours, photometric="rgb")
+    given = {"classes": "mito=#ff0000"} if value == "#000000" else {}
+    result = add(folder, folder / "labels.tif", n_labels=1, ignore_value=value, **given)
+    assert np.array_equal(labels_of(folder)[0], CLASSES == 1)
+    left_out = (colours == (9 if value != "#000000" else 0)).all(-1)
+    assert result.facts["labelled_share"] == pytest.approx(1 - left_out.mean())
+    with pytest.raises(ParameterError, match="must be a whole number, or a colour"):
+        add(folder, folder / "labels.tif", n_labels=1, ignore_value="#12")
 
 
 def test_very_many_values_are_taken_for_ids(folder: Path) -> None:
@@ -258,6 +294,17 @@ def test_soft_edges_are_told_and_cut(folder: Path) -> None:
     assert "50 voxels (2.08 %) lie between 0 and 255; those above 127 are label_0000" in heard.warnings[0]
 
 
+@pytest.mark.parametrize("most", [254, 200, 128])
+def test_soft_edges_need_no_pure_white(folder: Path, most: int) -> None:
+    soft = np.zeros(SHAPE, np.uint8)
+    soft[:, 5:15, 5:15] = most
+    soft[:, 4, 5:15] = np.arange(20, 120, 10)
+    tifffile.imwrite(folder / "soft.tif", soft)
+    heard = Heard()
+    add(folder, folder / "soft.tif", n_labels=1, report=heard)
+    assert f"--label-threshold {most // 2} takes the brighter half" in heard.warnings[0]
+
+
 def test_ids_are_foreground_or_have_boundaries(folder: Path) -> None:
     ids = np.zeros(SHAPE, np.uint32)
     ids[0:3, 2:10, 2:10] = 70_001
@@ -276,6 +323,19 @@ def test_ids_are_foreground_or_have_boundaries(folder: Path) -> None:
     expected[2:4, 2:10, 2:10] = True  # above each other
     assert np.array_equal(boundary, expected)
     assert heard.warnings == []
+
+
+def test_ids_may_be_colours(folder: Path) -> None:
+    ids = np.arange(np.prod(SHAPE)).reshape(SHAPE) % 40
+    colours = np.stack([ids * 6, 255 * (ids > 0), ids * 0], -1).astype(np.uint8)
+    tifffile.imwrite(folder / "ids.tif", colours, photometric="rgb")
+    with pytest.raises(ParameterError) as refused:
+        add(folder, folder / "ids.tif", n_labels=1)
+    assert refused.value.hint.endswith("--instances foreground")
+    add(folder, folder / "ids.tif", n_labels=1, instances="foreground")
+    assert np.array_equal(labels_of(folder)[0], ids > 0)
+    add(folder, folder / "ids.tif", instances="boundaries")
+    assert np.array_equal(labels_of(folder)[0], ids > 0)
 
 
 def test_boundaries_do_not_depend_on_slabs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -293,6 +293,17 @@ def test_a_part_of_it_is_validated_where_something_is_labelled(network: Path, tm
         assert validator(model).untuned.labels[0].voxels == sum(part.voxels for part in validator.parts)
 
 
+def test_a_part_of_it_has_labelled_voxels_where_a_mask_leaves_few(network: Path, tmp_path: Path) -> None:
+    data = make(tmp_path / "d.hdf5", "slices", further=False)
+    known = np.zeros(SHAPE, bool)
+    known[2:14, 20:24, 20:24] = True
+    with change_dataset(data) as changed:
+        write_ignored(changed, "part", None, lambda _, z0, z1: ~known[z0:z1])
+    with validating(network, data, most=2000, tile=16 * 16) as validator:
+        assert validator.parts
+        assert all(known[part.core].any() for part in validator.parts)
+
+
 def test_leaks_are_of_what_is_labelled_in_both(tmp_path: Path) -> None:
     one, other, third = (make(tmp_path / f"{name}.hdf5", "slices", further=False) for name in "abc")
     boxes: tuple[Box, ...] = (((5, 9), (0, 40), (0, 36)),)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import imagecodecs
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -302,6 +303,26 @@ def test_a_tiff_out_of_a_tiff(models: dict[str, Path], tmp_path: Path) -> None:
     with tifffile.TiffFile(tmp_path / "mask.tif") as tiff:
         assert tiff.imagej_metadata is not None
         assert tiff.imagej_metadata["spacing"] == 8.0
+
+
+def test_slices_are_predicted_as_the_volume_that_they_are(models: dict[str, Path], tmp_path: Path) -> None:
+    voxels = image((4, 15, 12))
+    tifffile.imwrite(tmp_path / "image.tif", voxels, photometric="minisblack")
+    (tmp_path / "slices").mkdir()
+    for z, slice_ in enumerate(voxels):
+        (tmp_path / "slices" / f"{z}.png").write_bytes(imagecodecs.png_encode(slice_))
+    run(models["3d"], tmp_path / "image.tif", tmp_path / "expected.tif")
+    expected = tifffile.imread(tmp_path / "expected.tif")
+    for given in ("slices", "slices/*.png"):
+        out = tmp_path / f"of_{len(given)}.hdf5"
+        run(models["3d"], tmp_path / given, out)
+        with open_dataset(out) as dataset:
+            found = np.asarray(dataset.sample("slices").predictions[0])
+        assert np.array_equal(found > 0, expected > 0)
+    run(models["2d"], tmp_path / "slices" / "0.png", tmp_path / "one.tif")
+    assert tifffile.imread(tmp_path / "one.tif").shape == (15, 12)
+    with pytest.raises(ParameterError, match="would become one of them"):
+        run(models["3d"], tmp_path / "slices", tmp_path / "slices" / "out.tif")
 
 
 @pytest.mark.parametrize("big", [False, True], ids=["ImageJ", "OME"])

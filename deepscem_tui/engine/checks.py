@@ -21,7 +21,6 @@ from deepscem_tui.engine.parameters import Parameters
 from deepscem_tui.engine.reporting import Reporter
 from deepscem_tui.engine.slice_files import is_several_files, open_slices
 from deepscem_tui.engine.sources import is_image_file
-from deepscem_tui.engine.volumes import open_volume
 
 __all__ = ["Findings", "Outline", "examine", "expanded"]
 
@@ -133,6 +132,8 @@ def _not_there(given: str, parameter: Declared) -> str:
         if parameter.opens == "image":
             missing = [path for path in label_paths(given) if not (path.exists() or is_several_files(path))]
             return f"there is no file {missing[0]}" if missing else ""
+        if parameter.opens == "dataset or image" and is_several_files(path):
+            return ""
         if path.is_dir() and parameter.opens != "file":
             return "it is a folder. Give the name of a file"
         if not path.exists():
@@ -180,7 +181,7 @@ def _look_into(path: Path, wanted: str) -> None:
         with open_slices(path, colours=True):
             pass
     elif wanted == "dataset or image" and is_image_file(path):
-        with open_volume(path):
+        with open_slices(path, colours=False):
             pass
     elif wanted.startswith("dataset"):
         with open_dataset(path):

@@ -20,7 +20,7 @@ Mask = npt.NDArray[np.bool_]
 
 _VOXELS = 2**27  # of a file that are looked at for a proposal: slices evenly spread, or all of them
 _LISTED = 16  # values of a proposal; more are ids
-_WHITE = (1, 255, 65535)  # what masks have for foreground; more in between is a soft edge
+_BRIGHT = 128  # the least that is taken for white in a mask; classes are seldom that many
 
 
 class Encoding(Protocol):
@@ -129,9 +129,9 @@ class Shares:
 
     @property
     def soft(self) -> bool:
-        """Whether this is a mask with soft edges: from 0 to white, and few voxels in between, of many values."""
+        """Whether this is a mask with soft edges: from 0 to about white, and few voxels in between, of many values."""
         most = max(self.counts, default=0)
-        return most in _WHITE and len(self.counts) > 4 and self.between < 0.5 * (self.voxels - self.counts[0])
+        return most >= _BRIGHT and len(self.counts) > 4 and self.between < 0.5 * (self.voxels - self.counts[0])
 
     def __str__(self) -> str:
         """Such as ``0 (80 %), 1 (12 %), 2 (8 %)``."""
@@ -158,12 +158,12 @@ def look_at(volume: Volume) -> Shares:
 def proposed(shares: Shares, names: Sequence[str]) -> str:
     """The options that would split a file into labels of these names, such as ``--classes mito=1,er=2``."""
     values = [value for value, _ in shares.foreground]
-    if len(values) > _LISTED and not shares.coloured:
+    if len(values) > _LISTED:
         return "--instances foreground"
-    wanted = [*names, *(f"label{index + 1}" for index in range(len(names), len(values)))]
-    found = [value_text(value, shares.coloured) for value in values] or ["VALUE"] * len(wanted)
-    pairs = ",".join(f"{name}={value}" for name, value in zip(wanted, found, strict=False))
-    return f"--classes {pairs}"
+    found = [value_text(value, shares.coloured) for value in values] or ["VALUE"] * len(names)
+    pairs = ",".join(f"{name}={value}" for name, value in zip(names, found, strict=False))
+    more = f"; all {len(values)} of them need a data set of {len(values)} labels" if len(values) > len(names) else ""
+    return f"--classes {pairs}{more}"
 
 
 def named(classes: Sequence[tuple[str, int]], names: Sequence[str]) -> Named:

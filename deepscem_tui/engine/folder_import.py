@@ -391,6 +391,10 @@ def _write(
             sources = open_sources(sample, plan.names, plan.named, files, noted, part)
             written = write_sample(changed, sample, sources, grey, part)
         remark(sample, sources, written, noted, context)
+        if written.nothing_shown(sample):
+            noted.warn(
+                f"No slice of {sample.name!r} ({sample.image}) shows a label: all of it is left out as not labelled"
+            )
         ignores = ignores or sources.ignores_any
         voxels = prod(found.shape)
         shares[sample.name] = {

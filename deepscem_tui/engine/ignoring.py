@@ -239,6 +239,8 @@ def write_ignored(
         boxes = None
     annotated = sum(prod(b - a for a, b in box) for box in ((whole,) if boxes is None else boxes))
     ignored = Ignored(sample.what, changed.path, sample.shape, annotated, None if boxes is None else tuple(boxes))
+    if slabs is None and not _fit(boxes):
+        slabs = _nothing_more(sample.shape)
     if slabs is not None:
         ignored = _write_mask(changed.path, name, ignored, slabs, advance)
     changed.remove_attributes((BOXES, VOXELS, MASK), name)
@@ -247,6 +249,11 @@ def write_ignored(
     flat = None if ignored.boxes is None else np.array(ignored.boxes or [((0, 0),) * 3], np.int64).reshape(-1)
     changed.set_attributes({BOXES: flat, VOXELS: ignored.annotated, MASK: ignored.mask or None}, name)
     return ignored
+
+
+def _nothing_more(shape: tuple[int, int, int]) -> Slabs:
+    """What is ignored inside boxes that are annotated in full: of these there are too many for an attribute."""
+    return lambda _, z0, z1: np.zeros((z1 - z0, *shape[1:]), bool)
 
 
 def cropped_boxes(ignored: Ignored, crop: Box) -> tuple[Box, ...] | None:
@@ -300,11 +307,15 @@ def _write_mask(path: Path, name: str, ignored: Ignored, slabs: Slabs, advance: 
             writer[z:end] = mask.view(np.uint8)
             advance(mask.size)
         found = replace(ignored, boxes=_without_empty_slices(ignored, inside), annotated=int(inside.sum()))
-        few = found.boxes is None or len(found.boxes) <= _MOST_BOXES
-        if few and in_boxes == found.annotated:
+        if _fit(found.boxes) and in_boxes == found.annotated:
             raise _Useless
-        return replace(found, mask=number, boxes=found.boxes if few else ignored.boxes)
+        return replace(found, mask=number, boxes=next(filter(_fit, (found.boxes, ignored.boxes)), None))
     return found
+
+
+def _fit(boxes: Sequence[Box] | None) -> bool:
+    """Whether an attribute holds these boxes."""
+    return boxes is None or len(boxes) <= _MOST_BOXES
 
 
 def _without_empty_slices(ignored: Ignored, inside: npt.NDArray[np.int64]) -> tuple[Box, ...] | None:

@@ -21,8 +21,8 @@ from deepscem_tui.engine.model_files import read_info
 from deepscem_tui.engine.model_info import GREY_VALUES
 from deepscem_tui.engine.normalisation import MIN_MAX, normalisation_in
 from deepscem_tui.engine.results import Result, Table
+from deepscem_tui.engine.slice_files import open_slices
 from deepscem_tui.engine.sources import is_image_file
-from deepscem_tui.engine.volumes import open_volume
 
 __all__ = ["info"]
 
@@ -46,12 +46,12 @@ def info(parameters: p.Info, context: Context) -> Result:
         raise DataError(f"There is no file {path}", "Check its name and folder.")
     raise DataError(
         f"{path} is no data set, model, image file or run folder",
-        "These are .hdf5, .keras or .h5, .tif, .tiff or .npy, and folders with a run.json.",
+        "These are .hdf5, .keras or .h5, .tif, .tiff, .npy or .png, and folders with a run.json.",
     )
 
 
 def _image(path: Path, context: Context) -> Result:
-    with open_volume(path) as volume:
+    with open_slices(path, colours=False) as volume:
         for text in volume.warnings:
             context.report.warning(f"{path}: {text}")
         facts: dict[str, Any] = {

@@ -267,17 +267,17 @@ def open_labels(
     for index, item in enumerate(given):
         if item:
             volumes = opened(item)
-            if isinstance(volumes[0], ColourVolume):
-                _refuse_colours(volumes[0], names[index : index + 1])
             ids = options.instances == "foreground"
+            if isinstance(volumes[0], ColourVolume) and not ids:
+                _refuse_colours(volumes[0], names[index : index + 1], options.ignore_value)
             sources.append(LabelSource(volumes, [index], encoding, options.ignore_value, ids))
     return OpenedLabels(tuple(sources), tuple(names))
 
 
-def _refuse_colours(volume: Volume, names: Sequence[str]) -> None:
-    """Raise if a picture has colours of which it is not plain what they stand for."""
+def _refuse_colours(volume: Volume, names: Sequence[str], ignore_value: int | None) -> None:
+    """Raise if a picture has colours of which it is not plain what they stand for: more than one besides black."""
     shares = look_at(volume)
-    if len(shares.counts) > 2:
+    if len(set(shares.counts) - {0, ignore_value}) > 1:
         what = f"{volume.path} is a colour image with the colours {shares}"
         raise ParameterError(what, f"Say which are labels, such as {proposed(shares, names)}", "labels")
 

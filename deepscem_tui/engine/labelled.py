@@ -17,9 +17,10 @@ from deepscem_tui.engine.datasets import Sample, change_dataset, open_dataset
 from deepscem_tui.engine.errors import DatasetError, ParameterError, VolumeError
 from deepscem_tui.engine.ignoring import Box, Slabs, forget_mask, mask_id, write_ignored
 from deepscem_tui.engine.results import Result
-from deepscem_tui.engine.volumes import Volume, open_volume
+from deepscem_tui.engine.slice_files import open_slices
+from deepscem_tui.engine.volumes import Volume
 
-__all__ = ["check_size", "given_boxes", "runs_of", "set_labelled", "slices_with_labels"]
+__all__ = ["check_size", "given_boxes", "left_out", "none_shown", "runs_of", "set_labelled"]
 
 Bounds = tuple[int | None, int | None]
 Ranges = tuple[Bounds, ...] | Literal["auto"]
@@ -39,7 +40,8 @@ def set_labelled(parameters: p.SetLabelled, context: Context) -> Result:
     """
     path, name = parameters.file, parameters.sample
     with ExitStack() as files:
-        mask = files.enter_context(open_volume(parameters.ignore_mask)) if parameters.ignore_mask else None
+        given = parameters.ignore_mask
+        mask = files.enter_context(open_slices(given, colours=False)) if given else None
         with open_dataset(path) as dataset:
             sample = dataset.sample(name)
             before = mask_id(sample)
@@ -52,6 +54,11 @@ def set_labelled(parameters: p.SetLabelled, context: Context) -> Result:
             boxes = _boxes(parameters, sample, context)
         if parameters.dry_run:
             return Result(f"Would take as labelled, of sample {name!r} of {path}: {_planned(boxes, parameters)}")
+        if parameters.labelled_z not in (None, "auto"):
+            with open_dataset(path) as dataset:
+                text = left_out(parameters.labelled_z, _shown(dataset.sample(name), context))
+            if text:
+                context.report.warning(f"{name!r}: {text}")
         with change_dataset(path) as changed:
             ignored = write_ignored(changed, name, boxes, _slabs(mask, name, context) if mask else None)
     forget_mask(path, before)
@@ -74,7 +81,7 @@ def given_boxes(z: Ranges | None, y: Bounds | None, x: Bounds | None, shape: Seq
     sides = [
         [_within(bounds, size, f"labelled_{axis}") for bounds in given]
         for axis, given, size in zip(
-            "zyx", (z or ((None, None),), (y or (None, None),), (x or (None, None),)), shape, strict=True
+            "zyx", (((None, None),) if z is None else z, (y or (None, None),), (x or (None, None),)), shape, strict=True
         )
     ]
     return tuple((slices, sides[1][0], sides[2][0]) for slices in sides[0])
@@ -86,15 +93,24 @@ def runs_of(shown: npt.NDArray[np.bool_]) -> tuple[tuple[int, int], ...]:
     return tuple(zip(edges[::2], edges[1::2], strict=True))
 
 
-def slices_with_labels(shown: npt.NDArray[np.bool_]) -> tuple[tuple[int, int], ...]:
-    """Ranges of the slices in which any label has a voxel, for ``auto``.
+def none_shown(name: str) -> ParameterError:
+    """Of a sample in which ``auto`` finds nothing."""
+    return ParameterError(f"No slice of {name!r} shows a label", "Give the slices that are labelled.", "labelled_z")
 
-    Raises:
-        ParameterError: there is none.
-    """
-    if not shown.any():
-        raise ParameterError("No slice shows a label", "Give the slices that are labelled.", "labelled_z")
-    return runs_of(shown)
+
+def left_out(z: Ranges | None, shown: npt.NDArray[np.bool_]) -> str:
+    """Say which slices show a label but are not among those that are given as labelled; empty if none does."""
+    if z is None or z == "auto":
+        return ""
+    left = shown.copy()
+    for start, stop in z:
+        left[slice(start, stop)] = False
+    if not left.any():
+        return ""
+    return (
+        f"labels in slices {words.ranges(runs_of(left))} are left out, which --labelled-z does not name; "
+        "slices count from 0, those of Fiji from 1"
+    )
 
 
 def check_size(mask: Volume, shape: Sequence[int], parameter: str) -> None:
@@ -116,7 +132,9 @@ def _within(bounds: Bounds, size: int, parameter: str) -> tuple[int, int]:
 def _boxes(parameters: p.SetLabelled, sample: Sample, context: Context) -> tuple[Box, ...] | None:
     z: Any = parameters.labelled_z
     if z == "auto":
-        z = slices_with_labels(_shown(sample, context))
+        z = runs_of(_shown(sample, context))
+        if not z:
+            raise none_shown(sample.name)
     return given_boxes(z, parameters.labelled_y, parameters.labelled_x, sample.shape)
 
 

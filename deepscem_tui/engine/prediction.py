@@ -38,7 +38,8 @@ from deepscem_tui.engine.prediction_work import Predicting, Work, by_sample, dia
 from deepscem_tui.engine.rescaling import rescaled
 from deepscem_tui.engine.results import Result, Table
 from deepscem_tui.engine.shards import agreed_plan, parts, shards_folder
-from deepscem_tui.engine.sources import InputImage, open_images, same_file
+from deepscem_tui.engine.slice_files import is_several_files
+from deepscem_tui.engine.sources import InputImage, is_image_file, open_images, same_file
 from deepscem_tui.engine.space import free_bytes
 from deepscem_tui.engine.tiled import Network
 from deepscem_tui.engine.tiling import Shape
@@ -141,6 +142,11 @@ def _check_paths(parameters: p.Predict) -> None:
     for name, path in (("INPUT", parameters.input), ("MODEL", parameters.model)):
         if same_file(parameters.out, path):
             raise ParameterError(f"OUT is {name} itself, {parameters.out}", "Give the result a file of its own.", "out")
+    if is_several_files(parameters.input) and is_image_file(parameters.out):
+        folder = parameters.input if parameters.input.is_dir() else parameters.input.parent
+        if same_file(parameters.out.parent, folder):
+            what = f"OUT lies among the slices of INPUT and would become one of them: {parameters.out}"
+            raise ParameterError(what, "Give the result another folder.", "out")
 
 
 def _say_rescaled(images: Sequence[InputImage], context: Context) -> None:

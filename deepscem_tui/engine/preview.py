@@ -17,8 +17,8 @@ from deepscem_tui.engine.datasets import Dataset, Sample, open_dataset
 from deepscem_tui.engine.errors import DatasetError, ParameterError
 from deepscem_tui.engine.ignoring import ignored_in
 from deepscem_tui.engine.results import Result
+from deepscem_tui.engine.slice_files import open_slices, volume_name
 from deepscem_tui.engine.sources import is_image_file
-from deepscem_tui.engine.volumes import open_volume
 
 __all__ = ["SlicePicture", "grey_levels", "preview"]
 
@@ -99,12 +99,12 @@ def _of_file(parameters: p.Preview, context: Context) -> tuple[SlicePicture, int
     for name, given in (("SAMPLE", parameters.sample), ("--reference", parameters.reference)):
         if given is not None:
             raise ParameterError(f"{name} is for data sets, and {path} is an image file", f"Leave {name} out.")
-    with open_volume(path) as volume:
+    with open_slices(path, colours=False) as volume:
         for text in volume.warnings:
             context.report.warning(f"{path}: {text}")
         z = _slice(parameters, volume.shape[0])
         image = grey_levels(volume.read(z, z + 1)[0])
-        return _picture(parameters, image, path.stem, z, volume.voxel_size), volume.shape[0]
+        return _picture(parameters, image, volume_name(path), z, volume.voxel_size), volume.shape[0]
 
 
 def _of_sample(parameters: p.Preview) -> tuple[SlicePicture, int]:

@@ -18,13 +18,14 @@ from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine import words
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.dataset_tree import member_name
-from deepscem_tui.engine.datasets import ChangedDataset, MemberWriter, change_dataset, open_dataset, real_path
+from deepscem_tui.engine.datasets import ChangedDataset, MemberWriter, Sample, change_dataset, open_dataset, real_path
 from deepscem_tui.engine.encodings import Named, value_text
 from deepscem_tui.engine.errors import DatasetError, ParameterError, VolumeError
 from deepscem_tui.engine.ignoring import Ignored, Slabs, write_ignored
 from deepscem_tui.engine.label_files import Found, LabelOptions, OpenedLabels, open_labels
-from deepscem_tui.engine.labelled import check_size, given_boxes, runs_of, slices_with_labels
+from deepscem_tui.engine.labelled import check_size, given_boxes, left_out, none_shown, runs_of
 from deepscem_tui.engine.normalisation import MIN_MAX, TYPE_RANGE, Greys, Normalisation, find_greys, type_range
+from deepscem_tui.engine.placing import placed
 from deepscem_tui.engine.results import Result, Table
 from deepscem_tui.engine.slice_files import open_slices
 from deepscem_tui.engine.space import check_room
@@ -80,8 +81,10 @@ def add_sample(parameters: p.AddSample, context: Context) -> Result:
         greys = find_grey_values(parameters, sources.image, noted, context)
         with change_dataset(parameters.file) as changed:
             written = write_sample(changed, parameters, sources, greys, context)
+            if written.nothing_shown(parameters):
+                raise none_shown(parameters.name)
     more = remark(parameters, sources, written, noted, context)
-    rows = [_row(sources, label, found) for label, found in enumerate(written.found)]
+    rows = [_row(sources, label, share) for label, share in enumerate(written.shares)]
     if parameters.ignore_value is not None and not sources.ignores_any:
         noted.warn(f"No label file has the value {parameters.ignore_value} of --ignore-value")
     facts = _facts(parameters, sources, noted) | {"foreground": {name: share for name, _, share, _ in rows}} | more
@@ -136,6 +139,10 @@ def open_sources(
     """
     labels = _labels(parameters, tuple(names), named, files, context)
     image = files.enter_context(open_slices(parameters.image, colours=False))
+    if parameters.labelled_z not in (None, "auto"):
+        boxes = given_boxes(parameters.labelled_z, None, None, image.shape) or ()
+        for source in labels.sources:
+            source.volumes = tuple(placed(volume, [box[0] for box in boxes], image.shape) for volume in source.volumes)
     _check_volumes(image, [volume for source in labels.sources for volume in source.volumes], noted)
     mask = files.enter_context(open_slices(parameters.ignore_mask, colours=False)) if parameters.ignore_mask else None
     if mask is not None:
@@ -156,10 +163,15 @@ def _check_labelled(parameters: p.AddSample, image: Volume) -> None:
 
 @dataclass(frozen=True)
 class Written:
-    """What was found of each label of a sample, and what is not labelled."""
+    """What was found of each label of a sample, what is not labelled, and the labels' shares of what is, 0 to 1."""
 
     found: Sequence[Found]
     ignored: Ignored | None
+    shares: tuple[float, ...]
+
+    def nothing_shown(self, parameters: p.AddSample) -> bool:
+        """Whether labelled slices were looked for, and there is none."""
+        return parameters.labelled_z == "auto" and not any(any(label.shown) for label in self.found)
 
 
 def write_sample(
@@ -188,10 +200,30 @@ def write_sample(
     changed.set_attributes({"label_values": texts or None}, sample=parameters.name)
     z: Any = parameters.labelled_z
     if z == "auto":
-        z = slices_with_labels(_shown(found))
+        z = runs_of(_shown(found))
     boxes = given_boxes(z, parameters.labelled_y, parameters.labelled_x, image.shape)
     slabs = _ignored_slabs(parameters, sources, context)
-    return Written(found, write_ignored(changed, parameters.name, boxes, slabs) if boxes or slabs else None)
+    if boxes is None and slabs is None:
+        return Written(found, None, tuple(label.foreground / prod(image.shape) for label in found))
+    ignored = write_ignored(changed, parameters.name, boxes, slabs)
+    return Written(found, ignored, _shares(changed.sample(parameters.name), ignored, context))
+
+
+def _shares(sample: Sample, ignored: Ignored | None, context: Context) -> tuple[float, ...]:
+    """What part of the labelled voxels of a sample each label has; 0 where none is labelled."""
+    depth, plane = sample.shape[0], prod(sample.shape[1:])
+    step = max(1, SLAB_BYTES // plane // 8) * 8
+    counts = [0] * len(sample.labels)
+    for z0 in range(0, depth, step):
+        context.stop.check()
+        z1 = min(z0 + step, depth)
+        known = None if ignored is None else ignored[z0:z1] == 0
+        for index, label in enumerate(sample.labels):
+            mask = label[z0:z1] != 0
+            counts[index] += int(np.count_nonzero(mask if known is None else mask & known))
+        context.report.progress(f"Counting labels of {sample.name}", z1, depth, "slices")
+    voxels = prod(sample.shape) if ignored is None else ignored.annotated
+    return tuple(count / max(1, voxels) for count in counts)
 
 
 def _shown(found: Sequence[Found]) -> npt.NDArray[np.bool_]:
@@ -269,7 +301,10 @@ def _check_volumes(image: Volume, labels: Sequence[Volume], noted: Noted) -> Non
         if volume.shape != image.shape:
             here, there = words.sizes(volume.shape), words.sizes(image.shape)
             what = f"The label {volume.path} is {here}, but the image {image.path} {there}"
-            raise VolumeError(what, "Image and labels must have the same size (Z x Y x X).", "labels")
+            hint = "Image and labels must have the same size (Z x Y x X)."
+            if volume.shape[1:] == image.shape[1:] and volume.shape[0] < image.shape[0]:
+                hint += " If it holds only the labelled slices, say which with --labelled-z, as many as it has."
+            raise VolumeError(what, hint, "labels")
         known = volume.voxel_size and image.voxel_size and volume.voxel_unit == image.voxel_unit
         if known and not np.allclose(volume.voxel_size or (), image.voxel_size or (), rtol=1e-3):
             noted.warn(f"{volume.path} has voxels of another size than {image.path}: that of the image is kept")
@@ -361,14 +396,16 @@ def remark(
         for label in source.labels:
             if not written.found[label].foreground:
                 context.report.message(f"{source.name}: no voxel is {labels.names[label]}, all are background")
+    if labels.sources and (text := left_out(parameters.labelled_z, _shown(written.found))):
+        noted.warn(f"{parameters.name!r}: {text}")
     return _remark_on_slices(parameters, written.found, written.ignored, context)
 
 
-def _row(sources: Sources, label: int, found: Found) -> tuple[Any, ...]:
-    """A label as a line of the table."""
+def _row(sources: Sources, label: int, share: float) -> tuple[Any, ...]:
+    """A label as a line of the table, with its share of the labelled voxels."""
     labels, source = sources.labels, sources.labels.source_of(label)
     name = source.name if source else "blank"
-    return labels.names[label], name, found.foreground / prod(sources.image.shape), _values(labels, label) or None
+    return labels.names[label], name, share, _values(labels, label) or None
 
 
 def _values(labels: OpenedLabels, label: int) -> str:

@@ -23,7 +23,7 @@ from deepscem_tui.engine.errors import VolumeError
 from deepscem_tui.engine.tiff_files import check_directories, check_pages, explained
 from deepscem_tui.engine.volumes import SUFFIXES, Volume, open_volume
 
-__all__ = ["SLICE_SUFFIXES", "ColourVolume", "is_several_files", "open_slices", "slice_files"]
+__all__ = ["SLICE_SUFFIXES", "ColourVolume", "is_several_files", "open_slices", "slice_files", "volume_name"]
 
 SLICE_SUFFIXES = (*SUFFIXES, ".png")
 _PNG_BYTES = 2**30  # of a picture, decoded
@@ -63,6 +63,13 @@ def open_slices(path: Path, colours: bool, tables: bool = False) -> Iterator[Vol
 def is_several_files(path: Path) -> bool:
     """Whether this is a folder, or a pattern rather than the name of a file."""
     return path.is_dir() or (glob.has_magic(path.name) and not path.exists())
+
+
+def volume_name(path: Path) -> str:
+    """What a volume is called: by its file, or by the folder of its slices."""
+    if not is_several_files(path):
+        return path.stem
+    return (path if path.is_dir() else path.parent).resolve().name or "slices"
 
 
 def slice_files(path: Path) -> list[Path]:

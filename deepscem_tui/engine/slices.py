@@ -21,10 +21,10 @@ from deepscem_tui.engine.datasets import open_dataset, real_path
 from deepscem_tui.engine.errors import DataError, DatasetError, EngineError, LockedError, ResourceError
 from deepscem_tui.engine.ignoring import Ignored, ignored_in, mask_file
 from deepscem_tui.engine.lock import holder
+from deepscem_tui.engine.slice_files import open_slices, volume_name
 from deepscem_tui.engine.slice_sources import AXES, MemberVoxels, Part, Plane, VolumeVoxels, Voxels, uncached
 from deepscem_tui.engine.sources import is_image_file
 from deepscem_tui.engine.stop import Stop
-from deepscem_tui.engine.volumes import open_volume
 
 __all__ = [
     "AXES",
@@ -294,9 +294,9 @@ class _Opened:
 
 
 def _open_image(files: ExitStack, path: Path) -> tuple[SliceFacts, _Opened]:
-    volume = files.enter_context(open_volume(path))
+    volume = files.enter_context(open_slices(path, colours=False))
     facts = SliceFacts(
-        path.stem,
+        volume_name(path),
         volume.shape,
         volume.voxel_size,
         volume.voxel_unit,

@@ -16,9 +16,10 @@ from deepscem_tui.engine.datasets import Dataset, Member, Sample, open_dataset
 from deepscem_tui.engine.errors import DatasetError, ParameterError
 from deepscem_tui.engine.ignoring import Ignored, ignored_in
 from deepscem_tui.engine.normalisation import MIN_MAX, TYPE_RANGE, find_greys, normalisation_in, normalisation_of
+from deepscem_tui.engine.slice_files import SLICE_SUFFIXES, is_several_files, open_slices, volume_name
 from deepscem_tui.engine.tiled import Source
 from deepscem_tui.engine.tiling import Shape
-from deepscem_tui.engine.volumes import SUFFIXES, Volume, open_volume
+from deepscem_tui.engine.volumes import Volume
 
 __all__ = [
     "InputImage",
@@ -153,8 +154,8 @@ class Labelled:
 
 
 def is_image_file(path: Path) -> bool:
-    """Whether a path names an image file rather than a data set."""
-    return path.suffix.lower() in SUFFIXES
+    """Whether a path names an image file, or slices of a volume, rather than a data set."""
+    return path.suffix.lower() in SLICE_SUFFIXES or is_several_files(path)
 
 
 def same_file(one: Path, other: Path) -> bool:
@@ -166,7 +167,7 @@ def same_file(one: Path, other: Path) -> bool:
 
 @contextmanager
 def open_images(path: Path, names: Sequence[str], context: Context) -> Iterator[list[InputImage]]:
-    """Open a data set's samples, or an image file, for prediction.
+    """Open a data set's samples, or an image file or slices, for prediction.
 
     An image file is to be normalised to 0-1 as a data set's images are: see :meth:`InputImage.measured`.
 
@@ -182,7 +183,7 @@ def open_images(path: Path, names: Sequence[str], context: Context) -> Iterator[
             raise ParameterError(
                 f"--sample is for data sets, and {path} is an image file", "Leave --sample out.", "sample"
             )
-        with open_volume(path) as volume:
+        with open_slices(path, colours=False) as volume:
             for text in volume.warnings:
                 context.report.warning(f"{path}: {text}")
             yield [_from_file(volume)]
@@ -203,9 +204,9 @@ def open_labelled(path: Path, wanted: Literal["labels", "predictions"]) -> Itera
         DataError: the file cannot be used, or a sample has nothing to compare.
     """
     if is_image_file(path):
-        with open_volume(path) as volume:
-            only = LabelledSample(path.stem, volume.shape, (_Slices(volume),))
-            yield Labelled(path, (path.stem,), {only.name: only}, single=True)
+        with open_slices(path, colours=False) as volume:
+            only = LabelledSample(volume_name(path), volume.shape, (_Slices(volume),))
+            yield Labelled(path, (only.name,), {only.name: only}, single=True)
         return
     with open_dataset(path) as dataset:
         samples = {}
@@ -223,7 +224,7 @@ def open_labelled(path: Path, wanted: Literal["labels", "predictions"]) -> Itera
 
 
 def _from_file(volume: Volume) -> InputImage:
-    source = Source(volume.path.stem, volume.shape, volume.read)
+    source = Source(volume_name(volume.path), volume.shape, volume.read)
     stored = np.dtype(np.float16 if volume.dtype.itemsize == 1 else np.float32)
     return InputImage(source, stored, volume.voxel_size, volume.voxel_unit, volume)
 

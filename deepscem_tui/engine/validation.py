@@ -92,7 +92,7 @@ def choose_parts(plan: PredictionPlan, most: int, ignored: Mapping[str, Ignored]
     Args:
         plan: How the samples are predicted, in tiles that do not overlap what others own.
         most: Voxels that the network may be given in a validation.
-        ignored: What is not annotated, of samples by name: tiles without an annotated voxel are not predicted.
+        ignored: What is not annotated, of samples by name: no part is a tile without an annotated voxel.
 
     Returns:
         Parts that are always the same: one of each run of so many tiles, in which it is picked at random so that they
@@ -118,8 +118,17 @@ def choose_parts(plan: PredictionPlan, most: int, ignored: Mapping[str, Ignored]
     rng = np.random.default_rng(0)
     parts = []
     for first, end in pairwise(runs):
-        parts.append(_tile_part(*tiles[int(rng.integers(first, end))]))
+        picked = int(rng.integers(first, end))
+        for sample, tile in (*tiles[picked:end], *tiles[first:picked]):
+            if _annotated(tile, ignored.get(sample.sample)):
+                parts.append(_tile_part(sample, tile))
+                break
     return parts
+
+
+def _annotated(tile: Tile, ignored: Ignored | None) -> bool:
+    """Whether what a tile owns has an annotated voxel; only masks have to be read for it."""
+    return ignored is None or not ignored.mask or not ignored[_box(slice(*side) for side in tile.core)].all()
 
 
 def _tile_part(sample: SamplePlan, tile: Tile) -> Part:

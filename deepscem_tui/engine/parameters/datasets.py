@@ -15,6 +15,7 @@ from deepscem_tui.engine.parameters.kinds import (
     Parameters,
     Percent,
     Ranges,
+    Value,
     VoxelSize,
     Writing,
     argument,
@@ -76,8 +77,8 @@ class SampleOptions(Changing):
     )
     labelled_z: Ranges | None = option(
         None,
-        "Slices that are labelled, START:STOP,START:STOP,..., where not all are: the others are left out of training, "
-        "validation and evaluation; auto for those in which any label has a voxel.",
+        "Slices that are labelled, from 0, such as 0:40,80 (40 is not one), where not all are: the others are left "
+        "out of training, validation and evaluation; auto for those in which any label has a voxel.",
         "voxels",
         otherwise="all",
         title="Labelled slices",
@@ -93,8 +94,11 @@ class SampleOptions(Changing):
         title="Labelled columns",
         more=True,
     )
-    ignore_value: int | None = option(
-        None, "Value in the label files where nothing is labelled, such as 255.", otherwise="none", more=True
+    ignore_value: Value | None = option(
+        None,
+        "Value, or colour, in the label files where nothing is labelled, such as 255 or #808080.",
+        otherwise="none",
+        more=True,
     )
 
     @model_validator(mode="after")
@@ -204,7 +208,8 @@ class SetLabelled(Changing):
     sample: str = argument("Sample that is labelled in part.", within="file.samples")
     labelled_z: Ranges | None = option(
         None,
-        "Slices that are labelled, START:STOP,START:STOP,...; auto for those in which any label has a voxel.",
+        "Slices that are labelled, from 0, such as 0:40,80 (40 is not one); auto for those in which any label has a "
+        "voxel.",
         "voxels",
         otherwise="all",
         title="Labelled slices",

@@ -50,14 +50,21 @@ def _check_bounds(value: tuple[int | None, int | None]) -> tuple[int | None, int
     return value
 
 
+def _one_or_bounds(value: Any) -> Any:
+    """A single number, such as ``"4"``, as (4, 5); bounds as :func:`_bounds` has them."""
+    if isinstance(value, (int, str)) and str(value).strip().isdecimal():
+        return int(value), int(value) + 1
+    return _bounds(value)
+
+
 def _ranges(value: Any) -> Any:
-    """``"A:B,C:D"`` as ranges in order, half open; ``"auto"`` as it is."""
+    """``"A:B,C:D"`` as ranges in order, half open, ``"A"`` as ``"A:A+1"``; ``"auto"`` as it is."""
     if value == "auto":
         return value
     parts = value.split(",") if isinstance(value, str) else value
     if not isinstance(parts, (list, tuple)) or not parts:
-        raise ValueError("must be START:STOP,START:STOP,... or auto")
-    ranges = [_check_bounds(_bounds(part)) for part in parts]
+        raise ValueError("must be START:STOP,START:STOP,..., single numbers, or auto")
+    ranges = [_check_bounds(_one_or_bounds(part)) for part in parts]
     ordered = sorted(ranges, key=lambda item: item[0] or 0)
     for (_, stop), (start, _) in pairwise(ordered):
         if stop is None or (start or 0) < stop:
@@ -67,6 +74,18 @@ def _ranges(value: Any) -> Any:
 
 _COLOUR = re.compile(r"#[0-9a-f]{6}")
 _NUMBER = re.compile(r"-?[0-9]{1,18}")
+
+
+def _value(value: Any) -> Any:
+    """``"255"``, or ``"#808080"`` as 0x808080."""
+    if not isinstance(value, str):
+        return value
+    text = value.strip().lower()
+    if _COLOUR.fullmatch(text):
+        return int(text[1:], 16)
+    if not _NUMBER.fullmatch(text):
+        raise ValueError("must be a whole number, or a colour such as #808080")
+    return int(text)
 
 
 def _classes(value: Any) -> Any:
@@ -186,6 +205,7 @@ Ranges = Annotated[
     BeforeValidator(_ranges),
     PlainSerializer(_as_ranges_text),
 ]
+Value = Annotated[int, BeforeValidator(_value)]
 Classes = Annotated[
     tuple[tuple[Name, str], ...],
     BeforeValidator(_classes),
@@ -245,10 +265,10 @@ def option(default: Any, help: str, unit: str = "", **facts: Any) -> Any:
 SUFFIXES: dict[str, tuple[str, ...]] = {
     "dataset": (".hdf5", ".h5"),
     "model": (".keras", ".h5"),
-    "image": (".tif", ".tiff", ".npy"),
-    "dataset or image": (".hdf5", ".h5", ".tif", ".tiff", ".npy"),
+    "image": (".tif", ".tiff", ".npy", ".png"),
+    "dataset or image": (".hdf5", ".h5", ".tif", ".tiff", ".npy", ".png"),
     "dataset or TIFF": (".hdf5", ".tif", ".tiff"),
-    "file": (".hdf5", ".keras", ".h5", ".tif", ".tiff", ".npy"),
+    "file": (".hdf5", ".keras", ".h5", ".tif", ".tiff", ".npy", ".png"),
     "csv": (".csv",),
     "parameters": (".toml",),
     "picture": (".png",),

@@ -24,7 +24,10 @@ class Predict(Writing):
     """
 
     model: Path = argument("Model (.keras or .h5).", opens="model")
-    input: Path = argument("Data set, or an image file (.tif, .tiff, .npy).", opens="dataset or image")
+    input: Path = argument(
+        "Data set, or an image file (.tif, .tiff, .npy, .png), or a folder or pattern of slices.",
+        opens="dataset or image",
+    )
     out: Path = argument("Result to make (.hdf5, .tif or .tiff).", makes="dataset or TIFF")
     sample: tuple[str, ...] = option(
         (), "Sample to predict, may be repeated; all of them if not given.", within="input.samples", otherwise="all"
