@@ -404,7 +404,7 @@ def test_stopping_leaves_the_data_set_as_it_was(files: Path) -> None:
 
 def test_too_little_space_is_said_at_the_beginning(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Usage:
-        free = 1000
+        free, total = 1000, 10**9
 
     monkeypatch.setattr(space.shutil, "disk_usage", lambda _: Usage)
     with pytest.raises(ResourceError, match=r"28,000 bytes are needed .* 1,000 are free"):

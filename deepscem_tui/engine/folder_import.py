@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from math import prod
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -382,7 +381,7 @@ def _write(
     noted: Noted,
     context: Context,
 ) -> dict[str, dict[str, float]]:
-    """The second pass; the share of the voxels that each label has, by sample."""
+    """The second pass; the share of the labelled voxels that each label has, by sample."""
     before, shares, ignores = 0, {}, False
     total = sum(found.all for found in looked)
     for sample, found, grey in zip(plan.samples, looked, greys, strict=True):
@@ -396,10 +395,7 @@ def _write(
                 f"No slice of {sample.name!r} ({sample.image}) shows a label: all of it is left out as not labelled"
             )
         ignores = ignores or sources.ignores_any
-        voxels = prod(found.shape)
-        shares[sample.name] = {
-            name: label.foreground / voxels for name, label in zip(sources.labels.names, written.found, strict=True)
-        }
+        shares[sample.name] = dict(zip(sources.labels.names, written.shares, strict=True))
         before += found.all
     if plan.samples[0].ignore_value is not None and not ignores:
         noted.warn(f"No label file has the value {plan.samples[0].ignore_value} of --ignore-value")
