@@ -189,6 +189,18 @@ def test_names_of_labels_that_nobody_named(small: tuple[Any, ModelInfo], saved: 
     assert (info.label_names, info.named, info.settings) == (("label_0000", "label_0001"), False, None)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has other locks")
+def test_a_model_that_another_program_has_locked_is_not_damaged(small: tuple[Any, ModelInfo], tmp_path: Path) -> None:
+    import fcntl
+
+    save_model(*small, tmp_path / "m.h5", overwrite=False)
+    with (tmp_path / "m.h5").open("rb+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        model, info = load_model(tmp_path / "m.h5")
+    assert info == small[1]
+    np.testing.assert_allclose(model(image(model)), small[0](image(model)), rtol=1e-5)
+
+
 def test_loading_follows_the_precision_asked_for(saved: Path) -> None:
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_float16")

@@ -91,7 +91,7 @@ def checked_weights(path: Path, form: Literal["keras", "h5"]) -> Iterator[Path]:
         with explained(path):
             weights = path if form == "h5" else _extracted(path, Path(folder) / _WEIGHTS_MEMBER)
             probe(weights, ModelError, known_as=path)
-            with h5py.File(weights, "r") as file:
+            with h5py.File(weights, "r", locking=False) as file:
                 _check_tree(file, _allowance(path))
         yield weights
 
@@ -155,7 +155,7 @@ def _json(archive: zipfile.ZipFile, member: str) -> Any:
 
 def _read_h5(path: Path) -> tuple[Graph, Any]:
     probe(path, ModelError)
-    with h5py.File(path, "r") as file:
+    with h5py.File(path, "r", locking=False) as file:
         if "model_config" not in file.attrs:
             kind = "a data set" if "labels" in file.attrs else "an HDF5 file"
             raise ModelError(

@@ -77,7 +77,7 @@ def load_model(path: Path) -> tuple[Any, ModelInfo]:
         if contents.format == "keras":
             _load_keras_weights(model, list(names), weights)
         else:
-            with h5py.File(weights, "r") as file:
+            with h5py.File(weights, "r", locking=False) as file:
                 for layer in model.layers:
                     _set_weights(layer, names[layer.name], file["model_weights"])
         for layer in model.layers:

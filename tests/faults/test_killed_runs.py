@@ -19,6 +19,7 @@ from kills import Driver, killed
 
 from deepscem_tui.engine import runs
 from deepscem_tui.engine.datasets import new_dataset
+from deepscem_tui.engine.lock import locked
 from deepscem_tui.engine.watching import RunsIndex
 
 KILLS = 10  # of each action
@@ -71,8 +72,10 @@ def kill_until(
             if not killed(tensorflow.ask(**asked, **cut)):
                 break
             deaths += 1
-            if any(run.state == "finished" for run in runs.find(place / "runs")):  # it was killed at its very end
-                break
+            (run,) = runs.find(place / "runs") or [None]
+            if run is not None and run.state == "finished":  # it was killed at its very end
+                with locked(run.folder / "run.json"):  # as whoever comes next takes over the lock that it may have left
+                    break
         else:
             tensorflow.whole(**asked)
     return folders
