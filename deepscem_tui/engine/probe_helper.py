@@ -1,7 +1,7 @@
 """The process that looks through files for :mod:`deepscem_tui.engine.probing`: it may crash, and may not last for ever.
 
-It says that it is ready, and answers each line ``[kind, path]`` (JSON) with ``done``, or with ``memory`` where a file made it claim too much. An
-error is no concern of its: whoever opens the file next meets it too, and says so.
+It says that it is ready, and answers each line ``[kind, path]`` (JSON) with ``done``, or with ``memory`` where a file
+made it claim too much. An error is no concern of its: whoever opens the file next meets it too, and says so.
 """
 
 from __future__ import annotations
