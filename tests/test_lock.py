@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 import pytest
 
-from deepscem_tui.engine import files, lock
+from deepscem_tui.engine import files, lock, processes
 from deepscem_tui.engine.datasets import change_dataset, new_dataset, open_dataset
 from deepscem_tui.engine.errors import DatasetError, LockedError
 from deepscem_tui.engine.files import published, temporary_name
@@ -127,7 +127,10 @@ def test_a_clock_that_is_set_makes_nobody_dead(path: Path) -> None:
     leave_a_lock(path, process_started=me.started - 3600, process_birth=me.birth)
     with pytest.raises(LockedError, match="this process"), locked(path):
         pytest.fail("taken over from who lives")
-    leave_a_lock(path, process_birth=me.birth + "0")  # the same number and time, but not the same process
+    leave_a_lock(path, process_started=me.started - 3600, process_birth=me.birth.partition("@")[0])
+    with pytest.raises(LockedError, match="this process"), locked(path):
+        pytest.fail("taken over from who lives, and did not say where its number counts")
+    leave_a_lock(path, process_birth=me.birth.replace("@", "0@"))  # the same number and time, but not the same process
     with locked(path):
         pass
 
@@ -190,6 +193,21 @@ def test_many_take_over_and_one_at_a_time_wins(path: Path, monkeypatch: pytest.M
     assert len(done) == 60
     assert set(together) == {1}
     assert list(path.parent.iterdir()) == []
+
+
+@pytest.mark.skipif(not Path("/proc/self/ns/pid").exists(), reason="needs what Linux tells of processes")
+def test_a_container_of_the_same_name_is_another_host(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The number of its process may be nobody's here, or another's."""
+    monkeypatch.setattr(processes, "_numbers", lambda: "pid:[1]")
+    theirs, left = this_process(), temporary_name(path)
+    monkeypatch.undo()
+    monkeypatch.setattr(lock, "WAIT_SECONDS", 0.2)
+    leave_a_lock(path, pid=dead_process(), process_birth=theirs.birth)
+    left = left.with_name(left.name.replace(f"-{os.getpid()}-", f"-{dead_process()}-"))
+    left.touch()
+    with pytest.raises(LockedError, match=f"on {socket.gethostname()} since"), locked(path):
+        pytest.fail("taken over")
+    assert left.exists()
 
 
 def test_the_lock_of_another_host_is_respected(path: Path) -> None:

@@ -143,7 +143,7 @@ def published(
 def temporary_name(path: Path) -> Path:
     """A hidden name beside ``path`` that nobody has, and that says which process writes there."""
     me = this_process()
-    whose = f"{_digest(me.host)}-{me.pid}-{_digest(me.identity)}"
+    whose = f"{_digest(me.place)}-{me.pid}-{_digest(me.identity)}"
     return path.with_name(f".{path.stem[:40]}-{whose}-{secrets.token_hex(4)}.tmp{path.suffix}")
 
 
@@ -170,7 +170,7 @@ def _is_left(path: Path) -> bool:
     if found is None:
         return False
     host, pid, identity = found.group(1), int(found.group(2)), found.group(3)
-    if host != _digest(this_process().host):
+    if host != _digest(this_process().place):
         return time.time() - path.stat().st_mtime > _FORGOTTEN_SECONDS
     try:
         process = running(pid)

@@ -23,7 +23,8 @@ class Process:
         host: Name of the machine.
         pid: Its number, which others get again.
         started: When it began, seconds since the epoch: by the clock of that time.
-        birth: Boot of the machine and time since then when it began, which no clock changes; empty if not known.
+        birth: Boot of the machine, time since then when it began, which no clock changes, and after ``@`` where its
+            number counts: containers of one host name have numbers of their own. Empty if not known.
     """
 
     host: str
@@ -33,8 +34,17 @@ class Process:
 
     @property
     def here(self) -> bool:
-        """Whether this is a process of this host."""
-        return self.host == socket.gethostname()
+        """Whether this is a process of this host, whose number means the same to us."""
+        return self.host == socket.gethostname() and self._numbers in ("", _numbers())
+
+    @property
+    def place(self) -> str:
+        """What tells its host from others, and from containers of the same name."""
+        return f"{self.host} {self._numbers}"
+
+    @property
+    def _numbers(self) -> str:
+        return self.birth.partition("@")[2]
 
     @property
     def identity(self) -> str:
@@ -53,7 +63,7 @@ class Process:
         if now is None:
             return True
         if self.birth and now.birth:
-            return self.birth != now.birth
+            return self.birth.partition("@")[0] != now.birth.partition("@")[0]  # what is after it may be missing
         return abs(now.started - self.started) > _CLOCK_SECONDS
 
 
@@ -102,8 +112,17 @@ def _birth(pid: int) -> str:
     """Which boot of the machine a process is of, and its ticks since then; empty where the system does not tell."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
-        return f"{_boot()}:{int(fields[19])}"
+        return f"{_boot()}:{int(fields[19])}@{_numbers()}"
     except (OSError, IndexError, ValueError):
+        return ""
+
+
+@cache
+def _numbers() -> str:
+    """The namespace that the numbers of processes are of here."""
+    try:
+        return str(Path("/proc/self/ns/pid").readlink())
+    except OSError:
         return ""
 
 

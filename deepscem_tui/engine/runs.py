@@ -19,7 +19,6 @@ import logging
 import os
 import platform
 import shlex
-import socket
 import sys
 import time
 from contextlib import suppress
@@ -178,7 +177,7 @@ def _resume(folder: Path, report: Reporter, stop: Stop, epochs: int | None, over
 def _wait_for_a_sign(folder: Path, report: Reporter, stop: Stop) -> None:
     """Wait until it is known whether a run of another node lives: a job is begun anew soon after its node has died."""
     run, beat = read(folder), _beat(folder)
-    if run.state != "running" or Process(run.host, run.pid, run.pid_started).here:
+    if run.state != "running" or Process(run.host, run.pid, run.pid_started, run.pid_birth).here:
         return
     report.message(f"{folder} ran on {run.host} a moment ago: waiting for a sign of life")
     while _beat(folder) == beat and _beats(folder):
@@ -384,7 +383,8 @@ def started_by(folder: Path, pid: int, since: float) -> bool:
     """
     try:
         description = json.loads(regular(folder / "run.json").read_text(encoding="utf-8"))
-        return (description["host"], description["pid"]) == (socket.gethostname(), pid) and _written(folder) >= since
+        process = Process(description["host"], description["pid"], since, str(description.get("pid_birth", "")))
+        return process.here and process.pid == pid and _written(folder) >= since
     except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError, RunError):
         return False
 
@@ -465,13 +465,14 @@ def stop_now(folder: Path, seconds: float = 10.0) -> RunState:
     if run.state != "running":
         raise RunError(f"{folder} is not running: it is {run.state}")
     ask = f"Ask it to stop instead: {shlex.join(['deepscem-tui', 'runs', 'stop', str(folder)])}"
-    if run.host != socket.gethostname():
+    known = Process(run.host, run.pid, run.pid_started, run.pid_birth)
+    if not known.here:
         raise RunError(f"{folder} runs on {run.host}, and only there it can be ended at once", ask)
     if run.pid == os.getpid():
         raise RunError(f"{folder} runs in this very process", ask)
     try:
         process = psutil.Process(run.pid)  # which looks at the time of its start again before each signal
-        if not process_alive(Process(run.host, run.pid, run.pid_started, run.pid_birth)):
+        if not process_alive(known):
             raise RunError(f"{folder} has ended just now")
         _end(process, seconds)
     except psutil.NoSuchProcess:
