@@ -30,7 +30,7 @@ types:
 	$(BIN)/mypy
 
 unit:
-	$(BIN)/pytest -n auto --dist worksteal
+	$(BIN)/pytest -n auto
 
 # Ten times as many kills as `make unit` has, and a power cut between any two writes.
 faults: $(VENV)/installed-dev

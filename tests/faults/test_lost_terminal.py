@@ -49,8 +49,18 @@ class Terminal:
         os.close(theirs)
         self._shown = b""
         self._wanted = True
-        self._reader = threading.Thread(target=self._read)
+        self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
+
+    def __enter__(self) -> "Terminal":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """A test that failed leaves nothing that computes."""
+        self._wanted = False
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
 
     def _read(self) -> None:
         while self._wanted:
@@ -100,29 +110,29 @@ WORDS += ["--patch-size", "32,32", "--batch-size", "2", "--steps-per-epoch", "20
 
 def test_a_training_is_saved_when_its_terminal_hangs_up(tmp_path: Path) -> None:
     ready_to_train(tmp_path, epochs=1000)
-    terminal = Terminal(tmp_path, *WORDS, "--epochs", "1000")
-    steps(tmp_path)
-    terminal.lose()
-    saved(tmp_path, terminal)
+    with Terminal(tmp_path, *WORDS, "--epochs", "1000") as terminal:
+        steps(tmp_path)
+        terminal.lose()
+        saved(tmp_path, terminal)
 
 
 def test_a_training_that_hears_of_no_hangup_goes_on_to_its_end(tmp_path: Path) -> None:
     ready_to_train(tmp_path, epochs=1)
-    terminal = Terminal(tmp_path, *WORDS, "--epochs", "4", nohup=True)
-    steps(tmp_path)
-    terminal.lose()  # whatever is written to it fails from now on
-    assert terminal.process.wait(240) == 0
+    with Terminal(tmp_path, *WORDS, "--epochs", "4", nohup=True) as terminal:
+        steps(tmp_path)
+        terminal.lose()  # whatever is written to it fails from now on
+        assert terminal.process.wait(240) == 0
     assert run_of(tmp_path, "finished").action == "train"
     assert (tmp_path / "out.keras").exists()
 
 
 def test_the_application_saves_its_training_when_its_terminal_hangs_up(tmp_path: Path) -> None:
     ready_to_train(tmp_path, epochs=1000)
-    terminal = Terminal(tmp_path)
-    terminal.wait_for("Data sets")
-    terminal.press("\x1bOS")  # F4
-    terminal.wait_for("trained.keras")
-    terminal.press("\x13")  # ctrl+s
-    steps(tmp_path)
-    terminal.lose()
-    saved(tmp_path, terminal)
+    with Terminal(tmp_path) as terminal:
+        terminal.wait_for("Data sets")
+        terminal.press("\x1bOS")  # F4
+        terminal.wait_for("trained.keras")
+        terminal.press("\x13")  # ctrl+s
+        steps(tmp_path)
+        terminal.lose()
+        saved(tmp_path, terminal)
