@@ -24,12 +24,11 @@ import numpy.typing as npt
 
 from deepscem_tui.engine.datasets import Dataset, Sample
 from deepscem_tui.engine.ignoring import ignored_in
-from deepscem_tui.engine.origins import origin_of
+from deepscem_tui.engine.origins import Box, origin_of
 from deepscem_tui.engine.stop import Stop
 
 __all__ = ["Overlap", "find_overlaps", "neighbours"]
 
-Box = tuple[tuple[int, int], ...]  # (start, stop) along Z, Y, X
 Codes = npt.NDArray[np.uint64]
 
 _SIGNS = 32  # in a row

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
@@ -188,7 +189,7 @@ def _countable(dtype: np.dtype[Any]) -> bool:
     return dtype.kind in "biu" and dtype.itemsize <= 2
 
 
-class _Seen:
+class _Seen(ABC):
     """Values that were seen; of a kind that knows how to look at their type."""
 
     def __init__(self, dtype: np.dtype[Any]) -> None:
@@ -223,11 +224,13 @@ class _Seen:
             low, high = self.low, self.high
         return Grey(low, high)
 
+    @abstractmethod
     def _keep(self, finite: npt.NDArray[Any]) -> None:
-        raise NotImplementedError
+        """Take values for the percentiles."""
 
+    @abstractmethod
     def _percentiles(self) -> tuple[float, float]:
-        raise NotImplementedError
+        """Of all values that were taken."""
 
 
 class _Counted(_Seen):

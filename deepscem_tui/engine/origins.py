@@ -8,7 +8,7 @@ from typing import Any
 
 from deepscem_tui.engine.datasets import Sample
 
-__all__ = ["origin_attributes", "origin_of"]
+__all__ = ["Box", "origin_attributes", "origin_of"]
 
 Box = tuple[tuple[int, int], ...]  # (start, stop) along Z, Y, X
 

@@ -26,6 +26,7 @@ from deepscem_tui.engine.errors import DatasetError, ParameterError
 from deepscem_tui.engine.files import refuse_existing
 from deepscem_tui.engine.ignoring import (
     ATTRIBUTES,
+    Box,
     compact_masks,
     copy_masks,
     cropped_boxes,
@@ -47,8 +48,6 @@ __all__ = [
     "is_text",
     "save_dataset",
 ]
-
-Box = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 
 SLAB_BYTES = 64 * 2**20
 
