@@ -11,6 +11,7 @@ The tree, with the exit status that the command line gives each::
     │   ├── ModelError               a model file
     │   └── RunError                 a run folder
     ├── ResourceError            4   memory, disk or device do not suffice
+    ├── MissingLibraryError      4   a library of an extra is not installed
     └── Stopped                 75   stopped on request, with everything saved
 """
 
@@ -21,6 +22,7 @@ __all__ = [
     "DatasetError",
     "EngineError",
     "LockedError",
+    "MissingLibraryError",
     "ModelError",
     "ParameterError",
     "ResourceError",
@@ -83,6 +85,12 @@ class RunError(DataError):
 
 class ResourceError(EngineError):
     """Memory, disk or device do not suffice."""
+
+    exit_code = 4
+
+
+class MissingLibraryError(EngineError):
+    """A library that is installed on request only, and is needed now."""
 
     exit_code = 4
 

@@ -1,0 +1,20 @@
+"""Libraries of extras: loaded where they are, and named with the command that installs them where they are not."""
+
+import json
+
+import pytest
+
+from deepscem_tui.engine import extras
+from deepscem_tui.engine.errors import MissingLibraryError
+
+
+def test_a_library_that_is_there_is_loaded():
+    assert extras.load("json", "zarr", "Reading") is json
+
+
+def test_a_missing_one_says_what_to_type():
+    with pytest.raises(MissingLibraryError) as caught:
+        extras.load("no_such_library_here", "zarr", "Reading a Zarr store")
+    assert "Reading a Zarr store needs the library no_such_library_here" in caught.value.what
+    assert caught.value.hint.endswith("pip install 'deepscem-tui[zarr]'")
+    assert caught.value.exit_code == 4
