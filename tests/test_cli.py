@@ -259,7 +259,8 @@ def test_a_closed_pipe_does_not_end_the_work(tmp_path: Path) -> None:
 
 
 def test_help_that_nobody_reads_to_its_end_is_no_error() -> None:
-    with subprocess.Popen([*PROGRAM, "run", "train", "--help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as help_:
+    pipe = subprocess.PIPE
+    with subprocess.Popen([*PROGRAM, "run", "train", "--help"], stdout=pipe, stderr=pipe) as help_:
         help_.stdout.close()
         assert (help_.wait(60), help_.stderr.read()) == (0, b"")
 
