@@ -152,11 +152,13 @@ def test_no_layer_of_a_description_makes_anything_happen(
 
 
 @pytest.mark.parametrize("key", ["kernel_initializer", "kernel_regularizer", "kernel_constraint", "dtype"])
-def test_no_setting_of_a_layer_makes_anything_happen(key: str, model: Path) -> None:
+def test_no_setting_of_a_layer_makes_anything_happen(key: str, model: Path, tmp_path: Path) -> None:
     """What is not known as harmless is not looked at."""
-    code = {"module": "os", "class_name": "system", "config": {"command": "false"}, "registered_name": None}
+    config = {"command": f"touch {tmp_path}/hacked"}
+    code = {"module": "os", "class_name": "system", "config": config, "registered_name": None}
     bad_input.layered("Conv2D", **{key: code})(model, model)
     load_model(model)
+    assert not (tmp_path / "hacked").exists()
 
 
 # -------------------------------------------------------------------------------------------------- archives
