@@ -500,6 +500,7 @@ FULL: dict[str, dict[str, Any]] = {
         "folder": "f [x]",
         "image_pattern": "{name}.tif",
         "label_pattern": "{name}_{label}.tif",
+        "ignore_pattern": "{name}_i.tif",
         "label_names": ["mito", "e r"],
         "unpaired": "skip",
         "prefix": "p ",

@@ -106,6 +106,25 @@ def test_pairs_by_patterns(paths: list[str], image: str, label: str | None, expe
     assert not found.unpaired
 
 
+def test_masks_of_what_is_not_labelled_are_no_labels() -> None:
+    by_words = ["a_image.tif", "a_mask.tif", "a_not_labelled.tif", "raw/b.tif", "labels/b.tif", "ignore/b.tif"]
+    found = pair_by_words(by_words)
+    assert {pair.key: (dict(pair.labels), pair.ignored) for pair in found.pairs} == {
+        "a": ({"": "a_mask.tif"}, "a_not_labelled.tif"),
+        "b": ({"": "labels/b.tif"}, "ignore/b.tif"),
+    }
+    assert found.names == ("",)
+    assert not found.unpaired
+    patterns = [Pattern(text, "p") for text in ("i/{name}.tif", "m/{name}_{label}.tif", "m/{name}_unsure.tif")]
+    found = pair_by_patterns(["i/a.tif", "i/b.tif", "m/a_er.tif", "m/a_unsure.tif", "m/c_unsure.tif"], *patterns)
+    assert [(pair.key, dict(pair.labels), pair.ignored) for pair in found.pairs] == [
+        ("a", {"er": "m/a_er.tif"}, "m/a_unsure.tif"),
+        ("b", {}, None),
+    ]
+    assert found.names == ("er",)
+    assert "no image is called 'c'" in found.unpaired[0].why
+
+
 def test_patterns_tell_of_labels_without_an_image() -> None:
     found = pair_by_patterns(["i/a.tif", "l/b.tif"], Pattern("i/{name}.tif", "i"), Pattern("l/{name}.tif", "l"))
     assert [(item.path, item.why) for item in found.unpaired] == [
@@ -415,6 +434,20 @@ def test_what_is_not_labelled_is_left_out_of_every_sample(new: bool, folder: Pat
             expected = masks[0] | masks[1]
             expected[2:] = True
             assert np.array_equal(ignored[:], expected)
+
+
+def test_an_export_is_imported_with_what_is_not_labelled(folder: Path) -> None:
+    data, here = folder.parent / "set.hdf5", folder.parent
+    importing(folder, labelled_z="0:2")
+    for name in ("cell 1", "cell 2"):
+        do("export-sample", {"file": data, "sample": name, "folder": here / "out"})
+    do("import-folder", {"file": here / "again.hdf5", "folder": here / "out", "label_names": ["er", "mito"]})
+    with open_dataset(data) as before, open_dataset(here / "again.hdf5") as after:
+        for name, sample in after.samples.items():
+            one, other = ignored_in(before.sample(name.replace("_", " "))), ignored_in(sample)
+            assert np.array_equal(one[:], other[:])
+            assert not other[:2].any()
+            assert other[2].all()
 
 
 def test_an_image_that_shows_no_label_keeps_none_of_the_others_out(folder: Path) -> None:

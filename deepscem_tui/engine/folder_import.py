@@ -191,6 +191,7 @@ def _planned(parameters: p.ImportFolder, target: _Target | None) -> _Plan:
             name=name,
             image=parameters.folder / pair.image,
             labels=tuple(str(parameters.folder / pair.labels[c]) if c in pair.labels else "" for c in columns),
+            ignore_mask=parameters.folder / pair.ignored if pair.ignored else None,
             **shared,
         )
         for name, pair in zip(names, kept, strict=True)
@@ -219,9 +220,12 @@ _LABELS_HINT = "Say how labels are called, such as --image-pattern '{name}.tif' 
 def _paired(parameters: p.ImportFolder, paths: Sequence[str], target: _Target | None) -> Pairing:
     if parameters.image_pattern is None:
         return pair_by_words(paths, parameters.label_names or (target.aliases if target else ()))
-    label = parameters.label_pattern
+    label, ignored = parameters.label_pattern, parameters.ignore_pattern
     return pair_by_patterns(
-        paths, Pattern(parameters.image_pattern, "image_pattern"), Pattern(label, "label_pattern") if label else None
+        paths,
+        Pattern(parameters.image_pattern, "image_pattern"),
+        Pattern(label, "label_pattern") if label else None,
+        Pattern(ignored, "ignore_pattern") if ignored else None,
     )
 
 
@@ -410,6 +414,7 @@ def _facts(parameters: p.ImportFolder, plan: _Plan) -> dict[str, Any]:
         sample.name: {
             "image": pair.image,
             "labels": [pair.labels.get(column) for column in plan.columns],
+            "ignore_mask": pair.ignored,
         }
         for sample, pair in zip(plan.samples, plan.pairs, strict=True)
     }
@@ -427,6 +432,7 @@ def _shown(plan: _Plan, looked: Sequence[_Looked]) -> list[Table]:
         labels = [pair.labels.get(column, "blank") for column in plan.columns]
         if any(plan.columns):
             labels = [f"{name}: {path}" for name, path in zip(plan.columns, labels, strict=True)]
+        labels += [f"not labelled: {pair.ignored}"] if pair.ignored else []
         rows.append((sample.name, pair.image, ", ".join(labels), words.sizes(found.shape) or None))
     problems = [(pair.image, found.problem) for pair, found in zip(plan.pairs, looked, strict=True) if found.problem]
     return [

@@ -28,6 +28,7 @@ _LABEL_WORDS = {
     "groundtruth", "ground_truth", "annotation", "annotations", "target", "targets", "train_labels", "train_masks",
     "labelfield", "labelfields",
 }  # fmt: skip
+_IGNORED = ("not_labelled", "ignore")  # what a mask of where nothing is labelled is called, as if it were a label
 _SEPARATORS = "_-. "
 _CHANNELLED = ("imagestr", "imagests")  # folders of nnU-Net, whose images' names end with the number of a channel
 _LEADING = re.compile(rf"([A-Za-z]+)(?:[{re.escape(_SEPARATORS)}]|(?=\d))(.+)")
@@ -41,11 +42,13 @@ class Pair:
     Args:
         key: What their names have in common.
         labels: By the label's name; ``""`` where names tell none.
+        ignored: The mask of where nothing is labelled; None if there is none.
     """
 
     key: str
     image: str
     labels: Mapping[str, str]
+    ignored: str | None = None
 
 
 @dataclass(frozen=True)
@@ -164,6 +167,9 @@ def _read(path: str, names: Collection[str]) -> _Read:
     for folder in PurePosixPath(path).parent.parts:
         if folder.lower() in _LABEL_WORDS:
             is_label = True
+        elif folder.lower() in _IGNORED:
+            is_label = True
+            inside.append(folder.lower())
         elif is_label:
             inside.append(folder)
         elif folder.lower() in _IMAGE_WORDS:
@@ -189,7 +195,7 @@ def _of_stem(stem: str, names: Collection[str]) -> tuple[str, str | None]:
     for index in range(len(parts) - 1, 0, -1):
         if parts[index].lower() in _LABEL_WORDS:
             return "".join(pieces[: 2 * index - 1]), "".join(pieces[2 * index + 2 :])
-    for name in sorted(names, key=len, reverse=True):
+    for name in sorted((*names, *_IGNORED), key=len, reverse=True):
         rest = stem[: -len(name)] if name and stem.lower().endswith(name.lower()) else ""
         if len(rest) > 1 and rest[-1] in _SEPARATORS:
             return rest[:-1], name
@@ -271,8 +277,10 @@ class Pattern:
         return match
 
 
-def pair_by_patterns(paths: Sequence[str], image: Pattern, label: Pattern | None) -> Pairing:
-    """Tell images and labels apart by patterns; what matches neither is left out without a word.
+def pair_by_patterns(
+    paths: Sequence[str], image: Pattern, label: Pattern | None, ignored: Pattern | None = None
+) -> Pairing:
+    """Tell images, labels and masks of what is not labelled apart by patterns; what matches none is left out silently.
 
     A label's file may match both, as ``x_mito.tif`` does ``{name}.tif``: it is a label where there is an image ``x``.
     """
@@ -280,14 +288,20 @@ def pair_by_patterns(paths: Sequence[str], image: Pattern, label: Pattern | None
     as_images = {path: found[0] for path in paths if (found := of_image(path))}
     labels: list[tuple[str, str, str]] = []
     unpaired: list[Unpaired] = []
-    if label is not None and as_images:
-        of_known, of_any = label.matcher(set(as_images.values())), label.matcher()
+    left = list(paths)
+    for pattern, called in ((ignored, _IGNORED[0]), (label, None)):
+        if pattern is None or not as_images:
+            continue
+        of_known, of_any = pattern.matcher(set(as_images.values())), pattern.matcher()
+        paths, left = left, []
         for path in paths:
             known = of_known(path)
             if known is not None and as_images.get(path) != known[0]:
-                labels.append((*known, path))
-            elif path not in as_images and (found := of_any(path)):
-                unpaired.append(Unpaired(path, f"it matches {label.text}, and no image is called {found[0]!r}"))
+                labels.append((known[0], called or known[1], path))
+                continue
+            left.append(path)
+            if path not in as_images and (found := of_any(path)):
+                unpaired.append(Unpaired(path, f"it matches {pattern.text}, and no image is called {found[0]!r}"))
     images: dict[str, str] = {}
     of_labels = {path for _, _, path in labels}
     for path, key in as_images.items():
@@ -316,7 +330,8 @@ def _joined(images: Mapping[str, str], labels: Sequence[tuple[str, str, str]], u
         if name in by_key[key]:
             rest.append(_twice(path, by_key[key][name]))
         by_key[key].setdefault(name, path)
-    names = sorted({name for _, name, _ in labels}, key=words.natural)
+    masks = {key: path for key, named in by_key.items() for name in _IGNORED if (path := named.pop(name, ""))}
+    names = sorted({name for _, name, _ in labels} - set(_IGNORED), key=words.natural)
     ordered = sorted(images, key=words.natural)
-    pairs = tuple(Pair(key, images[key], by_key.get(key, {})) for key in ordered)
+    pairs = tuple(Pair(key, images[key], by_key.get(key, {}), masks.get(key)) for key in ordered)
     return Pairing(pairs, tuple(names), tuple(sorted(rest, key=lambda item: words.natural(item.path))))

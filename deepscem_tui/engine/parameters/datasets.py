@@ -143,7 +143,8 @@ class ImportFolder(SampleOptions):
     """Add all images of a folder and their labels to a data set, each as a sample: all of them or none.
 
     What belongs together is told by names: `images/x.tif` with `labels/x.tif` or `masks/mito/x.tif`, `x.tif` with
-    `x_mask.tif`, `x_seg.tif` or `x_label_mito.tif`, or as patterns say. --dry-run shows what would be added.
+    `x_mask.tif`, `x_seg.tif` or `x_label_mito.tif`, or as patterns say; `x_not_labelled.tif` and `ignore/x.tif` are
+    above 0 where nothing is labelled. --dry-run shows what would be added.
     The data set is made if it does not exist.
     """
 
@@ -160,6 +161,12 @@ class ImportFolder(SampleOptions):
         "Labels, likewise; {label} is the label's name where each has a file, such as 'masks/{name}_{label}.tif'.",
         otherwise="told by names",
     )
+    ignore_pattern: str | None = option(
+        None,
+        "Masks that are above 0 where nothing is labelled, likewise, such as 'masks/{name}_unsure.tif'.",
+        otherwise="told by names",
+        more=True,
+    )
     label_names: tuple[Name, ...] = option(
         (),
         "Names of the labels to take, in order; those of the data set, or all that are found, if not given.",
@@ -174,8 +181,9 @@ class ImportFolder(SampleOptions):
 
     @model_validator(mode="after")
     def _both_patterns(self) -> ImportFolder:
-        if self.label_pattern is not None and self.image_pattern is None:
-            raise wrong("image_pattern", "is needed with --label-pattern")
+        for name in ("label_pattern", "ignore_pattern"):
+            if getattr(self, name) is not None and self.image_pattern is None:
+                raise wrong("image_pattern", f"is needed with --{name.replace('_', '-')}")
         return self
 
 
