@@ -75,6 +75,7 @@ COMMANDS: dict[str, dict[str, Any]] = {
     "show-augmentation": {"file": "data.hdf5", "out": "new.png", "rows": 1, "columns": 2, "width": 20},
     "create-model": {"out": "new.keras", "like": "data.hdf5", "depth": 2, "filters": 2, "dry_run": True},
     "convert-model": {"model": "model.keras", "out": "new.h5"},
+    "export-model": {"model": "model.keras", "out": "new.onnx"},
     "plan": {"dataset": "data.hdf5", "valid": "segmented.hdf5", "out": "new.toml", "measure": False},
     "train": {"model": "model.keras", "out": "new.keras", "train": "data.hdf5", "valid": "data.hdf5",
               "test": "data.hdf5", "dry_run": True},

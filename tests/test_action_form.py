@@ -524,6 +524,7 @@ FULL: dict[str, dict[str, Any]] = {
     "preview": {"file": "a", "sample": "s", "z": "3", "overlay": "none", "width": "40"},
     "create-model": {"out": "m.h5", "labels": "2", "dimension": "3", "activation": "softmax", "kernel_size": "5"},
     "convert-model": {"model": "m.h5", "out": "m.keras"},
+    "export-model": {"model": "m.h5", "out": "m [x].onnx"},
     "train": TRAIN | {"patch_size": "8,64,64", "learning_rate": "0.01", "keep_best": False, "early_stopping": True},
     "predict": {
         "model": "m",
@@ -639,6 +640,7 @@ def test_forms_are_checked_without_tensorflow(folder: Path) -> None:
         "predict": {"model": "m.keras", "input": "data.hdf5", "out": "r.hdf5"},
         "create-model": {"out": "n.keras", "like": "data.hdf5"},
         "convert-model": {"model": "m.keras", "out": "m.h5"},
+        "export-model": {"model": "m.keras", "out": "m.onnx"},
         "evaluate": {"reference": "data.hdf5", "segmentation": "data.hdf5"},
     }
     code = (
