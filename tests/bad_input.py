@@ -76,6 +76,8 @@ COMMANDS: dict[str, dict[str, Any]] = {
     "create-model": {"out": "new.keras", "like": "data.hdf5", "depth": 2, "filters": 2, "dry_run": True},
     "convert-model": {"model": "model.keras", "out": "new.h5"},
     "export-model": {"model": "model.keras", "out": "new.onnx"},
+    "package-model": {"model": "model.keras", "out": "new.zip", "image": "data.hdf5", "author": ["A B"],
+                      "dry_run": True},
     "plan": {"dataset": "data.hdf5", "valid": "segmented.hdf5", "out": "new.toml", "measure": False},
     "train": {"model": "model.keras", "out": "new.keras", "train": "data.hdf5", "valid": "data.hdf5",
               "test": "data.hdf5", "dry_run": True},

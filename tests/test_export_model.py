@@ -171,11 +171,7 @@ def test_a_missing_library_is_told_before_anything_is_computed(
 ) -> None:
     path = uneven(tmp_path / "m.keras")
 
-    def missing(name: str) -> Any:
-        if name == library:
-            raise ImportError(name=name)
-
-    monkeypatch.setattr(extras, "import_module", missing)
+    monkeypatch.setattr(extras, "find_spec", lambda name: None if name == library else name)
     for dry_run in (True, False):
         with pytest.raises(MissingLibraryError, match=rf"{library}, which.*pip install 'deepscem-tui\[onnx\]'"):
             export_model(p.ExportModel(model=path, out=tmp_path / "m.onnx", dry_run=dry_run), Context())

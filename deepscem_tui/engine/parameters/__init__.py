@@ -42,7 +42,7 @@ from deepscem_tui.engine.parameters.kinds import (
 from deepscem_tui.engine.parameters.models import ConvertModel, CreateModel
 from deepscem_tui.engine.parameters.planning import Plan
 from deepscem_tui.engine.parameters.prediction import Evaluate, Merge, Predict
-from deepscem_tui.engine.parameters.sharing import ExportModel
+from deepscem_tui.engine.parameters.sharing import ExportModel, PackageModel
 from deepscem_tui.engine.parameters.training import Train
 
 __all__ = [
@@ -63,6 +63,7 @@ __all__ = [
     "Info",
     "Merge",
     "Name",
+    "PackageModel",
     "Parameters",
     "PatchSize",
     "Plan",

@@ -273,6 +273,7 @@ SUFFIXES: dict[str, tuple[str, ...]] = {
     "parameters": (".toml",),
     "picture": (".png",),
     "onnx": (".onnx",),
+    "package": (".zip",),
     "folder": (),
 }
 _FOR_FORMS = ("argument", "unit", "opens", "makes", "within", "each", "title", "otherwise", "more")

@@ -35,7 +35,7 @@ def export_model(parameters: p.ExportModel, context: Context) -> Result:
     info, graph = read_network(parameters.model)
     check_size(graph)
     for library in ("onnx", "onnxruntime"):
-        extras.load(library, "onnx", "Writing an ONNX file")
+        extras.check(library, "onnx", "Writing an ONNX file")
     check_writable(out.parent)
     if parameters.dry_run:
         return Result(f"Would write {parameters.model} as {out}", _facts(out, info, None), [_outputs(info)])
