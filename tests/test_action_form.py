@@ -525,6 +525,18 @@ FULL: dict[str, dict[str, Any]] = {
     "preview": {"file": "a", "sample": "s", "z": "3", "overlay": "none", "width": "40"},
     "create-model": {"out": "m.h5", "labels": "2", "dimension": "3", "activation": "softmax", "kernel_size": "5"},
     "convert-model": {"model": "m.h5", "out": "m.keras"},
+    "export-model": {"model": "m.h5", "out": "m [x].onnx"},
+    "package-model": {
+        "model": "m.h5",
+        "out": "m.zip",
+        "author": ["Jane Doe; Institute [x]; 0000-0002-1825-0097", "\u00e9 B"],
+        "image": "i.hdf5",
+        "sample": "s s",
+        "name": "my model",
+        "description": "It's a model.",
+        "license": "MIT",
+        "cite": ["Doe 2025; 10.1234/abcd"],
+    },
     "train": TRAIN | {"patch_size": "8,64,64", "learning_rate": "0.01", "keep_best": False, "early_stopping": True},
     "predict": {
         "model": "m",
@@ -640,6 +652,8 @@ def test_forms_are_checked_without_tensorflow(folder: Path) -> None:
         "predict": {"model": "m.keras", "input": "data.hdf5", "out": "r.hdf5"},
         "create-model": {"out": "n.keras", "like": "data.hdf5"},
         "convert-model": {"model": "m.keras", "out": "m.h5"},
+        "export-model": {"model": "m.keras", "out": "m.onnx"},
+        "package-model": {"model": "m.keras", "out": "m.zip", "author": ["A B"], "image": "data.hdf5"},
         "evaluate": {"reference": "data.hdf5", "segmentation": "data.hdf5"},
     }
     code = (

@@ -307,7 +307,8 @@ def test_nothing_is_sent_or_fetched(kit: Path, tmp_path: Path) -> None:
         "run train m.keras t.keras --train d.hdf5 --valid d.hdf5 --epochs 1 --steps-per-epoch 1 --validation-steps 1 "
         "--batch-size 1 --patch-size 16,16",
         "run predict t.keras d.hdf5 p.hdf5", "run evaluate d.hdf5 p.hdf5", "run info t.keras", "runs list",
-        "run convert-model t.keras t.h5", "run export-sample p.hdf5 s out",
+        "run convert-model t.keras t.h5", "run export-model t.keras t.onnx",
+        "run package-model t.keras t.zip --author A --cite A;10.1234/b --license MIT", "run export-sample p.hdf5 s out",
     ]  # fmt: skip
     for name in ("image.tif", "mask.tif"):
         (tmp_path / name).write_bytes((kit / name).read_bytes())

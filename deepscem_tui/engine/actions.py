@@ -82,6 +82,8 @@ ACTIONS: dict[str, Action] = {
         Action("show-augmentation", p.ShowAugmentation, "show_augmentation:show_augmentation", _DATA),
         Action("create-model", p.CreateModel, "model_actions:create_model", _MODELS, tensorflow=True),
         Action("convert-model", p.ConvertModel, "model_actions:convert_model", _MODELS, tensorflow=True),
+        Action("export-model", p.ExportModel, "sharing.export:export_model", _MODELS, tensorflow=True),
+        Action("package-model", p.PackageModel, "sharing.package:package_model", _MODELS, tensorflow=True),
         Action("plan", p.Plan, "planning:plan", _WORK, tensorflow=True),
         Action("train", p.Train, "training:train", _WORK, tensorflow=True, run=True),
         Action("predict", p.Predict, "prediction:predict", _WORK, tensorflow=True, run=True),

@@ -42,6 +42,7 @@ from deepscem_tui.engine.parameters.kinds import (
 from deepscem_tui.engine.parameters.models import ConvertModel, CreateModel
 from deepscem_tui.engine.parameters.planning import Plan
 from deepscem_tui.engine.parameters.prediction import Evaluate, Merge, Predict
+from deepscem_tui.engine.parameters.sharing import ExportModel, PackageModel
 from deepscem_tui.engine.parameters.training import Train
 
 __all__ = [
@@ -56,11 +57,13 @@ __all__ = [
     "Demo",
     "DistanceTransform",
     "Evaluate",
+    "ExportModel",
     "ExportSample",
     "ImportFolder",
     "Info",
     "Merge",
     "Name",
+    "PackageModel",
     "Parameters",
     "PatchSize",
     "Plan",

@@ -272,6 +272,8 @@ SUFFIXES: dict[str, tuple[str, ...]] = {
     "csv": (".csv",),
     "parameters": (".toml",),
     "picture": (".png",),
+    "onnx": (".onnx",),
+    "package": (".zip",),
     "folder": (),
 }
 _FOR_FORMS = ("argument", "unit", "opens", "makes", "within", "each", "title", "otherwise", "more")
