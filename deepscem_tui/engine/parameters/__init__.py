@@ -40,6 +40,7 @@ from deepscem_tui.engine.parameters.kinds import (
     option,
 )
 from deepscem_tui.engine.parameters.models import ConvertModel, CreateModel
+from deepscem_tui.engine.parameters.objects import Cleaning, CleanMasks, FindObjects
 from deepscem_tui.engine.parameters.planning import Plan
 from deepscem_tui.engine.parameters.prediction import Evaluate, Merge, Predict
 from deepscem_tui.engine.parameters.training import Train
@@ -49,6 +50,8 @@ __all__ = [
     "AddSample",
     "Changing",
     "CheckDataset",
+    "CleanMasks",
+    "Cleaning",
     "ConvertModel",
     "CreateDataset",
     "CreateModel",
@@ -57,6 +60,7 @@ __all__ = [
     "DistanceTransform",
     "Evaluate",
     "ExportSample",
+    "FindObjects",
     "ImportFolder",
     "Info",
     "Merge",
