@@ -547,7 +547,7 @@ FULL: dict[str, dict[str, Any]] = {
         "connectivity": "26",
         "leave_out_edge": True,
     },
-    "evaluate": {"reference": "r", "segmentation": "s", "csv": "c.csv"},
+    "evaluate": {"reference": "r", "segmentation": "s", "csv": "c.csv", "objects": True, "instances": "both"},
 }
 
 

@@ -21,6 +21,7 @@ from deepscem_tui.engine.files import Together, refuse_existing
 from deepscem_tui.engine.object_table import COLUMNS, SHOWN, Measured, write_csv
 from deepscem_tui.engine.physical import Voxels
 from deepscem_tui.engine.results import Result, Table
+from deepscem_tui.engine.sample_copying import is_text
 from deepscem_tui.engine.sources import Labelled, LabelledSample, Sliced, open_labelled, same_file
 from deepscem_tui.engine.surface_area import SurfaceCounter
 from deepscem_tui.engine.touching import split
@@ -87,7 +88,12 @@ def chosen_samples(labelled: Labelled, names: Sequence[str]) -> list[LabelledSam
         if name not in labelled.samples:
             what = f"{labelled.path} has no sample {name!r}"
             raise DatasetError(what, f"It has {words.listed(labelled.samples)}.", "sample")
-    return [labelled.samples[name] for name in dict.fromkeys(names or labelled.samples)]
+    chosen = [labelled.samples[name] for name in dict.fromkeys(names or labelled.samples)]
+    for sample in chosen:
+        if not is_text(sample.name):
+            what = f"{labelled.path} has a sample whose name is no text: {sample.name!r}"
+            raise DatasetError(what, "Rename it first: deepscem-tui run rename-sample.")
+    return chosen
 
 
 def result_files(out: Path, parts: Sequence[Sequence[str]]) -> list[Path]:
