@@ -83,7 +83,10 @@ COMMANDS: dict[str, dict[str, Any]] = {
               "test": "data.hdf5", "dry_run": True},
     "predict": {"model": "model.keras", "input": "data.hdf5", "out": "new.hdf5", "dry_run": True},
     "merge": {"out": "part.tif", "shards": ["part.tif.shards"], "dry_run": True},
-    "evaluate": {"reference": "data.hdf5", "segmentation": "segmented.hdf5", "csv": "new.csv"},
+    "clean-masks": {"input": "segmented.hdf5", "out": "new.hdf5", "fill_holes": "all", "min_size": 5},
+    "find-objects": {"input": "segmented.hdf5", "out": "new.tif", "csv": "new.csv", "split_touching": 2},
+    "evaluate": {"reference": "data.hdf5", "segmentation": "segmented.hdf5", "csv": "new.csv", "objects": True,
+                 "surfaces": True},
 }  # fmt: skip
 """A command of every action that does what it should. Dry runs where the whole takes long: they check the same."""
 

@@ -548,7 +548,19 @@ FULL: dict[str, dict[str, Any]] = {
         "shard": "2/3",
     },
     "merge": {"out": "o.hdf5", "shards": ["o.hdf5.shards", "b c"]},
-    "evaluate": {"reference": "r", "segmentation": "s", "csv": "c.csv"},
+    "clean-masks": {"input": "i", "out": "o.tif", "smooth": "20nm", "fill_holes": "0.5um3", "min_size": "500"},
+    "find-objects": {
+        "input": "i",
+        "out": "o.tif",
+        "csv": "c.csv",
+        "sample": ["a", "b c"],
+        "fill_holes": "all",
+        "holes_in": "slices",
+        "split_touching": "1.5",
+        "connectivity": "26",
+        "leave_out_edge": True,
+    },
+    "evaluate": {"reference": "r", "segmentation": "s", "csv": "c.csv", "objects": True, "instances": "both"},
 }
 
 

@@ -198,6 +198,16 @@ def _crop_predicted(folder: Folder) -> Path:
     return file
 
 
+def _clean(folder: Folder) -> Path:
+    do("clean-masks", input=_predict()(folder), out=folder.path / "cleaned.hdf5", fill_holes="all")
+    return folder.path / "cleaned.hdf5"
+
+
+def _clean_labels(folder: Folder) -> Path:
+    do("clean-masks", input=_labelled_voxels(folder), out=folder.path / "cleaned.hdf5", min_size=(2, ""))
+    return folder.path / "cleaned.hdf5"
+
+
 def _save_theirs(name: str) -> Callable[[Folder], Path]:
     def make(folder: Folder) -> Path:
         do("save-dataset", file=DEEPSCEM / name, out=folder.path / "saved.hdf5")
@@ -223,6 +233,7 @@ LABELLED: Mapping[str, Callable[[Folder], Path]] = {
     "save-dataset": _save,
     "split-dataset": _split,
     "set-voxel-size": _size,
+    "clean-masks, labels": _clean_labels,
 }
 UNLABELLED: Mapping[str, Callable[[Folder], Path]] = {
     "create-dataset": Folder.dataset,
@@ -236,6 +247,7 @@ UNLABELLED: Mapping[str, Callable[[Folder], Path]] = {
     "predict, deepscem": _predict(join="deepscem", patch_size=(16, 16)),
     "predict, an image": _predict_image,
     "predict, crop-sample": _crop_predicted,
+    "clean-masks": _clean,
 }
 # What makes data sets by way of the actions above.
 COMPOSED = ("demo", "train")

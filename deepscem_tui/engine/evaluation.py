@@ -15,20 +15,22 @@ import numpy.typing as npt
 
 from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine import words
+from deepscem_tui.engine.components import Watch
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.errors import DataError, DatasetError, ParameterError
 from deepscem_tui.engine.files import refuse_existing, write_text
+from deepscem_tui.engine.further_scores import ALL, Further, further_scores, further_tables, further_voxels, wide
 from deepscem_tui.engine.metrics import Confusion, ThresholdCurve, confusion
 from deepscem_tui.engine.results import Result, Table
 from deepscem_tui.engine.sources import Labelled, LabelledSample, Sliced, open_labelled, same_file
 
-__all__ = ["COLUMNS", "as_csv", "evaluate", "score_table"]
+__all__ = ["ALL", "COLUMNS", "MEAN", "as_csv", "evaluate", "score_table"]
 
 # The first four are DeepSCEM's.
 COUNTS = ("tp", "fp", "fn")
 COLUMNS = ("label", "sample", "f1", "iou", "precision", "recall", *COUNTS)
 ABSENT = "absent"
-ALL, MEAN = "all", "mean"
+MEAN = "mean"
 
 # Voxels of one label that are compared at a time.
 _SLAB_VOXELS = 2**24
@@ -52,45 +54,45 @@ def evaluate(parameters: p.Evaluate, context: Context) -> Result:
             return Result(
                 f"Would compare {words.counted(len(pairs), 'sample')} of {words.counted(len(names), 'label')}"
             )
-        total = sum(prod(true.shape) * len(names) for true, _ in pairs)
+        total = sum((prod(true.shape) + further_voxels(parameters, true.shape)) * len(names) for true, _ in pairs)
+        watch = Watch(context, "Comparing", total)
         counts: dict[str, list[Confusion]] = {}
         curves: dict[str, list[ThresholdCurve | None]] = {}
+        further: dict[str, list[Further]] = {}
         grey: list[str] = []
-        done = 0
-
-        def advance(voxels: int) -> None:
-            nonlocal done
-            context.stop.check()
-            done += voxels
-            context.report.progress("Comparing", done, total, "voxels")
-
         for true, found in pairs:
             compared = [
-                _compare(a, b, true, found, parameters.threshold, advance)
+                _compare(a, b, true, found, parameters.threshold, watch.advance)
                 for a, b in zip(true.labels, found.labels, strict=True)
             ]
             counts[true.name] = [label.count for label in compared]
             curves[true.name] = [label.curve for label in compared]
+            if parameters.objects or parameters.surfaces:
+                further[true.name] = [
+                    further_scores(parameters, name, (true, found), (a, b), watch)
+                    for name, a, b in zip(names, true.labels, found.labels, strict=False)
+                ]
             grey += [f"{name} of {true.name}" for name, label in zip(names, compared, strict=False) if label.grey]
     facts = _left_out(pairs, counts, context)
-    if grey:
+    if grey and parameters.instances not in ("reference", "both"):
         context.report.warning(
             f"{parameters.reference} has more than two values in {words.listed(grey)}: whatever is above 0 counts as "
             "the label. Is it an image instead of a mask?"
         )
     table = score_table(names, counts)
+    tables = [table, *further_tables(parameters, names, further, ABSENT)]
     if parameters.csv is not None:
-        write_text(parameters.csv, as_csv(table))
+        write_text(parameters.csv, as_csv(wide(tables)))
         context.report.message(f"Wrote {parameters.csv}")
     summary = _summary(table, len(names), len(counts))
     overall = [_sum_of_curves(labels[index] for labels in curves.values()) for index in range(len(names))]
     if not any(overall):
-        return Result(summary, facts, tables=(table,))
+        return Result(summary, facts, tables=tables)
     best = _best_table(names, overall)
     return Result(
         f"{summary} at threshold {parameters.threshold:g}; {_best_words(best)}",
         facts | {"curve": [_curve_facts(name, curve) for name, curve in zip(names, overall, strict=False) if curve]},
-        tables=(table, best),
+        tables=(*tables, best),
     )
 
 
@@ -118,12 +120,13 @@ def score_table(names: Sequence[str], counts: Mapping[str, Sequence[Confusion]])
 
 
 def as_csv(table: Table) -> str:
-    """A score table as CSV text, scores with eight decimals."""
+    """A table of scores as CSV text, with eight decimals."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(table.columns)
+    missing = [table.stands_for_none(column) for column in table.columns]
     for row in table.rows:
-        writer.writerow([_cell(value, column) for value, column in zip(row, table.columns, strict=True)])
+        writer.writerow([_cell(*pair) for pair in zip(row, missing, strict=True)])
     return text.getvalue()
 
 
@@ -327,7 +330,7 @@ def _summary(table: Table, n_labels: int, n_samples: int) -> str:
     return f"Mean F1 of {n_labels} labels, {of}: {score}" if n_labels > 1 else f"F1, {of}: {score}"
 
 
-def _cell(value: Any, column: str) -> Any:
+def _cell(value: Any, missing: str) -> Any:
     if value is None:
-        return "" if column in COUNTS else ABSENT
+        return missing
     return round(value, 8) if isinstance(value, float) else value

@@ -130,12 +130,16 @@ class LabelledSample:
     Args:
         labels: One array (Z, Y, X) a label, read by slicing along Z.
         ignored: What nobody has annotated; None for nothing.
+        voxel_size: Z, Y, X in ``voxel_unit``, if known.
+        voxel_unit: Such as "nm"; empty if not known.
     """
 
     name: str
     shape: Shape
     labels: Sequence[Sliced]
     ignored: Ignored | None = None
+    voxel_size: tuple[float, float, float] | None = None
+    voxel_unit: str = ""
 
     @property
     def depth(self) -> int:
@@ -205,7 +209,9 @@ def open_labelled(path: Path, wanted: Literal["labels", "predictions"]) -> Itera
     """
     if is_image_file(path):
         with open_slices(path, colours=False) as volume:
-            only = LabelledSample(volume_name(path), volume.shape, (_Slices(volume),))
+            only = LabelledSample(
+                volume_name(path), volume.shape, (_Slices(volume),), None, volume.voxel_size, volume.voxel_unit
+            )
             yield Labelled(path, (only.name,), {only.name: only}, single=True)
         return
     with open_dataset(path) as dataset:
@@ -218,7 +224,8 @@ def open_labelled(path: Path, wanted: Literal["labels", "predictions"]) -> Itera
                     "The reference is a data set with labels, the segmentation one with predictions.",
                 )
             ignored = ignored_in(sample) if labels is sample.labels else None
-            samples[name] = LabelledSample(name, sample.shape, tuple(labels), ignored)
+            size, unit = sample.voxel_size, sample.voxel_unit
+            samples[name] = LabelledSample(name, sample.shape, tuple(labels), ignored, size, unit)
         most = max((len(sample.labels) for sample in samples.values()), default=dataset.n_labels)
         yield Labelled(path, dataset.names_for(most), samples, single=False)
 

@@ -15,8 +15,9 @@ from textual.widgets import ContentSwitcher, DataTable
 from deepscem_tui.console import cell, safe
 from deepscem_tui.engine.evaluation import ALL, MEAN, as_csv
 from deepscem_tui.engine.files import write_text
+from deepscem_tui.engine.further_scores import wide
 from deepscem_tui.engine.parameters import Evaluate
-from deepscem_tui.engine.results import Table
+from deepscem_tui.engine.results import Result, Table
 from deepscem_tui.jobs import Job
 from deepscem_tui.render.chart import Series
 from deepscem_tui.screens.form_screen import FORM, VIEW, FormScreen
@@ -63,6 +64,7 @@ class EvaluationScreen(FormScreen):
     def __init__(self) -> None:
         super().__init__()
         self._table: Table | None = None
+        self._result: Result | None = None  # that the table is of
         self._shown: list[tuple[Any, ...]] = []
         self._sorted: tuple[int, bool] | None = None
         self._paths: tuple[Path, Path] | None = None  # segmentation and reference
@@ -79,21 +81,23 @@ class EvaluationScreen(FormScreen):
     # ---------------------------------------------------------------------------------------------- the result
 
     def follow(self, job: Job) -> None:
-        self._table = None
+        self._table = self._result = None
         self.query_one(ScoreTable).display = self.query_one(LineChart).display = False
         super().follow(job)
 
     def show_job(self, job: Job, ended: bool) -> None:  # noqa: ARG002
-        if job.result is None or not job.result.tables or self._table is job.result.tables[0]:
+        if job.result is None or not job.result.tables or self._result is job.result:
             return
         assert isinstance(job.parameters, Evaluate)
-        self._table, self._sorted = job.result.tables[0], None
+        self._result = job.result
+        best = [table for table in job.result.tables if table.name == "best_thresholds"]
+        self._table, self._sorted = wide([table for table in job.result.tables if table not in best]), None
         self._paths = (job.parameters.segmentation, job.parameters.reference)
         self._shown = [tuple(row) for row in self._table.rows]
         table = self.query_one(ScoreTable)
         self._fill()
         table.display = True
-        chart, series = self.query_one(LineChart), _series(job.result.facts.get("curve") or (), job.result.tables[1:])
+        chart, series = self.query_one(LineChart), _series(job.result.facts.get("curve") or (), best)
         chart.display = bool(series)
         chart.set_series(series)
         self.call_after_refresh(self._enter)

@@ -40,6 +40,7 @@ from deepscem_tui.engine.parameters.kinds import (
     option,
 )
 from deepscem_tui.engine.parameters.models import ConvertModel, CreateModel
+from deepscem_tui.engine.parameters.objects import Cleaning, CleanMasks, FindObjects
 from deepscem_tui.engine.parameters.planning import Plan
 from deepscem_tui.engine.parameters.prediction import Evaluate, Merge, Predict
 from deepscem_tui.engine.parameters.sharing import ExportModel, PackageModel
@@ -50,6 +51,8 @@ __all__ = [
     "AddSample",
     "Changing",
     "CheckDataset",
+    "CleanMasks",
+    "Cleaning",
     "ConvertModel",
     "CreateDataset",
     "CreateModel",
@@ -59,6 +62,7 @@ __all__ = [
     "Evaluate",
     "ExportModel",
     "ExportSample",
+    "FindObjects",
     "ImportFolder",
     "Info",
     "Merge",

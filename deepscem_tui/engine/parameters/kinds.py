@@ -176,6 +176,42 @@ def _check_voxel_size(value: tuple[float, float, float, str]) -> tuple[float, fl
     return value
 
 
+_MEASURE = re.compile(r"([0-9.]+(?:[eE][+-]?[0-9]+)?)\s*(\S*)")
+
+
+def _length(value: Any) -> Any:
+    """``"2"`` voxels or ``"40 nm"`` as a number and a unit, which is empty for voxels."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value), ""
+    return _measure(value, "", "must be a number of voxels, such as 2, or a length, such as 40nm (nm, um, mm, pm or A)")
+
+
+def _extent(value: Any) -> Any:
+    """``"500"`` voxels or ``"0.01 um3"`` as a number and the unit of length that is cubed, empty for voxels."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value), ""
+    return _measure(value, "3", "must be a number of voxels, such as 500, or a volume, such as 0.01um3 (or nm3, mm3)")
+
+
+def _measure(value: Any, power: str, wanted: str) -> Any:
+    if not isinstance(value, str):
+        return value
+    found = _MEASURE.fullmatch(value.strip())
+    unit = found[2].replace("³", "3") if found else ""
+    if found is None or (unit and (not unit.endswith(power) or unit.removesuffix(power) not in _UNITS)):
+        raise ValueError(wanted)
+    try:
+        return float(found[1]), _UNITS[unit.removesuffix(power)] if unit else ""
+    except ValueError:
+        raise ValueError(wanted) from None
+
+
+def _check_measure(value: tuple[float, str]) -> tuple[float, str]:
+    if not 0 < value[0] < 1e15:
+        raise ValueError("must be above 0")
+    return value
+
+
 def _devices(value: str) -> str:
     if value not in ("auto", "cpu") and not all(part.strip().isdecimal() for part in value.split(",")):
         raise ValueError("must be auto, cpu, or numbers of GPUs, such as 0,1")
@@ -221,6 +257,24 @@ VoxelSize = Annotated[
     AfterValidator(_check_voxel_size),
     PlainSerializer(lambda value: ",".join(f"{size:g}" for size in value[:3]) + f" {value[3]}"),
 ]
+Length = Annotated[
+    tuple[float, str],
+    BeforeValidator(_length),
+    AfterValidator(_check_measure),
+    PlainSerializer(lambda value: f"{value[0]:g}{value[1]}"),
+]
+Extent = Annotated[
+    tuple[float, str],
+    BeforeValidator(_extent),
+    AfterValidator(_check_measure),
+    PlainSerializer(lambda value: f"{value[0]:g}{value[1]}{3 if value[1] else ''}"),
+]
+Holes = Annotated[
+    tuple[float, str] | Literal["all"],
+    BeforeValidator(lambda value: value if value == "all" else _extent(value)),
+    AfterValidator(lambda value: value if value == "all" else _check_measure(value)),
+    PlainSerializer(lambda value: value if value == "all" else f"{value[0]:g}{value[1]}{3 if value[1] else ''}"),
+]
 Percent = Annotated[float, BeforeValidator(_percent)]
 Devices = Annotated[str, AfterValidator(_devices)]
 Shard = Annotated[
@@ -232,6 +286,10 @@ Shard = Annotated[
 
 Dimension = Annotated[
     Literal[2, 3],
+    BeforeValidator(lambda value: int(value) if isinstance(value, str) and value.isdecimal() else value),
+]
+Connectivity = Annotated[
+    Literal[6, 18, 26],
     BeforeValidator(lambda value: int(value) if isinstance(value, str) and value.isdecimal() else value),
 ]
 Loss = Literal["dice-cross-entropy", "dice", "cross-entropy", "mean-squared-error"]

@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import model_validator
 
 from deepscem_tui.engine.parameters.kinds import (
+    Connectivity,
     PatchSize,
     Shard,
     Writing,
@@ -107,7 +108,10 @@ class Merge(Writing):
 
 
 class Evaluate(Writing):
-    """Compare a segmentation with its reference: F1, IoU, precision and recall of each label and sample."""
+    """Compare a segmentation with its reference: F1, IoU, precision and recall of each label and sample.
+
+    With --objects also how many single objects are found, and with --surfaces how far outlines are apart.
+    """
 
     reference: Path = argument(
         "Data set with the true labels, or an image file with one label.", opens="dataset or image"
@@ -117,3 +121,29 @@ class Evaluate(Writing):
     )
     csv: Path | None = option(None, "Write the table to this file too.", makes="csv", otherwise="none")
     threshold: float = option(0.5, "Probabilities above it are foreground.", ge=0, le=1)
+    objects: bool = option(
+        False, "Score single objects too: matched by their overlap, adapted Rand error, variation of information."
+    )
+    surfaces: bool = option(
+        False,
+        "Score outlines too: Hausdorff distance (95 %) and average symmetric surface distance. Takes 16 bytes of "
+        "memory for each voxel of the box that holds the foreground.",
+    )
+    instances: Literal["none", "reference", "segmentation", "both"] = option(
+        "none",
+        "With --objects, what holds numbers of objects, a number each; in others, what is connected is an object.",
+        more=True,
+    )
+    connectivity: Connectivity = option(
+        6,
+        "With --objects, neighbours that belong to the same object: through faces (6), edges too (18), corners too "
+        "(26).",
+        "neighbours",
+        more=True,
+    )
+
+    @model_validator(mode="after")
+    def _instances_of_objects(self) -> Evaluate:
+        if self.instances != "none" and not self.objects:
+            raise wrong("instances", "belongs with --objects")
+        return self

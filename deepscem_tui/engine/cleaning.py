@@ -1,0 +1,146 @@
+"""Masks smoothed, filled and rid of small objects, slab by slab: one mask is computed from another as it is read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from deepscem_tui.engine import parameters as p
+from deepscem_tui.engine.components import Mask, Watch, components
+from deepscem_tui.engine.physical import Voxels
+from deepscem_tui.engine.scratch import Scratch, open_scratch
+from deepscem_tui.engine.sources import LabelledSample, Sliced
+
+__all__ = ["Cleaner", "cleaned", "foreground", "passes", "probabilities"]
+
+Bools = npt.NDArray[np.bool_]
+
+_TRUNCATE = 4.0  # standard deviations at which a Gaussian ends
+_HOLES_TOUCH = 6  # the background through faces only, as scipy's binary_fill_holes has it
+
+
+@dataclass(frozen=True)
+class Cleaner:
+    """What cleaning of a sample needs beside its masks.
+
+    Args:
+        parameters: What is to be done.
+        voxels: Of the sample.
+        watch: Told of each slab of each pass.
+        files: Keeps files of numbers until the mask is not needed any more.
+        folder: Where these lie.
+    """
+
+    parameters: p.Cleaning
+    voxels: Voxels
+    watch: Watch
+    files: ExitStack
+    folder: Path
+
+    def scratch(self, mask: Mask) -> Scratch:
+        """A file for the numbers of a mask's voxels."""
+        return self.files.enter_context(open_scratch(mask.shape, self.folder))
+
+
+def passes(parameters: p.Cleaning) -> int:
+    """How often :func:`cleaned` goes through the voxels before its mask can be read."""
+    return int(parameters.fill_holes is not None and parameters.holes_in == "volume") + int(
+        parameters.min_size is not None
+    )
+
+
+def foreground(sample: LabelledSample, label: Sliced, threshold: float) -> Mask:
+    """A label as a mask: probabilities above the threshold, masks above 0, nothing where nobody has annotated."""
+
+    def read(z0: int, z1: int) -> Bools:
+        values = label[z0:z1]
+        inside: Bools = values > (threshold if values.dtype.kind == "f" else 0)
+        if sample.ignored is not None:
+            inside &= sample.ignored[z0:z1] == 0
+        return inside
+
+    return Mask(sample.shape, read, sample.depth)
+
+
+def probabilities(label: Sliced) -> Callable[[int, int], npt.NDArray[Any]] | None:
+    """How a label's probabilities are read; None if it is a mask."""
+    return (lambda z0, z1: label[z0:z1]) if label[0:1].dtype.kind == "f" else None
+
+
+def cleaned(mask: Mask, cleaner: Cleaner) -> Mask:
+    """The mask as the parameters want it: smoothed, then filled, then without small objects.
+
+    Raises:
+        ParameterError: a length or volume has a unit, and the size of the voxels is not known.
+        ResourceError: memory or disk do not suffice.
+        Stopped: on request.
+    """
+    parameters, voxels = cleaner.parameters, cleaner.voxels
+    if parameters.smooth is not None:
+        deviation = voxels.length(parameters.smooth, "smooth")
+        mask = smoothed(mask, [deviation / side for side in voxels.sides])
+    if parameters.fill_holes is not None:
+        most = np.inf if parameters.fill_holes == "all" else voxels.count(parameters.fill_holes, "fill_holes")
+        mask = _filled_in_slices(mask, most) if parameters.holes_in == "slices" else _filled(mask, most, cleaner)
+    if parameters.min_size is not None:
+        found = components(mask, parameters.connectivity, cleaner.scratch(mask), cleaner.watch)
+        mask = found.selected(found.statistics.voxels >= voxels.count(parameters.min_size, "min_size"))
+    return mask
+
+
+def smoothed(mask: Mask, deviations: list[float]) -> Mask:
+    """Blurred by a Gaussian and cut at one half; beyond the volume's border it goes on as at the border.
+
+    Args:
+        deviations: Standard deviations along Z, Y, X in voxels.
+    """
+    from scipy.ndimage import gaussian_filter
+
+    deviations = [0.0 if size == 1 else deviation for deviation, size in zip(deviations, mask.shape, strict=True)]
+    halo = int(_TRUNCATE * deviations[0] + 0.5)
+
+    def read(z0: int, z1: int) -> Bools:
+        first, last = max(0, z0 - halo), min(mask.shape[0], z1 + halo)
+        blurred = mask.read(first, last).astype(np.float32)
+        gaussian_filter(blurred, deviations, mode="nearest", truncate=_TRUNCATE, output=blurred)
+        inside: Bools = blurred[z0 - first : z1 - first] > 0.5
+        return inside
+
+    return Mask(mask.shape, read, mask.depth)
+
+
+def _filled(mask: Mask, most: float, cleaner: Cleaner) -> Mask:
+    """With its background filled where that does not reach the border and has no more than so many voxels."""
+    background = Mask(mask.shape, lambda z0, z1: ~mask.read(z0, z1), mask.depth)
+    found = components(background, _HOLES_TOUCH, cleaner.scratch(mask), cleaner.watch)
+    holes = ~found.statistics.touches_edge(mask.shape) & (found.statistics.voxels <= most)
+    return found.selected(holes, background=True)
+
+
+def _filled_in_slices(mask: Mask, most: float) -> Mask:
+    """The same for each slice by itself."""
+    import cc3d
+
+    def fill(inside: Bools) -> Bools:
+        ids, count = cc3d.connected_components(~inside[None], connectivity=_HOLES_TOUCH, return_N=True)
+        plane = ids[0]
+        hole = np.bincount(plane.reshape(-1), minlength=count + 1) <= most
+        for border in (plane[0], plane[-1], plane[:, 0], plane[:, -1]):
+            hole[border] = False
+        hole[0] = True  # the foreground
+        filled: Bools = hole[plane]
+        return filled
+
+    return Mask(mask.shape, lambda z0, z1: np.stack([fill(plane) for plane in mask.read(z0, z1)]), mask.depth)
+
+
+def cleaning_voxels(parameters: p.Cleaning, shape: tuple[int, int, int]) -> int:
+    """Voxels that cleaning goes through, for progress."""
+    return passes(parameters) * prod(shape)
