@@ -11,6 +11,7 @@ from deepscem_tui.engine.parameters.augmentation import ShowAugmentation
 from deepscem_tui.engine.parameters.datasets import (
     AddSample,
     CheckDataset,
+    ConvertImage,
     CreateDataset,
     CropSample,
     DistanceTransform,
@@ -49,6 +50,7 @@ __all__ = [
     "AddSample",
     "Changing",
     "CheckDataset",
+    "ConvertImage",
     "ConvertModel",
     "CreateDataset",
     "CreateModel",
