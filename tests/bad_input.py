@@ -68,6 +68,7 @@ COMMANDS: dict[str, dict[str, Any]] = {
     "set-labelled": {"file": "data.hdf5", "sample": "a", "labelled_z": "0:2", "ignore_mask": "mask.tif"},
     "save-dataset": {"file": "data.hdf5", "out": "new.hdf5"},
     "export-sample": {"file": "data.hdf5", "sample": "a", "folder": "new"},
+    "convert-image": {"image": "image.tif", "out": "new.mrc"},
     "distance-transform": {"file": "data.hdf5"},
     "check-dataset": {"file": "data.hdf5"},
     "info": {"path": "data.hdf5"},

@@ -517,6 +517,7 @@ FULL: dict[str, dict[str, Any]] = {
     "save-dataset": {"file": "a", "out": "b.hdf5"},
     "split-dataset": {"file": "a", "out_dir": "o", "valid": "20", "test": "10.5", "by": "z", "gap": "3", "seed": "1"},
     "export-sample": {"file": "a", "sample": "s", "folder": "f"},
+    "convert-image": {"image": "a.mrc", "out": "b.ome.tif", "voxel_size": "8 nm", "labels": True},
     "distance-transform": {"file": "a", "overwrite": True},
     "check-dataset": {"file": "a"},
     "plan": {"dataset": "a"},

@@ -142,11 +142,12 @@ def test_files_are_listed_in_natural_order_and_hidden_ones_not(tmp_path: Path) -
     for name in ("s10.tif", "s2.tif", "sub/a.npy", ".hidden.tif", ".git/b.tif", "notes.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
-    assert image_files(tmp_path, (".tif", ".npy")) == ["s2.tif", "s10.tif", "sub/a.npy"]
+    (tmp_path / ".git" / "empty").mkdir()
+    assert image_files(tmp_path) == ["s2.tif", "s10.tif", "sub/a.npy"]
     with pytest.raises(VolumeError, match="has no image file"):
-        image_files(tmp_path, (".tiff",))
+        image_files(tmp_path / ".git" / "empty")
     with pytest.raises(VolumeError, match="no folder"):
-        image_files(tmp_path / "nowhere", (".tif",))
+        image_files(tmp_path / "nowhere")
 
 
 # ------------------------------------------------------------------------------------------------ the action

@@ -23,7 +23,7 @@ from deepscem_tui.engine.errors import DataError, EngineError, ParameterError, R
 from deepscem_tui.engine.model_files import load_model, save_model
 from deepscem_tui.engine.prediction import predict
 from deepscem_tui.engine.prediction_network import TileNetwork, load_network
-from deepscem_tui.engine.prediction_output import tiff_files
+from deepscem_tui.engine.prediction_output import image_files
 from deepscem_tui.engine.prediction_plan import SamplePlan
 from deepscem_tui.engine.prediction_quality import Seams
 from deepscem_tui.engine.reporting import Reporter
@@ -391,9 +391,9 @@ def test_odd_images_are_predicted_with_a_warning(
 
 def test_names_of_tiff_files() -> None:
     out = Path("d") / "seg.tif"
-    assert tiff_files(out, ["a/b"]) == [out]
-    assert [path.name for path in tiff_files(out, ["a/b", "ä c"])] == ["seg_a_b.tif", "seg_ä c.tif"]
-    assert [path.name for path in tiff_files(out, ["a:b", "A?b"])] == ["seg_0_a_b.tif", "seg_1_A_b.tif"]
+    assert image_files(out, ["a/b"]) == [out]
+    assert [path.name for path in image_files(out, ["a/b", "ä c"])] == ["seg_a_b.tif", "seg_ä c.tif"]
+    assert [path.name for path in image_files(out, ["a:b", "A?b"])] == ["seg_0_a_b.tif", "seg_1_A_b.tif"]
 
 
 @pytest.mark.parametrize("kind", ["float32", "float16", "uint8"])

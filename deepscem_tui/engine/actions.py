@@ -75,6 +75,7 @@ ACTIONS: dict[str, Action] = {
         Action("save-dataset", p.SaveDataset, "dataset_actions:save_dataset", _DATA),
         Action("split-dataset", p.SplitDataset, "splitting:split_dataset", _DATA),
         Action("export-sample", p.ExportSample, "dataset_actions:export_sample", _DATA),
+        Action("convert-image", p.ConvertImage, "image_conversion:convert_image", _DATA),
         Action("distance-transform", p.DistanceTransform, "dataset_actions:distance_transform", _DATA),
         Action("check-dataset", p.CheckDataset, "dataset_actions:check_dataset", _DATA),
         Action("info", p.Info, "info:info", _DATA),

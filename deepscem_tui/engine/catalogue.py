@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from deepscem_tui.engine import words
 from deepscem_tui.engine.errors import EngineError
 from deepscem_tui.engine.files import MASKS
+from deepscem_tui.engine.formats import is_place
 from deepscem_tui.engine.lock import holder, lock_path
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ __all__ = ["Catalogue", "Cataloguer", "DatasetEntry", "MemberEntry", "ModelEntry
 
 Stamp = tuple[int, int, int, int]  # device, inode, bytes, nanoseconds since the epoch
 
-_IMAGES = (".tif", ".tiff", ".npy")
 _HDF5 = (".hdf5", ".h5", ".hdf")
 _MODELS = (".keras",)
 _DEPTH = 2
@@ -290,7 +290,7 @@ def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
 def _take(found: _Found, path: Path, entry: os.DirEntry[str], folders: list[Path]) -> None:
     suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122 (many times a second)
     try:
-        if suffix in _IMAGES:
+        if is_place(Path(entry.name)):
             found.images.append(path)
         elif suffix in _HDF5 and entry.name.endswith(f"{MASKS}{suffix}"):
             return  # what of a data set is not labelled belongs to it

@@ -30,7 +30,6 @@ from deepscem_tui.engine.pairing import (
 from deepscem_tui.engine.reporting import Part, Reporter
 from deepscem_tui.engine.results import Result, Table
 from deepscem_tui.engine.sample_adding import Noted, find_grey_values, open_sources, remark, write_sample
-from deepscem_tui.engine.slice_files import SLICE_SUFFIXES
 from deepscem_tui.engine.space import check_room
 
 __all__ = ["import_folder"]
@@ -149,7 +148,7 @@ class _Plan:
 
 
 def _planned(parameters: p.ImportFolder, target: _Target | None) -> _Plan:
-    paths = image_files(parameters.folder, SLICE_SUFFIXES)
+    paths = image_files(parameters.folder)
     pairing = _paired(parameters, paths, target)
     if not pairing.pairs:
         what = f"No file in {parameters.folder} is an image by its name"

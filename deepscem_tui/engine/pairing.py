@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 
 from deepscem_tui.engine import words
 from deepscem_tui.engine.errors import ParameterError, VolumeError
+from deepscem_tui.engine.formats import is_place, kinds, stem_of
 
 __all__ = ["Pair", "Pairing", "Pattern", "Unpaired", "image_files", "pair_by_patterns", "pair_by_words"]
 
@@ -74,8 +75,10 @@ class Pairing:
     unpaired: tuple[Unpaired, ...]
 
 
-def image_files(folder: Path, suffixes: Collection[str]) -> list[str]:
-    """The image files in a folder and the folders in it, relative, in the order of their names; hidden ones are not.
+def image_files(folder: Path) -> list[str]:
+    """The image files and stores in a folder and the folders in it, relative, in the order of their names.
+
+    Hidden ones are left out.
 
     Raises:
         VolumeError: the folder does not exist or cannot be listed, has no image file, or far too many.
@@ -90,16 +93,18 @@ def image_files(folder: Path, suffixes: Collection[str]) -> list[str]:
 
     found = []
     for where, folders, names in os.walk(folder, onerror=refused):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+        stores = {name for name in folders if is_place(Path(name))}
+        folders[:] = [name for name in folders if not name.startswith(".") and name not in stores]
         inside = Path(where).relative_to(folder)
-        for name in names:
-            if not name.startswith(".") and Path(name).suffix.lower() in suffixes:
+        for name in (*stores, *names):
+            if not name.startswith(".") and is_place(Path(name)):
                 found.append((inside / name).as_posix())
         if len(found) > _MOST_FILES:
             raise VolumeError(f"{folder} has more than {_MOST_FILES:,} image files", "Give a smaller folder.", "folder")
     if not found:
-        kinds = ", ".join(sorted(suffixes))
-        raise VolumeError(f"{folder} has no image file ({kinds})", "Give the folder of the images.", "folder")
+        raise VolumeError(
+            f"{folder} has no image file ({', '.join(kinds('read'))})", "Give the folder of the images.", "folder"
+        )
     return sorted(found, key=words.natural)
 
 
@@ -176,7 +181,7 @@ def _read(path: str, names: Collection[str]) -> _Read:
             is_image = True
         else:
             kept.append(folder)
-    stem = PurePosixPath(path).stem
+    stem = stem_of(Path(path))
     short, label = _of_stem(stem, names)
     folders = "".join(f"{folder}/" for folder in kept)
     if is_label:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from deepscem_tui.engine.errors import VolumeError
+from deepscem_tui.engine.formats import Place
 
 BLOCK_BYTES = 64 * 2**20
 COPY_AGAIN = "The file is incomplete: copy or export it again."
@@ -87,6 +88,11 @@ def open_npy(path: Path) -> Iterator[PlainSource]:
     """
     with path.open("rb", buffering=0) as file:
         yield _npy_source(path, file)
+
+
+def open_npy_place(place: Place) -> AbstractContextManager[PlainSource]:
+    """As :func:`open_npy`, for the table of formats."""
+    return open_npy(place.file)
 
 
 def _npy_source(path: Path, file: BinaryIO) -> PlainSource:

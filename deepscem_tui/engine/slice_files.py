@@ -20,12 +20,12 @@ import tifffile
 
 from deepscem_tui.engine import words
 from deepscem_tui.engine.errors import VolumeError
+from deepscem_tui.engine.formats import SLICES, Place, place_of, stem_of
 from deepscem_tui.engine.tiff_files import check_directories, check_pages, explained
-from deepscem_tui.engine.volumes import SUFFIXES, Volume, open_volume
+from deepscem_tui.engine.volumes import Volume, open_volume
 
-__all__ = ["SLICE_SUFFIXES", "ColourVolume", "is_several_files", "open_slices", "slice_files", "volume_name"]
+__all__ = ["ColourVolume", "is_several_files", "open_picture", "open_slices", "slice_files", "volume_name"]
 
-SLICE_SUFFIXES = (*SUFFIXES, ".png")
 _PNG_BYTES = 2**30  # of a picture, decoded
 _PNG_HEADER = 33  # bytes: the signature and the first chunk, which says how large the picture is
 _COLOURS = "Convert it to grey values (in Fiji: Image > Type > 8-bit)."
@@ -51,7 +51,7 @@ def open_slices(path: Path, colours: bool, tables: bool = False) -> Iterator[Vol
     """
     path = Path(path)
     with ExitStack() as files:
-        if is_several_files(path) or path.suffix.lower() == ".png":
+        if is_several_files(path) or _is_picture(path):
             source = _SliceSource(path, slice_files(path), colours, tables)
             yield ColourVolume(path, source) if source.coloured else Volume(path, source)
         elif colours and path.suffix.lower() in (".tif", ".tiff") and path.is_file() and _has_colours(path, tables):
@@ -61,14 +61,17 @@ def open_slices(path: Path, colours: bool, tables: bool = False) -> Iterator[Vol
 
 
 def is_several_files(path: Path) -> bool:
-    """Whether this is a folder, or a pattern rather than the name of a file."""
+    """Whether this is a folder of slices, or a pattern rather than the name of a file."""
+    place = place_of(path)
+    if place.format is not None and (place.format.folder or place.path != place.file):
+        return False  # a store, or something in a file
     return path.is_dir() or (glob.has_magic(path.name) and not path.exists())
 
 
 def volume_name(path: Path) -> str:
     """What a volume is called: by its file, or by the folder of its slices."""
     if not is_several_files(path):
-        return path.stem
+        return stem_of(path)
     return (path if path.is_dir() else path.parent).resolve().name or "slices"
 
 
@@ -85,9 +88,9 @@ def slice_files(path: Path) -> list[Path]:
         found = [file for file in folder.iterdir() if fnmatch(file.name, pattern)]
     except OSError as error:
         raise VolumeError(f"{folder} cannot be listed: {error.strerror or error}", "Check the folder.") from error
-    files = [file for file in found if file.suffix.lower() in SLICE_SUFFIXES and not file.name.startswith(".")]
+    files = [file for file in found if file.suffix.lower() in SLICES and not file.name.startswith(".")]
     if not files:
-        kinds = ".tif, .tiff, .png or .npy"
+        kinds = words.either(SLICES)
         where = f"The folder {path} has" if path.is_dir() else f"{path} matches"
         raise VolumeError(f"{where} no image file", f"Give a file, or a folder or pattern of {kinds} files.")
     return sorted(files, key=lambda file: words.natural(str(file)))
@@ -128,9 +131,19 @@ class _SliceSource:
             out[index] = found
 
 
+@contextmanager
+def open_picture(place: Place) -> Iterator[_SliceSource]:
+    """Open a picture as a volume of one slice, for the table of formats."""
+    yield _SliceSource(place.path, [place.file], colours=False, tables=False)
+
+
+def _is_picture(path: Path) -> bool:
+    return path.suffix.lower() == ".png"
+
+
 def _read_slice(file: Path, colours: bool, tables: bool) -> Code:
     """The picture (Y, X) in a file."""
-    if file.suffix.lower() == ".png":
+    if _is_picture(file):
         return _codes(file, _read_png(file), colours)
     with open_slices(file, colours, tables) as volume:
         if volume.shape[0] != 1:
@@ -140,7 +153,7 @@ def _read_slice(file: Path, colours: bool, tables: bool) -> Code:
 
 
 def _is_coloured(file: Path, tables: bool) -> bool:
-    return _read_png(file).ndim == 3 if file.suffix.lower() == ".png" else _has_colours(file, tables)
+    return _read_png(file).ndim == 3 if _is_picture(file) else _has_colours(file, tables)
 
 
 def _read_png(file: Path) -> npt.NDArray[Any]:

@@ -58,6 +58,7 @@ DEEDS = (
         "Import folder",
         "Add all images of a folder and their labels, to a new data set or the chosen one",
     ),
+    Deed("convert", "h", "Convert", "Write an image file in another format"),
     Deed("full", "z", "Larger", "Give the slices the whole window; escape comes back", "sample"),
     Deed("rescan", "ctrl+r", "Look again", "Look for data sets again; shows closed ones of the folder too"),
 )

@@ -348,6 +348,9 @@ class DatasetsScreen(WorkScreen):
         chosen = item is not None and item.dataset is not None
         self.app.ask("import-folder", {"file": item.path} if chosen and item is not None else {})
 
+    def _do_convert(self, _: Item | None) -> None:
+        self.app.ask("convert-image", {})
+
     def _do_rename(self, item: Item) -> None:
         if item.sample is None:
             self.app.ask("rename-dataset", {"file": item.path}, ("file",))

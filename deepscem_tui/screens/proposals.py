@@ -9,6 +9,7 @@ from typing import Any
 from deepscem_tui.engine import actions
 from deepscem_tui.engine.actions import Action
 from deepscem_tui.engine.catalogue import Catalogue, Cataloguer, DatasetEntry, ModelEntry
+from deepscem_tui.engine.formats import place_of
 
 _SCAN_SECONDS = 2.0
 _NAMES = {
@@ -69,7 +70,8 @@ def _for_prediction(found: Catalogue, values: Mapping[str, Any]) -> dict[str, An
     source = values.get("input") or _named(images, _NAMES["test"]) or only
     proposed: dict[str, Any] = {"model": _newest(trained), "input": source}
     if source:
-        proposed["out"] = free(Path(source).with_name(f"{Path(source).stem}-predicted.hdf5"))
+        place = place_of(Path(source))
+        proposed["out"] = free(place.file.with_name(f"{place.stem}-predicted.hdf5"))
     return proposed
 
 

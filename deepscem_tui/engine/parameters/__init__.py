@@ -11,6 +11,7 @@ from deepscem_tui.engine.parameters.augmentation import ShowAugmentation
 from deepscem_tui.engine.parameters.datasets import (
     AddSample,
     CheckDataset,
+    ConvertImage,
     CreateDataset,
     CropSample,
     DistanceTransform,
@@ -53,6 +54,7 @@ __all__ = [
     "CheckDataset",
     "CleanMasks",
     "Cleaning",
+    "ConvertImage",
     "ConvertModel",
     "CreateDataset",
     "CreateModel",

@@ -121,9 +121,7 @@ class AddSample(SampleOptions):
 
     file: Path = argument("Data set to change.", opens="dataset")
     name: Name = argument("Name of the new sample.")
-    image: Path = argument(
-        "Image: .tif, .tiff, .npy or .png, 2D or 3D; or a folder or pattern of slices.", opens="image"
-    )
+    image: Path = argument("Image file (TIFF, MRC, HDF5, ...), or a folder or pattern of slices.", opens="image")
     labels: tuple[str, ...] = argument(
         'Labels, one file each, in order, A+B for two that are added up; "" for a blank one.',
         default=(),
@@ -344,6 +342,22 @@ class ExportSample(Writing):
     file: Path = argument("Data set.", opens="dataset")
     sample: str = argument("Sample to export.", within="file.samples")
     folder: Path = argument("Folder for the files; made if it does not exist.", makes="folder")
+
+
+class ConvertImage(Writing):
+    """Write an image file, or slices, in another format: values and voxel size stay as they are.
+
+    The format is told by the name: docs/formats.md lists all.
+    """
+
+    image: Path = argument("Image file, or a folder or pattern of slices.", opens="image")
+    out: Path = argument("Image file to make.", makes="made image")
+    voxel_size: VoxelSize | None = option(
+        None,
+        "Size of a voxel, Z,Y,X and a unit, such as '30,8,8 nm' or '8 nm'.",
+        otherwise="the image's",
+    )
+    labels: bool = option(False, "The values are labels: smaller copies in a pyramid take one of them, not their mean.")
 
 
 class DistanceTransform(Writing):

@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 from pydantic_core import PydanticCustomError
 
+from deepscem_tui.engine.formats import suffixes
+
 
 def _name(value: str) -> str:
     """A name that HDF5, a path and a terminal can all carry."""
@@ -323,10 +325,11 @@ def option(default: Any, help: str, unit: str = "", **facts: Any) -> Any:
 SUFFIXES: dict[str, tuple[str, ...]] = {
     "dataset": (".hdf5", ".h5"),
     "model": (".keras", ".h5"),
-    "image": (".tif", ".tiff", ".npy", ".png"),
-    "dataset or image": (".hdf5", ".h5", ".tif", ".tiff", ".npy", ".png"),
-    "dataset or TIFF": (".hdf5", ".tif", ".tiff"),
-    "file": (".hdf5", ".keras", ".h5", ".tif", ".tiff", ".npy", ".png"),
+    "image": suffixes("read"),
+    "dataset or image": tuple(dict.fromkeys((".hdf5", ".h5", *suffixes("read")))),
+    "made image": suffixes("written"),
+    "dataset or made image": tuple(dict.fromkeys((".hdf5", *suffixes("written")))),
+    "file": tuple(dict.fromkeys((".hdf5", ".keras", ".h5", *suffixes("read")))),
     "csv": (".csv",),
     "parameters": (".toml",),
     "picture": (".png",),
