@@ -309,6 +309,8 @@ class DatasetsScreen(WorkScreen):
             self.app.ask("demo", demo)
         elif event.name == "create":
             self._do_new(None)
+        elif event.name == "folder":
+            self.app.ask("import-folder", {"folder": "."})
         else:
             self._do_open(None)
 
