@@ -156,6 +156,10 @@ def test_what_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         patch.setattr(onnx_files, "_LARGEST", 100)
         with pytest.raises(ResourceError, match="less than 2 GiB"):
             export_model(p.ExportModel(model=path, out=out), Context())
+    with monkeypatch.context() as patch:
+        patch.setattr(onnx_files, "available_memory", lambda: 100_000)
+        with pytest.raises(ResourceError, match=r"takes about 0\.0 GiB, and 0\.0 GiB"):
+            export_model(p.ExportModel(model=path, out=out, dry_run=True), Context())
     assert not out.exists()
     out.write_text("mine")
     with pytest.raises(ParameterError, match="--overwrite"):

@@ -75,7 +75,8 @@ def perform(
     if not action.run or getattr(parameters, "dry_run", False):
         if not action.tensorflow:
             return action.carry_out(parameters, Context(report, stop, measuring=True))
-        _say_loading(report)
+        if getattr(parameters, "measure", True):  # what is proposed without measuring needs none
+            _say_loading(report)
         with native_output.kept_off_the_terminal():
             return action.carry_out(parameters, Context(report, stop, measuring=True))
     runs_folder = runs_folder or default_folder()

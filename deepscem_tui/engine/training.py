@@ -52,6 +52,7 @@ from deepscem_tui.engine.prediction_plan import make_plan
 from deepscem_tui.engine.reporting import Reporter
 from deepscem_tui.engine.results import Result, Table
 from deepscem_tui.engine.space import check_room
+from deepscem_tui.engine.tensorboard import FOLDER, TensorBoard
 from deepscem_tui.engine.trainer import Optimisation, State, Trainer
 from deepscem_tui.engine.training_checks import label_problems, leak_problems
 from deepscem_tui.engine.training_devices import chosen_devices, chosen_precision
@@ -113,18 +114,24 @@ def train(parameters: p.Train, context: Context) -> Result:
             "started", resumed=resuming, device=device_summary(), precision=precision, devices=shared.n_replicas,
             **plan.facts,
         )  # fmt: skip
-        assert context.folder is not None
+        folder = context.folder
+        assert folder is not None
+        if parameters.tensorboard and shared.chief:
+            curves = TensorBoard(
+                folder / FOLDER, context.report, learn.names_for(info.n_labels), parameters.steps_per_epoch
+            )
+            context = replace(context, report=curves)
         if not resuming:
             _warn_of_leaks(learn, valid, test, context)
         forget_networks()
         model, _ = load_model(parameters.model)
-        with opened_cache(context.folder / "cache", context.report) as cache, memory_kept_for_reuse():
-            session = _Session(parameters, context, context.folder, plan, model, learn, valid, shared, precision, cache)
+        with opened_cache(folder / "cache", context.report) as cache, memory_kept_for_reuse():
+            session = _Session(parameters, context, folder, plan, model, learn, valid, shared, precision, cache)
             state = session.run()
     if not shared.chief:
         return Result(f"Trained along, as process {shared.worker}; the first one, 0, keeps the model", {})
-    chosen = context.folder / ("best.keras" if valid is not None and parameters.keep_best else "last.keras")
-    noted = noting(context.folder, parameters.out)
+    chosen = folder / ("best.keras" if valid is not None and parameters.keep_best else "last.keras")
+    noted = noting(folder, parameters.out)
     save_model(*load_model(chosen), parameters.out, overwrite=parameters.overwrite or ours, before=noted)
     tables = _test(parameters, chosen, context) if test is not None else ()
     return _result(parameters, state, chosen.stem, tables)

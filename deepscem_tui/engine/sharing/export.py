@@ -12,7 +12,7 @@ from deepscem_tui.engine.errors import DataError, ParameterError
 from deepscem_tui.engine.files import check_writable, published, refuse_existing
 from deepscem_tui.engine.model_info import ModelInfo, read_network
 from deepscem_tui.engine.results import Result, Table
-from deepscem_tui.engine.sharing.onnx_files import check_same, check_size, load_shared, write_onnx
+from deepscem_tui.engine.sharing.onnx_files import check_room, check_same, check_shape, load_shared, write_onnx
 from deepscem_tui.engine.sharing.onnx_graph import axis_names
 
 __all__ = ["export_model"]
@@ -25,7 +25,7 @@ def export_model(parameters: p.ExportModel, context: Context) -> Result:
         ParameterError: for a name that an ONNX file cannot have.
         MissingLibraryError: for want of the libraries onnx or onnxruntime.
         ModelError: for a model that cannot be read, or that onnxruntime computes otherwise.
-        ResourceError: for a network that no ONNX file can hold.
+        ResourceError: for a network that no ONNX file can hold, or the memory.
         DataError: for a file that cannot be written.
     """
     out = parameters.out
@@ -33,7 +33,7 @@ def export_model(parameters: p.ExportModel, context: Context) -> Result:
         raise ParameterError(f"{out} does not end in .onnx", "Name the ONNX file .onnx.", "out")
     refuse_existing(out, parameters.overwrite)
     info, graph = read_network(parameters.model)
-    check_size(graph)
+    check_room(graph, check_shape(info)[2:])
     for library in ("onnx", "onnxruntime"):
         extras.check(library, "onnx", "Writing an ONNX file")
     check_writable(out.parent)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,18 +13,20 @@ import numpy.typing as npt
 
 from deepscem_tui import __version__
 from deepscem_tui.engine import extras
-from deepscem_tui.engine.devices import tensorflow
+from deepscem_tui.engine.devices import available_memory, tensorflow
 from deepscem_tui.engine.errors import ModelError, ResourceError
 from deepscem_tui.engine.model_files import load_model
 from deepscem_tui.engine.model_info import ModelInfo, read_network
 from deepscem_tui.engine.networks.folding import folded
+from deepscem_tui.engine.networks.geometry import activation_bytes
 from deepscem_tui.engine.networks.graph import Graph
 from deepscem_tui.engine.sharing.onnx_graph import INPUT, as_onnx, axis_names
 
-__all__ = ["TOLERANCE", "Shared", "check_same", "check_shape", "check_size", "load_shared", "write_onnx"]
+__all__ = ["TOLERANCE", "Shared", "check_room", "check_same", "check_shape", "load_shared", "write_onnx"]
 
 TOLERANCE = 1e-4  # between the results of Keras and of onnxruntime, as a share of the largest if that is above 1
 _LARGEST = 2**31 - 2**20  # bytes of a file of protocol buffers, with something left for what is not weights
+_COPIES = 5  # of the weights at a time: of Keras, folded, as ONNX, as bytes, of onnxruntime
 _CHECKED_SIDE = {2: 64, 3: 16}  # voxels of the checked patch, or one step of the network's grid if that is more
 
 
@@ -58,13 +61,27 @@ def load_shared(path: Path) -> Shared:
     return Shared(model, info, read_network(path)[1])
 
 
-def check_size(graph: Graph) -> None:
-    """Raise :class:`ResourceError` if an ONNX file cannot hold the weights."""
-    if 4 * graph.n_parameters > _LARGEST:
+def check_room(graph: Graph, sides: Sequence[int]) -> None:
+    """Refuse what does not fit an ONNX file, or the memory while it is made and checked.
+
+    Args:
+        sides: [Z,] Y, X of the largest patches, two at a time, that it is checked with.
+
+    Raises:
+        ResourceError: it does not.
+    """
+    weights = 4 * graph.n_parameters
+    if weights > _LARGEST:
         raise ResourceError(
-            f"The network has {graph.n_parameters:,} parameters, {4 * graph.n_parameters / 2**30:.1f} GiB, "
+            f"The network has {graph.n_parameters:,} parameters, {weights / 2**30:.1f} GiB, "
             "and an ONNX file holds less than 2 GiB",
             "Share the .keras file instead.",
+        )
+    needed, free = _COPIES * weights + 2 * activation_bytes(graph, sides, 2, training=False), available_memory()
+    if needed > free:
+        raise ResourceError(
+            f"The export takes about {needed / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB of memory are free",
+            "End what else is running, or export it on a larger machine.",
         )
 
 

@@ -23,7 +23,7 @@ from deepscem_tui.engine.model_info import ModelInfo, read_network
 from deepscem_tui.engine.picture_files import write_png
 from deepscem_tui.engine.results import Result, Table
 from deepscem_tui.engine.sharing.description import Facts, described, patch_sides
-from deepscem_tui.engine.sharing.onnx_files import Shared, check_same, check_size, load_shared, write_onnx
+from deepscem_tui.engine.sharing.onnx_files import Shared, check_room, check_same, load_shared, write_onnx
 from deepscem_tui.engine.sharing.page import page
 from deepscem_tui.engine.sharing.patch import Patch, cut_patch, origin_of
 
@@ -42,14 +42,14 @@ def package_model(parameters: p.PackageModel, context: Context) -> Result:
         MissingLibraryError: for want of the libraries of the extra ``bioimageio``.
         ModelError: for a model that cannot be read, or a package that the validator refuses.
         DataError: for an image that cannot be read, or a package that cannot be written.
-        ResourceError: for a network that no ONNX file can hold.
+        ResourceError: for a network that no ONNX file can hold, or the memory.
     """
     out = parameters.out
     if out.suffix != ".zip":
         raise ParameterError(f"{out} does not end in .zip", "Name the package .zip.", "out")
     refuse_existing(out, parameters.overwrite)
     info, graph = read_network(parameters.model)
-    check_size(graph)
+    check_room(graph, patch_sides(info)[3 - info.dimension :])
     for library in ("onnx", "onnxruntime", "bioimageio.core"):
         extras.check(library, "bioimageio", "Making a model package")
     check_writable(out.parent)
