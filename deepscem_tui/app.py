@@ -284,7 +284,8 @@ class DeepscemApp(App[int]):
 
             self.push_screen(ResultDialog(job))
         elif job.result is not None:
-            self.notify(job.result.summary, markup=False)
+            more = "; F8 shows its tables" if job.result.shown_tables and not job.folder else ""
+            self.notify(f"{job.result.summary}{more}", markup=False)
         elif job.error is not None:
             bad = job.state == "failed"
             if bad and job.parameters is not None:

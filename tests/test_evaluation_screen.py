@@ -90,6 +90,26 @@ def test_the_table_is_sorted_by_key_and_by_mouse(folder: Path) -> None:
     on_evaluation(test)
 
 
+def test_scores_of_objects_and_outlines_stand_beside_the_others(folder: Path) -> None:
+    async def test(pilot: Pilot[Any], app: DeepscemApp, screen: EvaluationScreen) -> None:
+        files = {"reference": Path("test.hdf5"), "segmentation": Path("test-predicted.hdf5")}
+        app.fill_form("evaluation", {**files, "objects": True, "surfaces": True})
+        await until(pilot, lambda: screen.query_one(ActionForm).values()["objects"])
+        table = await scored(pilot, screen)
+        names = [str(column.label) for column in table.ordered_columns]
+        assert names[:3] == ["label", "sample", "f1"]
+        assert column(table, names.index("objects_tp_50")) == ["1", "0", "1"]  # half of the second disc is found
+        assert column(table, names.index("hd95"))[0] == "0.0000"
+        assert screen.query_one(LineChart).display
+        await pilot.press("s")
+        saved = Path("test-predicted-scores.csv")
+        await until(pilot, saved.exists)
+        with saved.open(newline="") as file:
+            assert next(csv.reader(file)) == names
+
+    on_evaluation(test)
+
+
 def test_the_curve_has_its_keys(folder: Path) -> None:
     async def test(pilot: Pilot[Any], app: DeepscemApp, screen: EvaluationScreen) -> None:
         await scored(pilot, screen)

@@ -14,6 +14,7 @@ from textual.pilot import Pilot
 
 from deepscem_tui.app import DeepscemApp
 from deepscem_tui.engine.results import Result
+from deepscem_tui.screens.action_dialog import ActionDialog
 from deepscem_tui.screens.prediction import PredictionScreen
 from deepscem_tui.widgets.action_form import ActionForm
 from deepscem_tui.widgets.run_view import RunView
@@ -86,9 +87,9 @@ def test_the_form_proposes_what_the_folder_holds(played: Played) -> None:
         ]  # fmt: skip
         await pilot.press("f9")
         await until(pilot, lambda: "Nothing was started here yet" in screen_text(app))
-        assert not {"Stop", "Resume", "Look", "Evaluate", "Back"} & footer(app)
-        await pilot.press("x", "X", "R", "L", "E", "escape")
-        await until(pilot, lambda: said(app).count("There is no result yet") == 2)
+        assert not {"Stop", "Resume", "Look", "Evaluate", "Objects", "Clean", "Back"} & footer(app)
+        await pilot.press("x", "X", "R", "L", "E", "O", "C", "escape")
+        await until(pilot, lambda: said(app).count("There is no result yet") == 4)
         assert "There is no run to stop: f goes back to the form" in said(app)
 
     on_prediction(test)
@@ -112,6 +113,23 @@ def test_the_result_is_looked_at_sample_by_sample(played: Played) -> None:
         await until(pilot, lambda: app.current_mode == "evaluation" and app.screen.query(ActionForm))
         values = app.screen.query_one(ActionForm).values()
         assert (values["reference"], values["segmentation"]) == ("test.hdf5", "test-predicted.hdf5")
+
+    on_prediction(test)
+
+
+def test_forms_for_the_result_s_objects_and_its_cleaning(played: Played) -> None:
+    async def test(pilot: Pilot[Any], app: DeepscemApp, screen: PredictionScreen) -> None:
+        await finished(pilot, screen, played)
+        await pilot.press("C")
+        await until(pilot, lambda: isinstance(app.screen, ActionDialog), "the form")
+        form = app.screen.query_one(ActionForm)
+        assert (form.action.name, form.values()["out"]) == ("clean-masks", "test-predicted-clean.hdf5")
+        await pilot.press("escape")
+        await until(pilot, lambda: app.screen is screen)
+        await pilot.press("O")
+        await until(pilot, lambda: isinstance(app.screen, ActionDialog) and app.screen.query_one(ActionForm).settled)
+        assert app.screen.query_one(ActionForm).values()["csv"] == "test-predicted-objects.csv"
+        await until(pilot, lambda: "Would find the objects of 2 labels of 2 samples" in screen_text(app))
 
     on_prediction(test)
 

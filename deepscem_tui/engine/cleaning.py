@@ -13,15 +13,17 @@ import numpy as np
 import numpy.typing as npt
 
 from deepscem_tui.engine import parameters as p
-from deepscem_tui.engine.components import Mask, Watch, components
+from deepscem_tui.engine.components import Mask, Watch, check_slices, components
 from deepscem_tui.engine.physical import Voxels
 from deepscem_tui.engine.scratch import Scratch, open_scratch
 from deepscem_tui.engine.sources import LabelledSample, Sliced
+from deepscem_tui.engine.tiling import Shape
 
-__all__ = ["Cleaner", "cleaned", "foreground", "passes", "probabilities"]
+__all__ = ["Cleaner", "cleaned", "cleaning_voxels", "foreground", "probabilities"]
 
 Bools = npt.NDArray[np.bool_]
 
+_SMOOTHING_BYTES = 7  # a voxel: of the mask, and of its float32
 _TRUNCATE = 4.0  # standard deviations at which a Gaussian ends
 _HOLES_TOUCH = 6  # the background through faces only, as scipy's binary_fill_holes has it
 
@@ -47,13 +49,6 @@ class Cleaner:
     def scratch(self, mask: Mask) -> Scratch:
         """A file for the numbers of a mask's voxels."""
         return self.files.enter_context(open_scratch(mask.shape, self.folder))
-
-
-def passes(parameters: p.Cleaning) -> int:
-    """How often :func:`cleaned` goes through the voxels before its mask can be read."""
-    return int(parameters.fill_holes is not None and parameters.holes_in == "volume") + int(
-        parameters.min_size is not None
-    )
 
 
 def foreground(sample: LabelledSample, label: Sliced, threshold: float) -> Mask:
@@ -108,6 +103,7 @@ def smoothed(mask: Mask, deviations: list[float]) -> Mask:
 
     def read(z0: int, z1: int) -> Bools:
         first, last = max(0, z0 - halo), min(mask.shape[0], z1 + halo)
+        check_slices(last - first, mask.shape, _SMOOTHING_BYTES)
         blurred = mask.read(first, last).astype(np.float32)
         gaussian_filter(blurred, deviations, mode="nearest", truncate=_TRUNCATE, output=blurred)
         inside: Bools = blurred[z0 - first : z1 - first] > 0.5
@@ -141,6 +137,7 @@ def _filled_in_slices(mask: Mask, most: float) -> Mask:
     return Mask(mask.shape, lambda z0, z1: np.stack([fill(plane) for plane in mask.read(z0, z1)]), mask.depth)
 
 
-def cleaning_voxels(parameters: p.Cleaning, shape: tuple[int, int, int]) -> int:
-    """Voxels that cleaning goes through, for progress."""
-    return passes(parameters) * prod(shape)
+def cleaning_voxels(parameters: p.Cleaning, shape: Shape) -> int:
+    """Voxels that :func:`cleaned` goes through before its mask can be read, for progress."""
+    filling = parameters.fill_holes is not None and parameters.holes_in == "volume"
+    return (int(filling) + int(parameters.min_size is not None)) * prod(shape)

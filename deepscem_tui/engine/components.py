@@ -22,7 +22,7 @@ from deepscem_tui.engine.object_statistics import NUMBER_BYTES, Statistics, meas
 from deepscem_tui.engine.scratch import Scratch
 from deepscem_tui.engine.tiling import Shape
 
-__all__ = ["Components", "Mask", "Watch", "components", "slabs"]
+__all__ = ["Components", "Mask", "Watch", "check_slices", "components", "numbered", "slabs"]
 
 Bools = npt.NDArray[np.bool_]
 Ids = npt.NDArray[np.uint32]
@@ -69,12 +69,17 @@ def slabs(shape: Shape, depth: int = 1) -> Iterator[tuple[int, int]]:
     """
     plane = prod(shape[1:])
     thickness = max(depth, SLAB_VOXELS // plane // depth * depth)
-    needed, free = min(thickness, shape[0]) * plane * _BYTES_PER_VOXEL, available_memory()
-    if needed > free:
-        what = f"{min(thickness, shape[0])} slices of {shape[1]} x {shape[2]} voxels need {needed / 2**30:.1f} GiB"
-        raise ResourceError(f"{what} of memory, {free / 2**30:.1f} are free", "Crop it, or use a larger machine.")
+    check_slices(min(thickness, shape[0]), shape, _BYTES_PER_VOXEL)
     for z0 in range(0, shape[0], thickness):
         yield z0, min(z0 + thickness, shape[0])
+
+
+def check_slices(count: int, shape: Shape, bytes_per_voxel: int) -> None:
+    """Raise :class:`ResourceError` if memory does not suffice for so many slices at a time."""
+    needed, free = count * prod(shape[1:]) * bytes_per_voxel, available_memory()
+    if needed > free:
+        what = f"{count} slices of {shape[1]} x {shape[2]} voxels need {needed / 2**30:.1f} GiB of memory"
+        raise ResourceError(f"{what}, {free / 2**30:.1f} are free", "Crop it, or use a machine with more memory.")
 
 
 @dataclass(frozen=True)

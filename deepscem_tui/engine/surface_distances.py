@@ -22,7 +22,7 @@ __all__ = ["BYTES_PER_VOXEL", "SurfaceScore", "score_surfaces"]
 Size = tuple[float, float, float]
 Bools = npt.NDArray[np.bool_]
 
-BYTES_PER_VOXEL = 16  # masks and their outlines, and what a distance transform makes for itself
+BYTES_PER_VOXEL = 12  # measured: masks, their outlines, distances
 _PERCENTILE = 95
 
 

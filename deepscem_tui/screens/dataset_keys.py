@@ -48,6 +48,8 @@ DEEDS = (
     Deed("size", "y", "Voxel size", "Say how large the voxels are", "dataset"),
     Deed("split", "x", "Split", "Divide it into data sets to train, validate and test with", "dataset"),
     Deed("distance", "t", "Distances", "Add distance transforms of the labels", "dataset"),
+    Deed("objects", "m", "Objects", "Find, number and measure the objects of its predictions or labels", "dataset"),
+    Deed("clean", "g", "Clean", "Smooth masks, fill their holes, remove what is too small", "dataset"),
     Deed("info", "i", "Info", "Say in full what it holds", "dataset", broken=True),
     Deed("close", "w", "Close", "Take it off the list; the file stays", "dataset", broken=True),
     Deed("new", "n", "New", "Make a data set"),
@@ -95,6 +97,6 @@ def refusal(deed: Deed, item: Item | None) -> str:
         return f"{deed.text}: choose a sample of {name} first (right opens it)"
     if item.sample is not None and item.sample.problem and deed.needs == "sample" and not deed.broken:
         return f"Sample {item.sample.name} cannot be used: it {item.sample.problem}"
-    if deed.name in ("aliases", "distance") and not item.dataset.n_labels:
+    if deed.name in ("aliases", "distance", "objects", "clean") and not item.dataset.n_labels:
         return f"{deed.text}: {name} was made for no labels"
     return ""

@@ -25,6 +25,7 @@ from deepscem_tui.screens.confirm import Answer, Confirm
 from deepscem_tui.screens.dataset_facts import facts, references
 from deepscem_tui.screens.dataset_keys import DEEDS, bindings, refusal, shown
 from deepscem_tui.screens.file_dialog import FileDialog
+from deepscem_tui.screens.proposals import cleaned, objects_of
 from deepscem_tui.screens.welcome import Welcome
 from deepscem_tui.widgets.dataset_tree import DatasetTree, Item, Key
 from deepscem_tui.widgets.slice_view import SliceView
@@ -393,6 +394,14 @@ class DatasetsScreen(WorkScreen):
     def _do_distance(self, item: Item) -> None:
         self.app.ask("distance-transform", {"file": item.path}, ("file",))
 
+    def _do_objects(self, item: Item) -> None:
+        sample = () if item.sample is None else (item.sample.name,)
+        self.app.ask("find-objects", {"input": item.path, "sample": sample, **objects_of(item.path)}, ("input",))
+
+    def _do_clean(self, item: Item) -> None:
+        sample = () if item.sample is None else (item.sample.name,)
+        self.app.ask("clean-masks", {"input": item.path, "sample": sample, "out": cleaned(item.path)}, ("input",))
+
     def _do_predict(self, item: Item) -> None:
         self.app.ask("predict", {"input": item.path, "sample": (item.sample.name,) if item.sample else ()})
 
@@ -467,7 +476,7 @@ def _made(job: Job) -> tuple[Path, tuple[str, ...]] | None:
         return None
     if job.action in ("create-dataset", "import-folder"):
         return given.file, ()
-    if job.action in ("save-dataset", "predict"):
+    if job.action in ("save-dataset", "predict", "clean-masks"):
         return (given.out, ()) if given.out.suffix.lower() == ".hdf5" else None
     if job.action in ("add-sample", "rename-sample"):
         return given.file, (given.name if job.action == "add-sample" else given.new,)

@@ -10,6 +10,7 @@ from textual.widgets import ContentSwitcher
 
 from deepscem_tui.jobs import Job
 from deepscem_tui.screens.look import LookPane
+from deepscem_tui.screens.proposals import cleaned, objects_of
 from deepscem_tui.screens.run_screen import FORM, VIEW, RunScreen
 from deepscem_tui.widgets.slice_view import SliceView
 
@@ -27,20 +28,23 @@ class PredictionScreen(RunScreen):
 - `F9` switches between the form and the view; `f` goes back to the form.
 - `x` saves what is done and ends it, `R` resumes it.
 - `enter` (or `L`) looks at the result, compared with the input's labels if it has any; `E` evaluates it.
+- `O` finds, numbers and measures its objects; `C` cleans it: smooths, fills holes, removes what is too small.
 """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter,L", "look", "Look", tooltip="Look at the result beside the true labels"),
         Binding("E", "evaluate", "Evaluate", tooltip="Score the result"),
+        Binding("O", "objects", "Objects", tooltip="Find, number and measure the objects of the result"),
+        Binding("C", "clean", "Clean", tooltip="Smooth the result, fill holes, remove what is too small"),
         Binding("escape", "page('view')", "Back", tooltip="Back to the run"),
     ]
-    VIEW_ACTIONS: ClassVar[frozenset[str]] = RunScreen.VIEW_ACTIONS | {"look", "evaluate"}
+    VIEW_ACTIONS: ClassVar[frozenset[str]] = RunScreen.VIEW_ACTIONS | {"look", "evaluate", "objects", "clean"}
 
     async def on_mount(self) -> None:
         await self.query_one(ContentSwitcher).add_content(LookPane(id=_LOOK))
 
     def offers(self, job: Job | None) -> str:
         if self.made() is not None:
-            return "\nEnter looks at it beside the true labels, E evaluates it."
+            return "\nEnter looks at it beside the true labels, E evaluates it, O finds objects, C cleans it."
         ended = job.state if job is not None else self.run.state if self.run is not None else ""
         return "\nR resumes it." if ended == "stopped" and self.folder is not None else ""
 
@@ -66,6 +70,24 @@ class PredictionScreen(RunScreen):
             self._not_yet()
         else:
             self.app.fill_form("evaluation", {"reference": self._parameter("input"), "segmentation": made})
+
+    def action_objects(self) -> None:
+        """Ask how to find the objects of the result."""
+        made = self.made()
+        if made is None:
+            self._not_yet()
+        else:
+            masks = self._file(made)
+            self.app.ask("find-objects", {"input": masks, **objects_of(masks)})
+
+    def action_clean(self) -> None:
+        """Ask how to clean the result."""
+        made = self.made()
+        if made is None:
+            self._not_yet()
+        else:
+            masks = self._file(made)
+            self.app.ask("clean-masks", {"input": masks, "out": cleaned(masks)})
 
     def _not_yet(self) -> None:
         self.app.notify("There is no result yet: it is there when a prediction has finished", severity="warning")

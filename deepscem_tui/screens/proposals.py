@@ -6,10 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from deepscem_tui.engine import actions
+from deepscem_tui.engine import actions, words
 from deepscem_tui.engine.actions import Action
 from deepscem_tui.engine.catalogue import Catalogue, Cataloguer, DatasetEntry, ModelEntry
 from deepscem_tui.engine.formats import place_of
+from deepscem_tui.engine.parameters import SUFFIXES
 
 _SCAN_SECONDS = 2.0
 _NAMES = {
@@ -98,6 +99,18 @@ def free(path: Path) -> Path:
     """The path, or the like with a number if it is taken."""
     numbered = (path.with_name(f"{path.stem}-{number}{path.suffix}") for number in range(2, _FREE))
     return next((candidate for candidate in (path, *numbered) if not candidate.exists()), path)
+
+
+def objects_of(masks: Path) -> dict[str, Path]:
+    """Where the objects of a data set or image file go: their numbers and their table."""
+    stem = words.file_name(f"{masks.stem}-objects")
+    return {"out": free(masks.with_name(f"{stem}.tif")), "csv": free(masks.with_name(f"{stem}.csv"))}
+
+
+def cleaned(masks: Path) -> Path:
+    """Where the cleaned masks of a data set or image file go."""
+    suffix = ".hdf5" if masks.suffix.lower() in SUFFIXES["dataset"] else ".tif"
+    return free(masks.with_name(words.file_name(f"{masks.stem}-clean") + suffix))
 
 
 def _labelled(found: Catalogue) -> list[DatasetEntry]:

@@ -245,7 +245,7 @@ class RunScreen(RunControl, FormScreen):
                 return ended in RESUMABLE
             case "more_epochs":
                 return bool(ended)
-            case "predict" | "look" | "evaluate":
+            case "predict" | "look" | "evaluate" | "objects" | "clean":
                 return self.made() is not None
         return True
 

@@ -74,8 +74,8 @@ class CleanMasks(Cleaning):
 class FindObjects(Cleaning):
     """Find the single objects of masks or probabilities, number them, and measure each: size, surface, place, shape.
 
-    OUT is an image file of their numbers (uint16, or uint32 for more than 65,535), one file for each sample and label
-    if there are several, OUT_<sample>_<label>.tif.
+    OUT is an image file of their numbers (uint16, or uint32 for more than 65,535); one file for each sample and label
+    where there are several, OUT_<sample>_<label>.tif.
     """
 
     out: Path | None = argument(
@@ -84,7 +84,9 @@ class FindObjects(Cleaning):
         makes="image",
         otherwise="none",
     )
-    csv: Path | None = option(None, "Write the table of all objects to this file.", makes="csv", otherwise="none")
+    csv: Path | None = option(
+        None, "Write the table of all objects to this file.", makes="csv", otherwise="none", title="Table (CSV)"
+    )
     split_touching: Length | None = option(
         None,
         "Divide objects at necks that are narrower than the parts beside them by this much or more, measured from "

@@ -127,7 +127,7 @@ class Evaluate(Writing):
     )
     surfaces: bool = option(
         False,
-        "Score outlines too: Hausdorff distance (95 %) and average symmetric surface distance. Takes 16 bytes of "
+        "Score outlines too: Hausdorff distance (95 %) and average symmetric surface distance. Takes 12 bytes of "
         "memory for each voxel of the box that holds the foreground.",
     )
     instances: Literal["none", "reference", "segmentation", "both"] = option(
