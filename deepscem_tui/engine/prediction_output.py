@@ -162,7 +162,7 @@ def least_output_bytes(parameters: p.Predict, info: ModelInfo, image: InputImage
 
 def output_files(out: Path, label_names: Sequence[str]) -> list[Path]:
     """The files, or stores, that a prediction makes."""
-    return [out] if _is_dataset(out) else [place_of(path).file for path in image_files(out, label_names)]
+    return [out] if _is_dataset(out) else image_files(out, label_names)
 
 
 def image_files(out: Path, label_names: Sequence[str]) -> list[Path]:

@@ -20,7 +20,9 @@ from deepscem_tui.engine.errors import ParameterError, VolumeError
 
 __all__ = [
     "FORMATS",
+    "PICTURES",
     "SLICES",
+    "STORES",
     "Format",
     "Place",
     "is_place",
@@ -143,6 +145,14 @@ FORMATS = (
     ),
     Format("PNG", (".png",), "slice_files:open_picture", streamed="a slice", slices=True, notes="No voxel size."),
     Format(
+        "JPEG",
+        (".jpg", ".jpeg"),
+        "slice_files:open_picture",
+        streamed="a slice",
+        slices=True,
+        notes="No voxel size. It has lost some of what the microscope saw: prefer what it was made from.",
+    ),
+    Format(
         "MRC",
         (".mrc", ".rec", ".st", ".map", ".mrcs"),
         "formats.mrc:open_mrc",
@@ -234,6 +244,12 @@ _ELSEWHERE = {
 
 SLICES = tuple(suffix for known in FORMATS if known.slices for suffix in known.suffixes)
 """Ends of the names of files of which a volume may have one a slice."""
+
+PICTURES = (".png", ".jpg", ".jpeg")
+"""Ends of the names of pictures, which may be of anything."""
+
+STORES = tuple(suffix for known in FORMATS if known.folder for suffix in known.suffixes)
+"""Ends of the names of folders that are images."""
 
 _BY_SUFFIX = {suffix: known for known in FORMATS for suffix in known.suffixes}
 _LONGEST = sorted(_BY_SUFFIX, key=len, reverse=True)
