@@ -516,7 +516,7 @@ FULL: dict[str, dict[str, Any]] = {
     "set-labelled": {"file": "a", "sample": "s s", "labelled_z": "0:4,7:", "labelled_x": "1:", "ignore_mask": "m.tif"},
     "save-dataset": {"file": "a", "out": "b.hdf5"},
     "split-dataset": {"file": "a", "out_dir": "o", "valid": "20", "test": "10.5", "by": "z", "gap": "3", "seed": "1"},
-    "export-sample": {"file": "a", "sample": "s", "folder": "f"},
+    "export-sample": {"file": "a", "sample": "s", "folder": "f", "format": "ome.zarr"},
     "convert-image": {"image": "a.mrc", "out": "b.ome.tif", "voxel_size": "8 nm", "labels": True},
     "distance-transform": {"file": "a", "overwrite": True},
     "check-dataset": {"file": "a"},

@@ -27,6 +27,15 @@ def test_the_reference_is_that_of_the_declarations() -> None:
     assert (DOCS / "reference.md").read_text(encoding="utf-8") == make_reference.reference(), "make reference"
 
 
+def test_the_table_of_formats_is_that_of_the_program() -> None:
+    sys.path.insert(0, str(DOCS))
+    import make_formats
+
+    text = make_formats.PAGE.read_text(encoding="utf-8")
+    assert text == make_formats.page(text), "make reference"
+    assert "| MRC | `.mrc`" in text
+
+
 def test_options_and_actions_that_the_page_for_deepscems_users_names_exist() -> None:
     options = {"--" + parameter.name.replace("_", "-") for action in ACTIONS.values() for parameter in declared(action)}
     theirs = {"--create-dataset", "--add-sample", "--train-model"}

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import imagecodecs
 import mrcfile
 import numpy as np
 import pytest
@@ -373,7 +374,94 @@ def test_results_that_cannot_be(tmp_path: Path, out: str, what: str) -> None:
         convert(write(tmp_path / "in.npy", IMAGE), tmp_path / out)
 
 
+# ------------------------------------------------------------------------------------------------ slices
+
+
+def _jpeg(path: Path, picture: Any = IMAGE[0], **options: Any) -> Path:
+    path.write_bytes(imagecodecs.jpeg8_encode(np.ascontiguousarray(picture), level=95, **options))
+    return path
+
+
+def test_jpeg_slices(tmp_path: Path) -> None:
+    flat = [np.full((16, 24), 20 * z, np.uint8) for z in range(12)]
+    for z, slice_ in enumerate(flat):
+        _jpeg(tmp_path / f"s{z}.{'jpg' if z % 2 else 'JPEG'}", slice_)
+    with open_slices(tmp_path, colours=False) as volume:
+        assert volume.shape == (12, 16, 24)
+        assert np.array_equal(volume.read(0, 12), flat)
+    colour = np.zeros((16, 24, 3), np.uint8)
+    colour[..., 0] = 200
+    with pytest.raises(VolumeError, match="colour"), open_slices(_jpeg(tmp_path / "c.jpg", colour), colours=False):
+        pass
+    assert read(_jpeg(tmp_path / "g.jpg", np.repeat(flat[3][..., None], 3, 2)))[0].max() == 60
+
+
+def test_jpeg_files_that_are_refused(tmp_path: Path) -> None:
+    path = _jpeg(tmp_path / "a.jpg")
+    content = bytearray(path.read_bytes())
+    path.write_bytes(content[:30])
+    assert "cut off" in refusal(path)
+    path.write_bytes(b"text " * 100)
+    assert "no JPEG file" in refusal(path)
+    at = content.index(b"\xff\xc0")
+    path.write_bytes(content[: at + 5] + b"\xff\xff\xff\xff" + content[at + 9 :])
+    assert "65535 x 65535" in refusal(path)
+    assert "inks" in refusal(_jpeg(path, np.zeros((16, 16, 4), np.uint8), colorspace="CMYK", outcolorspace="CMYK"))
+
+
+def test_slices_say_their_voxel_size_where_they_say_all_of_it(tmp_path: Path) -> None:
+    for name, about in (("all", {"spacing": 30.0, "unit": "nm"}), ("flat", {"unit": "nm"})):
+        (tmp_path / name).mkdir()
+        for z in range(3):
+            path = tmp_path / name / f"{z}.tif"
+            tifffile.imwrite(path, IMAGE[z], imagej=True, resolution=(1 / 4, 1 / 8), metadata=about)
+        with open_slices(tmp_path / name, colours=False) as volume:
+            assert volume.voxel_size == (pytest.approx((30, 8, 4)) if name == "all" else None)
+
+
+@pytest.mark.parametrize(
+    ("names", "gap"),
+    [
+        (("s1", "s2", "s4", "s5"), "s2.npy is followed by s4.npy"),
+        (("s008", "s009", "s010"), ""),
+        (("s0", "s10", "s20"), ""),
+        (("s0", "s10", "s30", "s50"), "s10.npy is followed by s30.npy, and so on in 2 places"),
+        (("a", "b", "d"), ""),
+        (("x1_y1", "x2_y2", "x4_y4"), ""),
+        (("s1", "s2", "s4b"), ""),
+    ],
+)
+def test_slices_that_may_be_missing(tmp_path: Path, names: tuple[str, ...], gap: str) -> None:
+    for name in names:
+        np.save(tmp_path / f"{name}.npy", IMAGE[0])
+    with open_slices(tmp_path, colours=False) as volume:
+        found = [text for text in volume.warnings if "missing" in text]
+        assert found == ([f"slices may be missing: {gap}"] if gap else [])
+
+
 # ------------------------------------------------------------------------------------------------ everywhere
+
+
+@pytest.mark.parametrize("end", ["tif", "ome.tif", "mrc", "npy", "ome.zarr", "nii.gz"])
+def test_a_sample_is_exported_in_any_format(tmp_path: Path, end: str) -> None:
+    if end == "ome.zarr":
+        pytest.importorskip("zarr", reason="zarr 3 needs Python 3.11")
+
+    def do(action: str, **values: Any) -> Result:
+        return actions.ACTIONS[action].carry_out(actions.build(actions.ACTIONS[action], values), Context())
+
+    image, mask = write(tmp_path / "i.npy", IMAGE), write(tmp_path / "m.npy", IMAGE > 100)
+    do("create-dataset", file=tmp_path / "d.hdf5", name="d", n_labels=1)
+    do("add-sample", file=tmp_path / "d.hdf5", name="s", image=image, labels=[str(mask)], voxel_size="30,8,4 nm")
+    values = {"file": tmp_path / "d.hdf5", "sample": "s", "folder": tmp_path / "out", "format": end}
+    do("export-sample", **values)
+    with pytest.raises(ParameterError, match="exists already"):
+        do("export-sample", **values)
+    do("export-sample", **values, overwrite=True)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [f"s_image.{end}", f"s_label_0000.{end}"]
+    assert np.array_equal(read(tmp_path / "out" / f"s_image.{end}")[0], IMAGE)
+    assert np.array_equal(read(tmp_path / "out" / f"s_label_0000.{end}")[0] > 0, IMAGE > 100)
+
 
 MADE: dict[str, Callable[[Path], Path]] = {
     "MRC": lambda folder: _mrc(folder / "a.mrc", IMAGE, "int16"),

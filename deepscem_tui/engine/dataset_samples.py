@@ -199,9 +199,9 @@ class Dataset:
         except Unusable as error:
             hint = "Give a data set made by DeepSCEM or create-dataset."
             if str(error).startswith(tree.OF_OTHERS):
-                from deepscem_tui.engine.formats.hdf5_arrays import offered  # which only a file of others needs
+                from deepscem_tui.engine.formats.hdf5_arrays import hint_in  # which only a file of others needs
 
-                hint = offered(path, file) or hint
+                hint = hint_in(path, file) or hint
             raise DatasetError(f"{path} {error}", hint) from error
         self.samples: Mapping[str, Sample] = _Samples(path, file)
 

@@ -10,7 +10,7 @@ from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.errors import ParameterError
 from deepscem_tui.engine.results import Result
 from deepscem_tui.engine.slice_files import open_slices
-from deepscem_tui.engine.sources import same_file
+from deepscem_tui.engine.sources import refuse_among_slices, same_file
 from deepscem_tui.engine.space import check_room
 from deepscem_tui.engine.volume_writer import check_target, create_volume
 
@@ -29,6 +29,7 @@ def convert_image(parameters: p.ConvertImage, context: Context) -> Result:
     image, out = parameters.image, parameters.out
     if same_file(image, out):
         raise ParameterError(f"OUT is IMAGE itself, {out}", "Give the result a file of its own.", "out")
+    refuse_among_slices("IMAGE", image, out)
     with open_slices(image, colours=False) as volume:
         place, known = check_target(out, volume.dtype, parameters.overwrite)
         for text in volume.warnings:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+import zlib
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from math import prod
@@ -58,8 +59,11 @@ class PlainSource:
                 if not count:
                     raise VolumeError(f"{self.path} ends in the middle of its data", COPY_AGAIN)
                 done += count
-        except OSError as error:
-            raise VolumeError(f"{self.path} cannot be read: {error.strerror or error}", COPY_AGAIN) from error
+        except EOFError as error:  # of a compressed file
+            raise VolumeError(f"{self.path} ends in the middle of its data", COPY_AGAIN) from error
+        except (OSError, zlib.error) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise VolumeError(f"{self.path} cannot be read: {reason}", COPY_AGAIN) from error
         if not self.stored.isnative:
             out.byteswap(inplace=True)
         if self.stored.kind == "b":  # any byte but 0 is true

@@ -129,7 +129,7 @@ def open_output(
                     path, image.source.shape, kind,
                     voxel_size=image.voxel_size, voxel_unit=image.voxel_unit, overwrite=parameters.overwrite,
                     scale=1 / BYTE_SCALE if kind == np.uint8 else None, together=together,
-                    before=noting(folder, path),
+                    before=noting(folder, place_of(path).file),
                 )
             )
             for path in image_files(parameters.out, info.label_names)
@@ -161,7 +161,7 @@ def least_output_bytes(parameters: p.Predict, info: ModelInfo, image: InputImage
 
 
 def output_files(out: Path, label_names: Sequence[str]) -> list[Path]:
-    """The files that a prediction makes."""
+    """The files, or stores, that a prediction makes."""
     return [out] if _is_dataset(out) else image_files(out, label_names)
 
 

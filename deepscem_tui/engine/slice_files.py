@@ -7,27 +7,28 @@ numbers 0xRRGGBB, of which two pictures of the same class have the same.
 from __future__ import annotations
 
 import glob
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from fnmatch import fnmatch
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import imagecodecs
 import numpy as np
 import numpy.typing as npt
 import tifffile
 
 from deepscem_tui.engine import words
 from deepscem_tui.engine.errors import VolumeError
-from deepscem_tui.engine.formats import SLICES, Place, place_of, stem_of
+from deepscem_tui.engine.formats import PICTURES, SLICES, Place, place_of, stem_of
+from deepscem_tui.engine.formats.pictures import read_picture
 from deepscem_tui.engine.tiff_files import check_directories, check_pages, explained
+from deepscem_tui.engine.tiff_metadata import Size, ome_image, voxel_size
 from deepscem_tui.engine.volumes import Volume, open_volume
 
 __all__ = ["ColourVolume", "is_several_files", "open_picture", "open_slices", "slice_files", "volume_name"]
 
-_PNG_BYTES = 2**30  # of a picture, decoded
-_PNG_HEADER = 33  # bytes: the signature and the first chunk, which says how large the picture is
 _COLOURS = "Convert it to grey values (in Fiji: Image > Type > 8-bit)."
 
 Code = npt.NDArray[Any]
@@ -111,12 +112,13 @@ class _SliceSource:
         self.coloured = colours and first.dtype == np.uint32 and _is_coloured(files[0], tables)
         self.shape = (len(files), *first.shape)
         self.dtype = first.dtype
-        self.voxel_size: tuple[float, float, float] | None = None
-        self.voxel_unit = ""
+        found = _voxel_size(files[0], len(files))
+        self.voxel_size: Size | None = None if found is None else found[0]
+        self.voxel_unit = "" if found is None else found[1]
         self.scale: float | None = None
         ends = f", from {files[0].name} to {files[-1].name}"
         self.warnings: tuple[str, ...] = (
-            (f"its {len(files)} files are taken as slices{ends}",) if len(files) > 1 else ()
+            (f"its {len(files)} files are taken as slices{ends}", *_gaps(files)) if len(files) > 1 else ()
         )
         self.path = path
 
@@ -138,13 +140,39 @@ def open_picture(place: Place) -> Iterator[_SliceSource]:
 
 
 def _is_picture(path: Path) -> bool:
-    return path.suffix.lower() == ".png"
+    return path.suffix.lower() in PICTURES
+
+
+def _voxel_size(file: Path, slices: int) -> tuple[Size, str] | None:
+    """What the first slice says, where it says how far slices are apart, too."""
+    if file.suffix.lower() in (".tif", ".tiff"):
+        with suppress(Exception), tifffile.TiffFile(file, _multifile=False) as tiff:  # opening it tells what is wrong
+            return voxel_size(tiff, ome_image(tiff), slices)
+    return None
+
+
+def _gaps(files: Sequence[Path]) -> list[str]:
+    """What to say of slices whose numbers go on by larger steps here and there: some may be missing."""
+    parts = [re.split(r"(\d+)", file.name) for file in files]
+    if len({len(part) for part in parts}) > 1:
+        return []
+    counting = [index for index in range(len(parts[0])) if len({part[index] for part in parts}) > 1]
+    if len(counting) != 1 or counting[0] % 2 == 0:
+        return []
+    numbers = [int(part[counting[0]]) for part in parts]
+    steps = [after - before for before, after in pairwise(numbers)]
+    wide = [index for index, step in enumerate(steps) if step != min(steps)]
+    if not wide:
+        return []
+    first, second = files[wide[0]].name, files[wide[0] + 1].name
+    more = f", and so on in {len(wide)} places" if len(wide) > 1 else ""
+    return [f"slices may be missing: {first} is followed by {second}{more}"]
 
 
 def _read_slice(file: Path, colours: bool, tables: bool) -> Code:
     """The picture (Y, X) in a file."""
     if _is_picture(file):
-        return _codes(file, _read_png(file), colours)
+        return _codes(file, read_picture(file), colours)
     with open_slices(file, colours, tables) as volume:
         if volume.shape[0] != 1:
             raise VolumeError(f"{file} has {volume.shape[0]} slices", "Each of several files must be one slice.")
@@ -153,27 +181,7 @@ def _read_slice(file: Path, colours: bool, tables: bool) -> Code:
 
 
 def _is_coloured(file: Path, tables: bool) -> bool:
-    return _read_png(file).ndim == 3 if _is_picture(file) else _has_colours(file, tables)
-
-
-def _read_png(file: Path) -> npt.NDArray[Any]:
-    """A picture as it is stored: (Y, X), or (Y, X, samples)."""
-    if file.exists() and not file.is_file():  # reading it might wait for ever
-        raise VolumeError(f"{file} is no regular file", "Give a PNG file.")
-    try:
-        content = file.read_bytes()
-    except OSError as error:
-        raise VolumeError(f"{file} cannot be read: {error.strerror or error}", "Check the file.") from error
-    width, height = (int.from_bytes(content[at : at + 4], "big") for at in (16, 20))
-    if len(content) < _PNG_HEADER or not content.startswith(b"\x89PNG\r\n\x1a\n"):
-        raise VolumeError(f"{file} is no PNG file", "Check the file.")
-    if not 0 < width * height <= _PNG_BYTES // 8:
-        raise VolumeError(f"{file} claims {width} x {height} pixels", "Save it again, or in pieces.")
-    try:
-        decoded: npt.NDArray[Any] = imagecodecs.png_decode(content)
-    except Exception as error:  # the codec raises nearly every kind of error
-        raise VolumeError(f"{file} is damaged ({str(error)[:160]})", "Copy or export it again.") from error
-    return decoded
+    return read_picture(file).ndim == 3 if _is_picture(file) else _has_colours(file, tables)
 
 
 def _codes(file: Path, picture: npt.NDArray[Any], colours: bool) -> Code:
@@ -232,8 +240,9 @@ class _ColourPages:
             raise VolumeError(f"{path} holds colour images of different kinds", "Save each as a file of its own.")
         check_pages(path, self._pages, (len(self._pages), *first.shape))
         self.shape = (len(self._pages), first.imagelength, first.imagewidth)
-        self.voxel_size: tuple[float, float, float] | None = None
-        self.voxel_unit = ""
+        found = voxel_size(tiff, ome_image(tiff), self.shape[0])
+        self.voxel_size: Size | None = None if found is None else found[0]
+        self.voxel_unit = "" if found is None else found[1]
         self.warnings: tuple[str, ...] = ()
         self.scale: float | None = None
 

@@ -30,6 +30,7 @@ __all__ = [
     "is_image_file",
     "open_images",
     "open_labelled",
+    "refuse_among_slices",
     "same_file",
 ]
 
@@ -169,6 +170,20 @@ def same_file(one: Path, other: Path) -> bool:
     if one.exists() and other.exists():
         return one.samefile(other)
     return os.path.realpath(one) == os.path.realpath(other)  # which does not mind links that lead to themselves
+
+
+def refuse_among_slices(name: str, given: Path, out: Path) -> None:
+    """Raise :class:`ParameterError` if a result would lie among the slices that it is made of, as one of them.
+
+    Args:
+        name: What the slices are called on the command line.
+    """
+    if not (is_several_files(given) and is_image_file(out)):
+        return
+    folder = given if given.is_dir() else given.parent
+    if same_file(place_of(out).file.parent, folder):
+        what = f"OUT lies among the slices of {name} and would become one of them: {out}"
+        raise ParameterError(what, "Give the result another folder.", "out")
 
 
 @contextmanager

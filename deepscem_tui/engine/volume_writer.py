@@ -206,7 +206,7 @@ def check_target(path: Path, dtype: npt.DTypeLike, overwrite: bool) -> tuple[Pla
         raise ParameterError(f"{path} needs a name for the array in it", f"Give one, such as {path}:/volumes/labels.")
     if place.chosen or (place.inside and known.inside != "must"):
         raise ParameterError(f"{path} names a part of what is made", f"Give the name of the whole, {place.file}.")
-    refuse_existing(place.file, overwrite)
+    refuse_existing(place.file, overwrite, known.folder)
     if place.file.exists():
         known.keep(place)
     return place, known
@@ -255,7 +255,9 @@ def create_volume(
     place, known = check_target(path, kind, overwrite)
     with ExitStack() as stack:
         with writing(path):
-            temporary = stack.enter_context(published(place.file, before=before, together=together))
+            temporary = stack.enter_context(
+                published(place.file, before=before, together=together, folder=known.folder)
+            )
             size = voxel_size if voxel_unit else None
             target = Target(place, temporary, shape, kind, size, voxel_unit if size else "", scale, labels)
             writer: VolumeWriter = stack.enter_context(known.make(target))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from deepscem_tui.engine.formats.table import (
     FORMATS,
+    PICTURES,
     SLICES,
+    STORES,
     Format,
     Place,
     is_place,
@@ -18,7 +20,9 @@ from deepscem_tui.engine.formats.table import (
 
 __all__ = [
     "FORMATS",
+    "PICTURES",
     "SLICES",
+    "STORES",
     "Format",
     "Place",
     "is_place",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,11 +18,12 @@ from deepscem_tui.engine import words
 from deepscem_tui.engine.errors import EngineError, ResourceError, VolumeError
 from deepscem_tui.engine.formats.table import Place
 
-__all__ = ["LARGEST_CHUNK", "ArraySource", "Layout", "check_chunks", "explained", "layout_of"]
+__all__ = ["LARGEST_CHUNK", "ArraySource", "Layout", "check_chunks", "explained", "layout_of", "offer", "offered"]
 
 BAND_BYTES = 256 * 2**20  # of chunks that are kept for the slices that follow
 LARGEST_CHUNK = 2**30
 _SPACE = "zyx"
+_MOST_OFFERED = 12
 _PLURALS = {"c": "channels", "t": "time points"}
 
 
@@ -42,6 +45,14 @@ class Layout:
         """What is given for each axis of the array, for Z, Y and X."""
         z, y, x = (missing if axis is None else values[axis] for axis in self.order)
         return z, y, x
+
+    def voxel_size(self, values: Sequence[float] | None) -> tuple[float, float, float] | None:
+        """Sizes that are given for each axis of the array, or for three, as Z, Y, X; None if they are no sizes."""
+        if values is None or len(values) not in (3, len(self.fixed)):
+            return None
+        z, y, x = self.along(values, None) if len(values) == len(self.fixed) else values
+        z = y if z is None else z  # a single slice has no thickness
+        return (z, y, x) if all(math.isfinite(size) and size > 0 for size in (z, y, x)) else None
 
     def read(self, array: Any, z0: int, z1: int) -> npt.NDArray[Any]:
         """The slices from ``z0`` to before ``z1`` as (n, Y, X)."""
@@ -111,6 +122,19 @@ def _choose(place: Place, what: str, names: Sequence[str]) -> VolumeError:
     chosen = dict.fromkeys(dict(place.chosen)) | dict.fromkeys(names)
     text = "&".join(f"{name}={dict(place.chosen).get(name, 0)}" for name in chosen)
     return VolumeError(f"{place.path} has {what}", f"Choose one, such as {shlex.quote(f'{place.bare}?{text}')}.")
+
+
+def offer(found: Sequence[str]) -> str:
+    """A hint of what to type for the arrays that are there."""
+    if not found:
+        return "No array in it is an image."
+    more = f" and {len(found) - _MOST_OFFERED} more" if len(found) > _MOST_OFFERED else ""
+    return f"As an image, give one of: {', '.join(found[:_MOST_OFFERED])}{more}."
+
+
+def offered(file: Path, inside: str, shape: Sequence[int], kind: str) -> str:
+    """An array for :func:`offer`: what to type for it, and what it is."""
+    return f"{shlex.quote(f'{file}:/{inside}')} ({words.sizes(shape)} {kind})"
 
 
 def check_chunks(place: Place, chunks: Sequence[int], dtype: np.dtype[Any]) -> None:

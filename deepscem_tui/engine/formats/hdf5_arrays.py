@@ -7,9 +7,7 @@ first: see :mod:`deepscem_tui.engine.dataset_tree` and :mod:`deepscem_tui.engine
 from __future__ import annotations
 
 import json
-import math
-import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,7 +20,7 @@ from deepscem_tui.engine import words
 from deepscem_tui.engine.dataset_samples import SCALE
 from deepscem_tui.engine.dataset_tree import Unusable, check_stored, child, names
 from deepscem_tui.engine.errors import ParameterError, VolumeError
-from deepscem_tui.engine.formats.arrays import ArraySource, Layout, check_chunks, layout_of
+from deepscem_tui.engine.formats.arrays import ArraySource, Layout, check_chunks, layout_of, offer, offered
 from deepscem_tui.engine.formats.arrays import explained as library_explained
 from deepscem_tui.engine.formats.bands import Band, chunks_for
 from deepscem_tui.engine.formats.table import Place
@@ -31,9 +29,8 @@ from deepscem_tui.engine.probing import probe
 from deepscem_tui.engine.tiff_metadata import METRES, length_unit
 from deepscem_tui.engine.volume_writer import Target, VolumeWriter
 
-__all__ = ["array_writer", "arrays_in", "offered", "open_array", "refuse_others"]
+__all__ = ["array_writer", "arrays_in", "hint_in", "open_array", "refuse_others"]
 
-_MOST_LISTED = 12
 _MOST_OBJECTS = 2000  # that are looked at in a file
 _GZIP = 4
 
@@ -141,20 +138,10 @@ def _voxel_size(array: h5py.Dataset, layout: Layout) -> tuple[tuple[float, float
             continue
         given = given.decode("utf-8", "replace") if isinstance(given, bytes) else str(given)
         unit = length_unit(given) if given else unit
-        sizes = _sizes(values.tolist(), layout)
+        sizes = layout.voxel_size(values.tolist())
         if sizes is not None and unit:
             return sizes, unit
     return None
-
-
-def _sizes(values: Sequence[float], layout: Layout) -> tuple[float, float, float] | None:
-    if len(values) == len(layout.fixed):
-        values = layout.along(values, None)
-    elif len(values) != 3:
-        return None
-    z, y, x = values
-    z = y if z is None else z  # a single slice has no thickness
-    return (z, y, x) if all(math.isfinite(size) and size > 0 for size in (z, y, x)) else None
 
 
 # ------------------------------------------------------------------------------------------------ what there is
@@ -188,18 +175,10 @@ def arrays_in(file: h5py.File) -> list[tuple[str, tuple[int, ...], np.dtype[Any]
 
 
 def _hint(path: Path, file: h5py.File) -> str:
-    found = arrays_in(file)
-    if not found:
-        return "No array in it is an image."
-    shown = [
-        f"{shlex.quote(f'{path}:{name}')} ({words.sizes(shape)} {kind.name})"
-        for name, shape, kind in found[:_MOST_LISTED]
-    ]
-    more = f" and {len(found) - _MOST_LISTED} more" if len(found) > _MOST_LISTED else ""
-    return f"As an image, give one of: {', '.join(shown)}{more}."
+    return offer([offered(path, name.strip("/"), shape, kind.name) for name, shape, kind in arrays_in(file)])
 
 
-def offered(path: Path, file: h5py.File) -> str:
+def hint_in(path: Path, file: h5py.File) -> str:
     """What to type for the arrays of an HDF5 file, as a hint; empty if it has none."""
     return _hint(path, file) if arrays_in(file) else ""
 

@@ -20,7 +20,9 @@ from deepscem_tui.engine.errors import ParameterError, VolumeError
 
 __all__ = [
     "FORMATS",
+    "PICTURES",
     "SLICES",
+    "STORES",
     "Format",
     "Place",
     "is_place",
@@ -143,6 +145,14 @@ FORMATS = (
     ),
     Format("PNG", (".png",), "slice_files:open_picture", streamed="a slice", slices=True, notes="No voxel size."),
     Format(
+        "JPEG",
+        (".jpg", ".jpeg"),
+        "slice_files:open_picture",
+        streamed="a slice",
+        slices=True,
+        notes="No voxel size. It has lost some of what the microscope saw: prefer what it was made from.",
+    ),
+    Format(
         "MRC",
         (".mrc", ".rec", ".st", ".map", ".mrcs"),
         "formats.mrc:open_mrc",
@@ -167,6 +177,58 @@ FORMATS = (
         "are those of `resolution` (nm) or `element_size_um`. Links out of the file are not followed. Masks are "
         "written as 0 and 1.",
     ),
+    Format(
+        "OME-Zarr",
+        (".ome.zarr", ".zarr"),
+        "formats.zarr_stores:open_store",
+        "formats.zarr_writer:store_writer",
+        {"bool": "uint8"},
+        guard="formats.zarr_stores:refuse_other_folders",
+        compressed="all",
+        streamed="a slab, and a band of chunks",
+        extra="zarr",
+        inside="may",
+        folder=True,
+        notes="Zarr of version 2 and 3 in a folder, OME-Zarr up to 0.5. The largest image is taken; "
+        "`cell.ome.zarr:/1` is the next smaller one, `cell.ome.zarr:/0?c=1` the second channel. Compressed by blosc, "
+        "gzip, lz4, zlib or zstd. Written as OME-Zarr 0.5 with a pyramid; masks as 0 and 1. Needs Python 3.11.",
+    ),
+    Format(
+        "N5",
+        (".n5",),
+        "formats.n5:open_n5",
+        compressed="all",
+        streamed="a slab, and a band of blocks",
+        extra="n5",
+        inside="may",
+        folder=True,
+        notes="An array is named as in `cells.n5:/em/s0`; of a pyramid `s0` is taken. Voxel sizes are those of "
+        "`pixelResolution` or `resolution`, in nm where no unit is given.",
+    ),
+    Format(
+        "NIfTI",
+        (".nii",),
+        "formats.nifti:open_nifti",
+        "formats.nifti:nifti_writer",
+        {"bool": "uint8", "float16": "float32"},
+        extra="nifti",
+        scale=True,
+        notes="NIfTI-1 and -2. X, Y and Z are kept as they are stored: what the file says of its place in the world is "
+        "not applied, slope and intercept are. Masks are written as 0 and 1.",
+    ),
+    Format(
+        "NIfTI, compressed",
+        (".nii.gz",),
+        "formats.nifti:open_nifti",
+        "formats.nifti:nifti_writer",
+        {"bool": "uint8", "float16": "float32"},
+        compressed="all",
+        streamed="a slab; whoever goes back in it reads it from its start",
+        extra="nifti",
+        scale=True,
+        notes="As NIfTI. `convert-image` and `add-sample` read it in order; to predict or to look at a large one, "
+        "uncompress it first.",
+    ),
 )
 
 # What people have and is not read, and the way out.
@@ -182,6 +244,12 @@ _ELSEWHERE = {
 
 SLICES = tuple(suffix for known in FORMATS if known.slices for suffix in known.suffixes)
 """Ends of the names of files of which a volume may have one a slice."""
+
+PICTURES = (".png", ".jpg", ".jpeg")
+"""Ends of the names of pictures, which may be of anything."""
+
+STORES = tuple(suffix for known in FORMATS if known.folder for suffix in known.suffixes)
+"""Ends of the names of folders that are images."""
 
 _BY_SUFFIX = {suffix: known for known in FORMATS for suffix in known.suffixes}
 _LONGEST = sorted(_BY_SUFFIX, key=len, reverse=True)

@@ -337,11 +337,14 @@ class SplitDataset(Writing):
 
 
 class ExportSample(Writing):
-    """Write the image and labels (or predictions) of a sample as TIFF files."""
+    """Write the image and labels (or predictions) of a sample as image files."""
 
     file: Path = argument("Data set.", opens="dataset")
     sample: str = argument("Sample to export.", within="file.samples")
     folder: Path = argument("Folder for the files; made if it does not exist.", makes="folder")
+    format: Literal["tif", "ome.tif", "ome.zarr", "mrc", "nii", "nii.gz", "npy"] = option(
+        "tif", "Format of the files, by the end of their names."
+    )
 
 
 class ConvertImage(Writing):
