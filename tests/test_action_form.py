@@ -501,6 +501,7 @@ FULL: dict[str, dict[str, Any]] = {
         "image_pattern": "{name}.tif",
         "label_pattern": "{name}_{label}.tif",
         "ignore_pattern": "{name}_i.tif",
+        "stacks": True,
         "label_names": ["mito", "e r"],
         "unpaired": "skip",
         "prefix": "p ",

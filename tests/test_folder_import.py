@@ -62,6 +62,13 @@ def pairs(paths: list[str], names: tuple[str, ...] = ()) -> Pairs:
                 "two/a": ("two/images/a.tif", {"": "two/masks/a.tif"}),
             },
         ),
+        (
+            ["images/a/1.tif", "images/b/1.tif", "labels/a/1.tif", "labels/mito/b/1.tif", "labels/b/er/1.tif"],
+            {
+                "a/1": ("images/a/1.tif", {"": "labels/a/1.tif"}),
+                "b/1": ("images/b/1.tif", {"mito": "labels/mito/b/1.tif", "er": "labels/b/er/1.tif"}),
+            },
+        ),
         (["x.tif", "x_mito.tif"], {"x": ("x.tif", {}), "x_mito": ("x_mito.tif", {})}),
     ],
 )
@@ -420,6 +427,42 @@ def test_class_maps_name_the_labels_of_a_new_data_set(tmp_path: Path) -> None:
         assert dataset.aliases == ("mito", "er")
         values = tifffile.imread(tmp_path / "in" / "a_seg.tif")
         assert np.array_equal(dataset.sample("a").labels[1], values == 2)
+
+
+def test_folders_of_slices_are_volumes(tmp_path: Path) -> None:
+    for cell in ("a", "b"):
+        for z in (1, 2, 10):
+            write(tmp_path / "in" / cell / "raw" / f"s{z}.tif", (8, 9), seed=z)
+            write(tmp_path / "in" / cell / "labels" / "mito" / f"s{z}.tif", (8, 9), seed=z, mask=True)
+    by_words = importing(tmp_path / "in", stacks=True)
+    assert by_words.facts["files"]["b"] == {"image": "b/raw", "labels": ["b/labels/mito"], "ignore_mask": None}
+    patterns = {"image_pattern": "{name}/raw", "label_pattern": "{name}/labels/{label}"}
+    do("import-folder", {"file": tmp_path / "other.hdf5", "folder": tmp_path / "in", "stacks": True} | patterns)
+    for name in ("set.hdf5", "other.hdf5"):
+        with open_dataset(tmp_path / name) as dataset:
+            assert dataset.label_names == ("mito",)
+            assert list(dataset.samples) == ["a", "b"]
+            sample = dataset.sample("b")
+            masks = [tifffile.imread(tmp_path / "in" / "b" / "labels" / "mito" / f"s{z}.tif") for z in (1, 2, 10)]
+            assert np.array_equal(sample.labels[0], np.array(masks) > 0)
+
+
+def test_a_folder_of_slices_alone_has_the_folders_name(tmp_path: Path) -> None:
+    for kind in ("images", "masks"):
+        for z in range(3):
+            write(tmp_path / "liver" / kind / f"{z}.tif", (8, 9), seed=z, mask=kind == "masks")
+    importing(tmp_path / "liver", stacks=True)
+    with open_dataset(tmp_path / "set.hdf5") as dataset:
+        assert dataset.sample("liver").shape == (3, 8, 9)
+
+
+@pytest.mark.parametrize(("numbers", "warned"), [(range(8), True), (range(7), False), (range(0, 16, 2), False)])
+def test_numbered_slices_are_noticed(numbers: range, warned: bool, tmp_path: Path) -> None:
+    for number in numbers:
+        write(tmp_path / "in" / "images" / f"s{number:03}.tif", (8, 9), seed=number)
+        write(tmp_path / "in" / "masks" / f"s{number:03}.tif", (8, 9), seed=number, mask=True)
+    done = importing(tmp_path / "in", dry_run=True)
+    assert any("--stacks" in text for text in done.facts["warnings"]) == warned
 
 
 @pytest.mark.parametrize("new", [True, False])

@@ -24,8 +24,11 @@ from deepscem_tui.engine.pairing import (
     Pattern,
     Unpaired,
     image_files,
+    like_slices,
     pair_by_patterns,
     pair_by_words,
+    pair_stacks_by_words,
+    stacks_of,
 )
 from deepscem_tui.engine.reporting import Part, Reporter
 from deepscem_tui.engine.results import Result, Table
@@ -56,6 +59,9 @@ def import_folder(parameters: p.ImportFolder, context: Context) -> Result:
             "missing; else skip them (--unpaired skip)"
         )
     looked = _look(plan, noted, context)
+    flat = all(found.shape[:1] == (1,) for found in looked)
+    if not parameters.stacks and flat and like_slices([pair.image for pair in plan.pairs]):
+        noted.warn("The images are numbered slices, and each becomes a sample; --stacks makes a volume of each folder")
     faults = [*plan.faults, *(found.problem for found in looked if found.problem)]
     what = f"{words.counted(len(plan.samples), 'sample')} with {words.counted(len(plan.names), 'label')}"
     facts = _facts(parameters, plan) | {"new": target is None, "problems": faults}
@@ -217,8 +223,12 @@ _LABELS_HINT = "Say how labels are called, such as --image-pattern '{name}.tif' 
 
 
 def _paired(parameters: p.ImportFolder, paths: Sequence[str], target: _Target | None) -> Pairing:
+    known = parameters.label_names or (target.aliases if target else ())
+    paths = stacks_of(paths) if parameters.stacks else paths
+    if parameters.image_pattern is None and parameters.stacks:
+        return pair_stacks_by_words(paths, parameters.folder.resolve().name, known)
     if parameters.image_pattern is None:
-        return pair_by_words(paths, parameters.label_names or (target.aliases if target else ()))
+        return pair_by_words(paths, known)
     label, ignored = parameters.label_pattern, parameters.ignore_pattern
     return pair_by_patterns(
         paths,
@@ -230,6 +240,8 @@ def _paired(parameters: p.ImportFolder, paths: Sequence[str], target: _Target | 
 
 def _no_labels(parameters: p.ImportFolder, paths: Sequence[str]) -> str:
     """Say that no file is a label, and what might be one."""
+    if parameters.stacks:
+        return f"No folder in {parameters.folder} is a label by its name"
     plain = Pattern("**{name}.*", "image_pattern"), Pattern("**{name}_{label}.*", "label_pattern")
     maybe = next((pair for pair in pair_by_patterns(paths, *plain).pairs if pair.labels), None)
     like = f"; is {next(iter(maybe.labels.values()))} a label of {maybe.image}?" if maybe else ""

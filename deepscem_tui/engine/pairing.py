@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -18,7 +18,28 @@ from deepscem_tui.engine import words
 from deepscem_tui.engine.errors import ParameterError, VolumeError
 from deepscem_tui.engine.formats import is_place, kinds, stem_of
 
-__all__ = ["Pair", "Pairing", "Pattern", "Unpaired", "image_files", "pair_by_patterns", "pair_by_words"]
+__all__ = [
+    "Pair",
+    "Pairing",
+    "Pattern",
+    "Unpaired",
+    "image_files",
+    "like_slices",
+    "pair_by_patterns",
+    "pair_by_words",
+    "pair_stacks_by_words",
+    "stacks_of",
+]
+    "Pair",
+    "Pairing",
+    "Pattern",
+    "Unpaired",
+    "image_files",
+    "pair_by_patterns",
+    "pair_by_words",
+    "pair_stacks_by_words",
+    "stacks_of",
+]
 
 _IMAGE_WORDS = {
     "image", "images", "img", "imgs", "im", "raw", "em", "grey", "gray", "imagestr", "imagests", "train_images",
@@ -30,6 +51,8 @@ _LABEL_WORDS = {
     "labelfield", "labelfields",
 }  # fmt: skip
 _IGNORED = ("not_labelled", "ignore")  # what a mask of where nothing is labelled is called, as if it were a label
+_STACK = "slices"  # stands for those in a folder
+_FEWEST_SLICES = 8  # that look like a volume
 _SEPARATORS = "_-. "
 _CHANNELLED = ("imagestr", "imagests")  # folders of nnU-Net, whose images' names end with the number of a channel
 _LEADING = re.compile(rf"([A-Za-z]+)(?:[{re.escape(_SEPARATORS)}]|(?=\d))(.+)")
@@ -120,7 +143,8 @@ class _Read:
         stem: The file's name without its end.
         label: Name of the label, as the file's name tells it; None for an image.
         short: What is left of ``stem`` without the words that say what it is.
-        below: Names of the folders between that of the labels and the file; None if no folder says that it is a label.
+        inside: The folders between that of the labels and the file; None if no folder says that it is a label. They
+            are names of labels, or folders that the images lie in, too.
     """
 
     path: str
@@ -128,11 +152,62 @@ class _Read:
     stem: str
     short: str
     label: str | None
-    below: str | None = None
+    inside: tuple[str, ...] | None = None
 
     @property
     def key(self) -> str:
-        return self.folders + (self.short if self.below is None else self.stem)
+        return self.folders + (self.short if self.inside is None else self.stem)
+
+    def places(self) -> Iterator[tuple[str, str]]:
+        """What the folders may mean: those that the image lies in, and the label's name. First with the shortest."""
+        inside = self.inside or ()
+        for length in range(len(inside) + 1):
+            for start in range(len(inside) - length + 1) if length else (0,):
+                shared = inside[:start] + inside[start + length :]
+                yield self.folders + "".join(f"{name}/" for name in shared), "_".join(inside[start : start + length])
+
+
+def stacks_of(paths: Sequence[str]) -> list[str]:
+    """The folders of files, relative, in the same order."""
+    return list(dict.fromkeys(str(PurePosixPath(path).parent) for path in paths))
+
+
+def like_slices(images: Sequence[str]) -> bool:
+    """Whether files are numbered without gaps, in every folder: as slices of volumes are, and many other images."""
+    numbers: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for path in images:
+        found = re.fullmatch(r"(.*?)(\d+)(\D*)", path)
+        if found is None:
+            return False
+        numbers[found[1], found[3]].append(int(found[2]))
+    return all(
+        len(each) >= _FEWEST_SLICES and max(each) - min(each) + 1 == len(set(each)) for each in numbers.values()
+    )
+
+
+def pair_stacks_by_words(stacks: Sequence[str], folder: str, names: Collection[str] = ()) -> Pairing:
+    """Tell folders of slices apart, each a volume: by words in the names of the folders alone.
+
+    Args:
+        stacks: Relative to the folder, with ``/``.
+        folder: Its own name, for a volume that lies in it, or in a folder that says no more than that it is an image.
+        names: As for :func:`pair_by_words`.
+    """
+    found = pair_by_words([f"{stack}/{_STACK}" for stack in stacks], names)
+
+    def shown(path: str) -> str:
+        return path.removesuffix(f"/{_STACK}")
+
+    pairs = [
+        Pair(
+            key=folder if pair.key == _STACK else shown(pair.key),
+            image=shown(pair.image),
+            labels={name: shown(path) for name, path in pair.labels.items()},
+            ignored=shown(pair.ignored) if pair.ignored else None,
+        )
+        for pair in found.pairs
+    ]
+    return Pairing(tuple(pairs), found.names, tuple(Unpaired(shown(item.path), item.why) for item in found.unpaired))
 
 
 def pair_by_words(paths: Sequence[str], names: Collection[str] = ()) -> Pairing:
@@ -185,7 +260,7 @@ def _read(path: str, names: Collection[str]) -> _Read:
     short, label = _of_stem(stem, names)
     folders = "".join(f"{folder}/" for folder in kept)
     if is_label:
-        return _Read(path, folders, stem, short, label or "", "_".join(inside))
+        return _Read(path, folders, stem, short, label or "", tuple(inside))
     if is_image:  # the folder knows better than a word in the name
         short, label = (short if label is None else stem), None
         if PurePosixPath(path).parts[-2].lower() in _CHANNELLED:
@@ -217,17 +292,19 @@ def _of_stem(stem: str, names: Collection[str]) -> tuple[str, str | None]:
 def _belonging(entry: _Read, known: Mapping[str, str]) -> tuple[str, str] | None:
     """Key of the image that a label's file belongs to, and the label's name; None if there is no such image."""
     label = entry.label or ""
-    if entry.below is None:
+    if entry.inside is None:
         return (known[entry.key], label) if entry.key in known else None
-    whole = entry.folders + entry.stem
-    if whole in known:
-        return known[whole], entry.below
-    if entry.folders + entry.short in known:
-        return known[entry.folders + entry.short], "_".join(filter(None, (entry.below, label)))
-    longest = max((name for name in known if _goes_on(whole, name)), key=len, default=None)
-    if longest is None:
-        return None
-    return known[longest], "_".join(filter(None, (entry.below, whole[len(longest) + 1 :])))
+    for folders, below in entry.places():
+        if folders + entry.stem in known:
+            return known[folders + entry.stem], below
+        if folders + entry.short in known:
+            return known[folders + entry.short], "_".join(filter(None, (below, label)))
+    for folders, below in entry.places():
+        whole = folders + entry.stem
+        longest = max((name for name in known if _goes_on(whole, name)), key=len, default=None)
+        if longest is not None:
+            return known[longest], "_".join(filter(None, (below, whole[len(longest) + 1 :])))
+    return None
 
 
 def _goes_on(whole: str, name: str) -> bool:

@@ -148,6 +148,9 @@ class ImportFolder(SampleOptions):
 
     file: Path = argument("Data set to change; made if it does not exist (.hdf5).", makes="dataset")
     folder: Path = argument("Folder of images and labels.", opens="folder")
+    stacks: bool = option(
+        False, "Each folder holds the slices of one volume, such as `raw/cell1/` with `labels/cell1/`."
+    )
     image_pattern: str | None = option(
         None,
         "Images, relative to the folder: {name} is what image and label have in common, * is anything in one "
