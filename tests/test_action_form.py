@@ -585,6 +585,35 @@ def test_the_command_does_the_same_as_the_form(name: str, monkeypatch: pytest.Mo
     assert done == [(name, wanted)]
 
 
+@pytest.mark.parametrize(
+    ("action", "name", "text", "wanted"),
+    [
+        ("package-model", "author", "A B; Institute, Town | C", ("A B; Institute, Town", "C")),
+        ("package-model", "cite", "D, 2025; 10.1234/a|E; 10.1234/b", ("D, 2025; 10.1234/a", "E; 10.1234/b")),
+        ("import-folder", "label_names", "mito,  e r,", ("mito", "e r")),
+        ("merge", "shards", "a.shards", ("a.shards",)),
+        ("train", "augment", "noise=2 blur=0", ("noise=2", "blur=0")),
+    ],
+)
+def test_several_texts_in_a_line(action: str, name: str, text: str, wanted: tuple[str, ...], folder: Path) -> None:
+    app = FormApp(action)
+
+    async def typing(pilot: Pilot[None]) -> None:
+        await typed(pilot, name, text)
+        value = app.form.values()[name]
+        assert getattr(build(ACTIONS[action], {**FULL[action], name: value}), name) == wanted
+
+    drive(app, typing)
+    filled = FormApp(action, {name: list(wanted)})
+
+    async def look(pilot: Pilot[None]) -> None:
+        await until(pilot, lambda: filled.field(name).value)
+        value = filled.form.values()[name]
+        assert getattr(build(ACTIONS[action], {**FULL[action], name: value}), name) == wanted
+
+    drive(filled, look)
+
+
 def test_the_command_is_shown_and_copied(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     app = FormApp("train", TRAIN | {"epochs": "3"})
     said: list[str] = []

@@ -104,7 +104,8 @@ class Declared:
         kind: ``flag``, ``many`` (any number of texts), ``choice``, ``path`` or ``text``.
         choices: What a ``choice`` may be.
         facts: Unit, range and default in words, such as ``"voxels; at least 1; default 3"``.
-        title, unit, opens, makes, within, each, otherwise, more: See :func:`~deepscem_tui.engine.parameters.option`.
+        title, unit, opens, makes, within, each, otherwise, joined, more: See
+            :func:`~deepscem_tui.engine.parameters.option`.
     """
 
     name: str
@@ -122,6 +123,7 @@ class Declared:
     within: str
     each: str
     otherwise: str
+    joined: str
     more: bool
 
     @property
@@ -168,6 +170,7 @@ def _declared(name: str, field: FieldInfo) -> Declared:
         facts.append("required")
     kind: Any = "flag" if flag else "many" if many else "choice" if choices else "path" if path else "text"
     about = {key: str(extra.get(key, "")) for key in ("unit", "opens", "makes", "within", "each", "otherwise")}
+    about["joined"] = str(extra.get("joined", ","))
     about["title"] = str(extra.get("title") or name.replace("_", " ").capitalize())
     return Declared(
         name, kind, field.description or "", "; ".join(facts), choices, default, field.is_required(),

@@ -179,6 +179,7 @@ class _Session:
         self._names = list(self.learn.names_for(info.n_labels))
         self._grey_values = grey_values(self.learn)
         self._warn(sources, held_out)
+        self._thresholds: tuple[float, ...] | None = None  # of the last validation
         self._preview = choose_preview(held_out or sources, plan.patch, flat, info.context)
         self._trainer = self._made_trainer()
         sampler = PatchSampler(
@@ -282,6 +283,7 @@ class _Session:
     def _keep(self, state: State, validated: Validated | None, best: bool) -> None:
         """Write the models of an epoch, and a slice of what the network says."""
         info = self._described(state, validated)
+        self._thresholds = info.thresholds
         if self.shared.chief:
             save_model(self._trainer.model, info, self.folder / "last.keras", overwrite=True)
             if best and validated is not None:
@@ -322,7 +324,8 @@ class _Session:
             image, labels, outputs = image[middle], labels[middle], outputs[middle]
         file = "preview/now.npz" if epoch is None else f"preview/epoch-{epoch:04}.npz"
         prediction, true = np.moveaxis(outputs, -1, 0), np.moveaxis(labels, -1, 0)
-        if run_preview.write(self.folder / file, image, prediction, self._names, box.sample, box.z, labels=true):
+        slice_ = image, prediction, self._names, box.sample, box.z
+        if run_preview.write(self.folder / file, *slice_, labels=true, thresholds=self._thresholds):
             self.context.report.event("preview", epoch=epoch, file=file, sample=box.sample, z=box.z)
 
 

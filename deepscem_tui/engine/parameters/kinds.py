@@ -316,6 +316,7 @@ def option(default: Any, help: str, unit: str = "", **facts: Any) -> Any:
             ``each``, that there is one of these for each label of the data set that another parameter names;
             ``title``, what it is called where its name is no good title;
             ``otherwise``, in a word, what is taken where it is not given;
+            ``joined``, what stands between several texts in a line of a form; a comma if not given;
             ``more``, that it is rarely changed.
     """
     return _field(help, facts | {"default": default, "unit": unit})
@@ -337,7 +338,7 @@ SUFFIXES: dict[str, tuple[str, ...]] = {
     "package": (".zip",),
     "folder": (),
 }
-_FOR_FORMS = ("argument", "unit", "opens", "makes", "within", "each", "title", "otherwise", "more")
+_FOR_FORMS = ("argument", "unit", "opens", "makes", "within", "each", "title", "otherwise", "joined", "more")
 
 
 def _field(help: str, facts: dict[str, Any]) -> Any:

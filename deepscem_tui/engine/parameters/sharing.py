@@ -73,8 +73,9 @@ class PackageModel(Writing):
     out: Path = argument("Package to make (.zip).", makes="package")
     author: Annotated[tuple[Annotated[str, AfterValidator(_author)], ...], AfterValidator(_somebody)] = option(
         ...,
-        'Who made it: "NAME", or "NAME; INSTITUTE", or "NAME; INSTITUTE; ORCID"; may be repeated.',
+        "Who made it: NAME, or NAME; INSTITUTE, or NAME; INSTITUTE; ORCID; may be repeated, in a form with | between.",
         title="Authors",
+        joined="|",
     )
     image: Path | None = option(
         None,
@@ -94,5 +95,9 @@ class PackageModel(Writing):
         None, "Licence as SPDX names it, such as CC-BY-4.0 or MIT; the zoo takes no model without.", otherwise="none"
     )
     cite: tuple[Annotated[str, AfterValidator(_citation)], ...] = option(
-        (), 'What to cite: "TEXT; DOI"; may be repeated.', title="Citations", otherwise="none"
+        (),
+        "What to cite: TEXT; DOI; may be repeated, in a form with | between.",
+        title="Citations",
+        otherwise="none",
+        joined="|",
     )
