@@ -30,16 +30,6 @@ __all__ = [
     "pair_stacks_by_words",
     "stacks_of",
 ]
-    "Pair",
-    "Pairing",
-    "Pattern",
-    "Unpaired",
-    "image_files",
-    "pair_by_patterns",
-    "pair_by_words",
-    "pair_stacks_by_words",
-    "stacks_of",
-]
 
 _IMAGE_WORDS = {
     "image", "images", "img", "imgs", "im", "raw", "em", "grey", "gray", "imagestr", "imagests", "train_images",
@@ -180,9 +170,7 @@ def like_slices(images: Sequence[str]) -> bool:
         if found is None:
             return False
         numbers[found[1], found[3]].append(int(found[2]))
-    return all(
-        len(each) >= _FEWEST_SLICES and max(each) - min(each) + 1 == len(set(each)) for each in numbers.values()
-    )
+    return all(len(each) >= _FEWEST_SLICES and max(each) - min(each) + 1 == len(set(each)) for each in numbers.values())
 
 
 def pair_stacks_by_words(stacks: Sequence[str], folder: str, names: Collection[str] = ()) -> Pairing:
