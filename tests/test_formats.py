@@ -377,7 +377,7 @@ def test_results_that_cannot_be(tmp_path: Path, out: str, what: str) -> None:
 # ------------------------------------------------------------------------------------------------ slices
 
 
-def _jpeg(path: Path, picture: Any = IMAGE[0], **options: Any) -> Path:
+def jpeg(path: Path, picture: Any = IMAGE[0], **options: Any) -> Path:
     path.write_bytes(imagecodecs.jpeg8_encode(np.ascontiguousarray(picture), level=95, **options))
     return path
 
@@ -385,19 +385,19 @@ def _jpeg(path: Path, picture: Any = IMAGE[0], **options: Any) -> Path:
 def test_jpeg_slices(tmp_path: Path) -> None:
     flat = [np.full((16, 24), 20 * z, np.uint8) for z in range(12)]
     for z, slice_ in enumerate(flat):
-        _jpeg(tmp_path / f"s{z}.{'jpg' if z % 2 else 'JPEG'}", slice_)
+        jpeg(tmp_path / f"s{z}.{'jpg' if z % 2 else 'JPEG'}", slice_)
     with open_slices(tmp_path, colours=False) as volume:
         assert volume.shape == (12, 16, 24)
         assert np.array_equal(volume.read(0, 12), flat)
     colour = np.zeros((16, 24, 3), np.uint8)
     colour[..., 0] = 200
-    with pytest.raises(VolumeError, match="colour"), open_slices(_jpeg(tmp_path / "c.jpg", colour), colours=False):
+    with pytest.raises(VolumeError, match="colour"), open_slices(jpeg(tmp_path / "c.jpg", colour), colours=False):
         pass
-    assert read(_jpeg(tmp_path / "g.jpg", np.repeat(flat[3][..., None], 3, 2)))[0].max() == 60
+    assert read(jpeg(tmp_path / "g.jpg", np.repeat(flat[3][..., None], 3, 2)))[0].max() == 60
 
 
 def test_jpeg_files_that_are_refused(tmp_path: Path) -> None:
-    path = _jpeg(tmp_path / "a.jpg")
+    path = jpeg(tmp_path / "a.jpg")
     content = bytearray(path.read_bytes())
     path.write_bytes(content[:30])
     assert "cut off" in refusal(path)
@@ -406,7 +406,7 @@ def test_jpeg_files_that_are_refused(tmp_path: Path) -> None:
     at = content.index(b"\xff\xc0")
     path.write_bytes(content[: at + 5] + b"\xff\xff\xff\xff" + content[at + 9 :])
     assert "65535 x 65535" in refusal(path)
-    assert "inks" in refusal(_jpeg(path, np.zeros((16, 16, 4), np.uint8), colorspace="CMYK", outcolorspace="CMYK"))
+    assert "inks" in refusal(jpeg(path, np.zeros((16, 16, 4), np.uint8), colorspace="CMYK", outcolorspace="CMYK"))
 
 
 def test_slices_say_their_voxel_size_where_they_say_all_of_it(tmp_path: Path) -> None:

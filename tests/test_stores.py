@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_formats import IMAGE, SHAPE, SIZE, convert, read, refusal, write
+from bad_input import mutated
+from test_formats import IMAGE, SHAPE, SIZE, convert, jpeg, read, refusal, write
 
 from deepscem_tui.engine import actions, extras
 from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine.context import Context
-from deepscem_tui.engine.errors import MissingLibraryError, ParameterError, Stopped
+from deepscem_tui.engine.errors import MissingLibraryError, ParameterError, ResourceError, Stopped, VolumeError
 from deepscem_tui.engine.formats import FORMATS, place_of
 from deepscem_tui.engine.formats.pieces import check_piece
 from deepscem_tui.engine.slice_files import is_several_files
@@ -437,6 +438,42 @@ def test_probabilities_keep_their_scale(tmp_path: Path, nibabel: Any) -> None:
 
 
 # ------------------------------------------------------------------------------------------------ all
+
+
+ALL = [".mrc", ".h5:/raw", ".nii", ".nii.gz", ".ome.zarr", ".n5:/raw", ".jpg"]
+
+
+def _made(folder: Path, end: str) -> Path:
+    path = Path(f"{folder}/a{end}")
+    if end.startswith(".n5"):
+        tensorstore = pytest.importorskip("tensorstore")
+        metadata = {"dataType": "uint8", "dimensions": SHAPE[::-1], "blockSize": [4, 4, 2]}
+        spec = {"driver": "n5", "kvstore": {"driver": "file", "path": f"{folder}/a.n5/raw"}, "metadata": metadata}
+        tensorstore.open(spec, create=True).result()[...] = IMAGE.T
+        return path
+    if end == ".jpg":
+        return jpeg(path)
+    pytest.importorskip("zarr" if "zarr" in end else "nibabel" if "nii" in end else "mrcfile")
+    return write(path, IMAGE, voxel_size=SIZE, voxel_unit="nm")
+
+
+@pytest.mark.parametrize("end", ALL)
+def test_whatever_is_damaged_ends_in_one_message(tmp_path: Path, end: str) -> None:
+    path = _made(tmp_path, end)
+    file = place_of(path).file
+    parts = sorted(part for part in (file.rglob("*") if file.is_dir() else [file]) if part.is_file())
+    whole = {part: part.read_bytes() for part in parts}
+    refused = 0
+    for seed in range(60):
+        part = parts[seed % len(parts)]
+        part.write_bytes(mutated(whole[part], seed))
+        try:
+            read(path)
+        except (VolumeError, ResourceError) as error:
+            refused += bool(error.hint)
+        part.write_bytes(whole[part])
+    assert refused
+    read(path)
 
 
 @pytest.mark.parametrize("end", [".ome.zarr", ".nii", ".nii.gz"])

@@ -117,8 +117,9 @@ def _axes(array: h5py.Dataset) -> list[str] | None:
     try:
         if "axistags" in array.attrs:
             found = [str(axis["key"]).lower() for axis in json.loads(array.attrs["axistags"])["axes"]]
-        else:
-            found = [str(dimension.label).lower() for dimension in array.dims]
+        else:  # as the attribute that it is: HDF5's own way to it crashes on damaged files
+            given = array.attrs.get("DIMENSION_LABELS", ())
+            found = [(one.decode() if isinstance(one, bytes) else str(one)).lower() for one in given]
     except (ValueError, KeyError, TypeError, OSError, RuntimeError):
         return None
     known = len(found) == len(array.shape) == len(set(found)) and {"y", "x"} <= set(found) and all(found)
