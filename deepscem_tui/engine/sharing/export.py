@@ -33,7 +33,7 @@ def export_model(parameters: p.ExportModel, context: Context) -> Result:
         raise ParameterError(f"{out} does not end in .onnx", "Name the ONNX file .onnx.", "out")
     refuse_existing(out, parameters.overwrite)
     info, graph = read_network(parameters.model)
-    check_room(graph, check_shape(info)[2:])
+    check_room(parameters.model, graph, check_shape(info)[2:])
     for library in ("onnx", "onnxruntime"):
         extras.check(library, "onnx", "Writing an ONNX file")
     check_writable(out.parent)
