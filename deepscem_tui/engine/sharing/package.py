@@ -49,7 +49,7 @@ def package_model(parameters: p.PackageModel, context: Context) -> Result:
         raise ParameterError(f"{out} does not end in .zip", "Name the package .zip.", "out")
     refuse_existing(out, parameters.overwrite)
     info, graph = read_network(parameters.model)
-    check_room(graph, patch_sides(info)[3 - info.dimension :])
+    check_room(parameters.model, graph, patch_sides(info)[3 - info.dimension :])
     for library in ("onnx", "onnxruntime", "bioimageio.core"):
         extras.check(library, "bioimageio", "Making a model package")
     check_writable(out.parent)
