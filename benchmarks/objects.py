@@ -28,7 +28,8 @@ source, what = sys.argv[1:]
 before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
 out = Path(source).with_name(f"out-{what.split()[0]}.tif")
 if what == "find":
-    count = len(objects.find_objects(p.FindObjects(input=source, out=out, csv=out.with_suffix(".csv"), overwrite=True), Context()).facts["objects"])
+    parameters = p.FindObjects(input=source, out=out, csv=out.with_suffix(".csv"), overwrite=True)
+    count = len(objects.find_objects(parameters, Context()).facts["objects"])
 elif what == "find, split":
     parameters = p.FindObjects.model_validate({"input": source, "out": out, "split_touching": "3", "overwrite": True})
     count = len(objects.find_objects(parameters, Context()).facts["objects"])
@@ -96,10 +97,10 @@ def main() -> None:
         ours = measured(large, "find")
         for what in ("scipy label", "scipy label and regionprops"):
             theirs = measured(large, what)
+            times, memory = ours["seconds"] / theirs["seconds"], ours["more_mib"] / theirs["more_mib"]
             print(
-                f"{what}: {theirs['objects']} objects (here {ours['objects']}), {theirs['seconds']:.1f} s, find takes "
-                f"{ours['seconds'] / theirs['seconds']:.2f} times as long and {ours['more_mib'] / theirs['more_mib']:.2f} "
-                "times the memory"
+                f"{what}: {theirs['objects']} objects (here {ours['objects']}), {theirs['seconds']:.1f} s; "
+                f"find takes {times:.2f} times as long and {memory:.2f} times the memory"
             )
 
 

@@ -95,6 +95,15 @@ def test_objects_are_scipy_s_whatever_the_slabs(
         assert statistics.covariances[index] == pytest.approx(spread, abs=1e-9)
 
 
+@pytest.mark.parametrize("shape", [(1, 1, 3), (1, 9, 9), (7, 1, 6), (3, 3, 3), (2, 3, 3), (9, 9, 9)], ids=str)
+@pytest.mark.parametrize("connectivity", [6, 18, 26])
+def test_as_many_objects_as_there_can_be(shape: tuple[int, int, int], connectivity: int) -> None:
+    lattice = np.zeros(shape, bool)
+    lattice[::2, ::2, ::2] = True
+    ids, count = slabwise.labelled(lattice, connectivity)
+    assert count == lattice.sum() == len(np.unique(ids[lattice]))
+
+
 # ------------------------------------------------------------------------------------------------ surfaces
 
 
@@ -107,6 +116,14 @@ def test_the_surface_of_a_ball(sides: tuple[float, float, float], slab_voxels: A
     for z in range(0, len(numbers), 7):
         counter.add(numbers[z : z + 7], numbers[z + 7] if z + 7 < len(numbers) else None)
     assert counter.surfaces == pytest.approx([4 * np.pi * 20**2], rel=0.03)
+
+
+def test_the_surface_of_a_box_is_a_little_too_small() -> None:
+    numbers = np.zeros((30, 30, 30), np.uint32)
+    numbers[5:25, 5:25, 5:25] = 1
+    counter = SurfaceCounter(1, (1.0, 1.0, 1.0), flat=False)
+    counter.add(numbers, None)
+    assert 0.9 * 6 * 20**2 < counter.surfaces[0] < 6 * 20**2
 
 
 def test_the_outline_of_a_disc() -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from deepscem_tui.engine import parameters as p
-from deepscem_tui.engine.components import Mask, Watch, check_slices, components
+from deepscem_tui.engine.components import Mask, Watch, check_slices, components, labelled
 from deepscem_tui.engine.physical import Voxels
 from deepscem_tui.engine.scratch import Scratch, open_scratch
 from deepscem_tui.engine.sources import LabelledSample, Sliced
@@ -122,10 +122,9 @@ def _filled(mask: Mask, most: float, cleaner: Cleaner) -> Mask:
 
 def _filled_in_slices(mask: Mask, most: float) -> Mask:
     """The same for each slice by itself."""
-    import cc3d
 
     def fill(inside: Bools) -> Bools:
-        ids, count = cc3d.connected_components(~inside[None], connectivity=_HOLES_TOUCH, return_N=True)
+        ids, count = labelled(~inside[None], _HOLES_TOUCH)
         plane = ids[0]
         hole = np.bincount(plane.reshape(-1), minlength=count + 1) <= most
         for border in (plane[0], plane[-1], plane[:, 0], plane[:, -1]):

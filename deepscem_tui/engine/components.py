@@ -22,7 +22,7 @@ from deepscem_tui.engine.object_statistics import NUMBER_BYTES, Statistics, meas
 from deepscem_tui.engine.scratch import Scratch
 from deepscem_tui.engine.tiling import Shape
 
-__all__ = ["Components", "Mask", "Watch", "check_slices", "components", "numbered", "slabs"]
+__all__ = ["Components", "Mask", "Watch", "check_slices", "components", "labelled", "numbered", "slabs"]
 
 Bools = npt.NDArray[np.bool_]
 Ids = npt.NDArray[np.uint32]
@@ -128,6 +128,26 @@ class Components:
         return Components(self.ids, kept[self.number], self.statistics[~left_out])
 
 
+def labelled(mask: Bools, connectivity: int) -> tuple[Ids, int]:
+    """Number the components of an array (Z, Y, X) in memory.
+
+    Returns:
+        uint32 (Z, Y, X), 1, 2 ... in no order that can be relied on, 0 in the background; how many there are.
+    """
+    import cc3d
+
+    # Version 4.1 allows for too few numbers at 26 neighbours where an axis has one voxel, or all have three; along
+    # such an axis 18 neighbours are the same.
+    if 1 in mask.shape:
+        connectivity = min(connectivity, 18)
+    elif max(mask.shape) < 4:
+        padded, count = labelled(np.pad(mask, [(0, 1)] * 3), connectivity)
+        z, y, x = mask.shape
+        return np.ascontiguousarray(padded[:z, :y, :x]), count
+    ids, count = cc3d.connected_components(mask, connectivity=connectivity, return_N=True, out_dtype=np.uint32)
+    return np.asarray(ids, np.uint32), int(count)
+
+
 def components(
     mask: Mask,
     connectivity: int,
@@ -146,15 +166,13 @@ def components(
         ResourceError: memory does not suffice for as many objects.
         Stopped: on request.
     """
-    import cc3d
-
     found: list[Statistics] = []
     pairs: list[Ids] = []
     last: Ids | None = None
     count = 0
     for z0, z1 in slabs(mask.shape, mask.depth):
         inside = mask.read(z0, z1)
-        labels, new = cc3d.connected_components(inside, connectivity=connectivity, return_N=True, out_dtype=np.uint32)
+        labels, new = labelled(inside, connectivity)
         values = None if probabilities is None else probabilities(z0, z1)
         _check_memory(count + new)
         found.append(measured(labels, new, (z0, 0, 0), mask.shape, values))

@@ -22,7 +22,7 @@ Ids = npt.NDArray[np.uint32]
 Bools = npt.NDArray[np.bool_]
 
 IOUS = (0.5, 0.75)  # an object is found if it overlaps with another by more than this
-_HELD = 2**20  # rows of the table that are held before equal ones are added up
+_HELD = 2**17  # rows of the table that are held before equal ones are added up
 
 
 @dataclass(frozen=True)

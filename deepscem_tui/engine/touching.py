@@ -11,7 +11,7 @@ import edt
 import numpy as np
 import numpy.typing as npt
 
-from deepscem_tui.engine.components import Components, numbered
+from deepscem_tui.engine.components import Components, labelled, numbered
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.devices import available_cores, available_memory
 from deepscem_tui.engine.object_statistics import Statistics, measured
@@ -123,7 +123,6 @@ def pieces_of(inside: Bools, depth: float, sides: Size, connectivity: int) -> tu
     Returns:
         uint32 (Z, Y, X) of numbers from 1 in the order of their seeds, 0 outside; how many there are.
     """
-    import cc3d
     from scipy.ndimage import generate_binary_structure
     from skimage.morphology import reconstruction
     from skimage.segmentation import watershed
@@ -133,7 +132,7 @@ def pieces_of(inside: Bools, depth: float, sides: Size, connectivity: int) -> tu
     if distance.max() <= depth:
         return inside.astype(np.uint32), 1
     rest = distance - reconstruction(distance - np.float32(depth), distance, footprint=np.ones((3, 3, 3)))
-    domes, count = cc3d.connected_components(rest > _ROUNDING * depth, connectivity=26, return_N=True)
+    domes, count = labelled(rest > _ROUNDING * depth, 26)
     seeds = np.unique(domes[rest >= (1 - _ROUNDING) * depth])
     seeds = seeds[seeds > 0]
     if len(seeds) < 2:

@@ -42,6 +42,9 @@ CASES = {
     "save": Case("save-dataset", {"file": "set.hdf5", "out": "out.hdf5"}, "", {"overwrite": True}),
     "save onto itself": Case("save-dataset", {"file": "set.hdf5", "out": "set.hdf5", "overwrite": True}),
     "create over it": Case("create-dataset", {"file": "set.hdf5", "name": "n", "n_labels": 3, "overwrite": True}),
+    "clean": Case(
+        "clean-masks", {"input": "set.hdf5", "out": "out.hdf5", "fill_holes": "all"}, "", {"overwrite": True}
+    ),
     "export": Case("export-sample", {"file": "set.hdf5", "sample": "a", "folder": "."}, "", {"overwrite": True}),
 }  # fmt: skip
 
