@@ -98,7 +98,7 @@ def test_welcome_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, golden: 
     [
         (("train.hdf5",), {"a": "add-sample", "r": "rename-dataset", "l": "set-aliases", "s": "save-dataset",
                            "t": "distance-transform", "n": "create-dataset", "f": "import-folder",
-                           "x": "split-dataset", "y": "set-voxel-size"}),
+                           "x": "split-dataset", "y": "set-voxel-size", "h": "convert-image"}),
         (("train.hdf5", "two [b]"), {"r": "rename-sample", "c": "crop-sample", "e": "export-sample",
                                        "b": "set-labelled"}),
     ],
