@@ -480,6 +480,7 @@ def test_wherever_an_image_is_taken(tmp_path: Path, name: str) -> None:
         return actions.ACTIONS[action].carry_out(actions.build(actions.ACTIONS[action], values), Context())
 
     assert do("info", path=path).facts["format"] == name
+    assert volume.name in ("a.mrc", "a.h5:/raw")
     assert do("preview", file=path, width=20).facts["slices"] == 5
     do("create-dataset", file=tmp_path / "d.hdf5", name="d", n_labels=1)
     do("add-sample", file=tmp_path / "d.hdf5", name="s", image=path, labels=[str(path)], ignore_mask=path)

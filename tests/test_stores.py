@@ -22,8 +22,9 @@ from deepscem_tui.engine.errors import MissingLibraryError, ParameterError, Reso
 from deepscem_tui.engine.formats import FORMATS, place_of
 from deepscem_tui.engine.formats.pieces import check_piece
 from deepscem_tui.engine.slice_files import is_several_files
+from deepscem_tui.engine.slice_sources import Part, VolumeVoxels
 from deepscem_tui.engine.stop import Stop
-from deepscem_tui.engine.volumes import create_volume
+from deepscem_tui.engine.volumes import create_volume, open_volume
 
 MOST_LEVELS = np.random.default_rng(1).integers(0, 255, (9, 601, 500)).astype(np.uint8)
 
@@ -388,6 +389,18 @@ def test_values_that_are_scaled_and_other_shapes(tmp_path: Path, nibabel: Any) -
     assert volume.voxel_size is None  # no unit
     nibabel.save(nibabel.Nifti1Image(IMAGE[0].T, np.eye(4)), tmp_path / "b.nii")
     assert np.array_equal(read(tmp_path / "b.nii")[0], IMAGE[:1])
+
+
+@pytest.mark.parametrize("end", [".nii", ".nii.gz", ".mrc", ".h5:/raw", ".ome.zarr"])
+@pytest.mark.parametrize("scale", [None, 0.5])
+def test_planes_across_the_slices(tmp_path: Path, end: str, scale: float | None) -> None:
+    pytest.importorskip("zarr" if "zarr" in end else "nibabel")
+    path = write(Path(f"{tmp_path}/a{end}"), IMAGE, scale=scale)
+    with open_volume(path) as volume:
+        voxels, whole = VolumeVoxels(volume), volume.read(0, 5)
+        assert np.array_equal(voxels.image(Part("xz", 2, (0, 5), (1, 9), (99, 99)), Stop())[0], whole[:, 2, 1:9])
+        assert np.array_equal(voxels.image(Part("yz", 3, (1, 5), (0, 7), (99, 99)), Stop())[0], whole[1:5, :, 3])
+        assert voxels.at((4, 5, 6)) == whole[4, 5, 6]
 
 
 def test_nifti_files_that_are_refused(tmp_path: Path, nibabel: Any) -> None:

@@ -11,12 +11,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, Literal
 
 from deepscem_tui.engine import words
 from deepscem_tui.engine.errors import ParameterError, VolumeError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 __all__ = [
     "FORMATS",
@@ -95,6 +96,8 @@ class Format:
 
     def stored(self, dtype: Any) -> np.dtype[Any]:
         """The type that a file keeps."""
+        import numpy as np  # not for the names alone, which --help needs
+
         kind = np.dtype(dtype)
         stored: np.dtype[Any] = np.dtype(self.wider.get(kind.name, kind))
         return stored
@@ -292,6 +295,11 @@ class Place:
         """The file's name without its end."""
         suffix = _suffix(self.file.name) or self.file.suffix
         return self.file.name[: -len(suffix)] if suffix else self.file.name
+
+    @property
+    def name(self) -> str:
+        """The file's name, with what of it is meant: ``file.h5:/volumes/raw``."""
+        return self.file.name + str(self.path)[len(str(self.file)) :]
 
     @property
     def bare(self) -> str:
