@@ -45,6 +45,7 @@ def export_model(parameters: p.ExportModel, context: Context) -> Result:
         with published(out) as temporary:
             write_onnx(shared, temporary)
             context.stop.check()
+            context.report.message("Computing a patch with onnxruntime and with Keras")
             difference = check_same(shared, temporary, out)
     except OSError as error:
         raise DataError(f"{out} cannot be written: {error.strerror or error}", "Is the folder yours?") from None
