@@ -47,6 +47,7 @@ lock: $(VENV)/installed-dev
 
 reference: $(VENV)/installed
 	$(BIN)/python docs/make_reference.py
+	$(BIN)/python docs/make_formats.py
 
 # From the folder that `make demo` leaves.
 pictures: $(VENV)/installed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -413,7 +414,14 @@ class DeepscemApp(App[int]):
             number = getattr(signal, name, None)
             if number is not None and signal.getsignal(number) != signal.SIG_IGN:
                 with suppress(NotImplementedError, RuntimeError, ValueError):  # Windows; tests in other threads
-                    loop.add_signal_handler(number, self.call_later, self.leave, f"{name} received")
+                    loop.add_signal_handler(number, self._signalled, name)
+
+    def _signalled(self, name: str) -> None:
+        """Leave when the jobs are saved; at once on a second SIGINT."""
+        if name == "SIGINT" and self._leaving and self._driver is not None:
+            self._driver.stop_application_mode()
+            os._exit(128 + signal.SIGINT)
+        self.call_later(self.leave, f"{name} received")
 
     def terminal_gone(self) -> None:
         """The terminal cannot be read any more; called from the driver's thread."""

@@ -47,6 +47,8 @@ def _dispatch(words: list[str]) -> int:
         status = command.main(args=words or ["--help"], prog_name="deepscem-tui", standalone_mode=False)
     except (typer.Exit, typer.Abort) as end:
         return int(getattr(end, "exit_code", 1))
+    except SystemExit:  # Typer's own way out where nobody reads its help to the end, such as `head`
+        return 0
     except Exception as error:
         if type(error).__module__.split(".")[0] in ("typer", "click") and hasattr(error, "format_message"):
             context = getattr(error, "ctx", None)

@@ -500,6 +500,8 @@ FULL: dict[str, dict[str, Any]] = {
         "folder": "f [x]",
         "image_pattern": "{name}.tif",
         "label_pattern": "{name}_{label}.tif",
+        "ignore_pattern": "{name}_i.tif",
+        "stacks": True,
         "label_names": ["mito", "e r"],
         "unpaired": "skip",
         "prefix": "p ",
@@ -515,7 +517,8 @@ FULL: dict[str, dict[str, Any]] = {
     "set-labelled": {"file": "a", "sample": "s s", "labelled_z": "0:4,7:", "labelled_x": "1:", "ignore_mask": "m.tif"},
     "save-dataset": {"file": "a", "out": "b.hdf5"},
     "split-dataset": {"file": "a", "out_dir": "o", "valid": "20", "test": "10.5", "by": "z", "gap": "3", "seed": "1"},
-    "export-sample": {"file": "a", "sample": "s", "folder": "f"},
+    "export-sample": {"file": "a", "sample": "s", "folder": "f", "format": "ome.zarr"},
+    "convert-image": {"image": "a.mrc", "out": "b.ome.tif", "voxel_size": "8 nm", "labels": True},
     "distance-transform": {"file": "a", "overwrite": True},
     "check-dataset": {"file": "a"},
     "plan": {"dataset": "a"},
@@ -524,6 +527,18 @@ FULL: dict[str, dict[str, Any]] = {
     "preview": {"file": "a", "sample": "s", "z": "3", "overlay": "none", "width": "40"},
     "create-model": {"out": "m.h5", "labels": "2", "dimension": "3", "activation": "softmax", "kernel_size": "5"},
     "convert-model": {"model": "m.h5", "out": "m.keras"},
+    "export-model": {"model": "m.h5", "out": "m [x].onnx"},
+    "package-model": {
+        "model": "m.h5",
+        "out": "m.zip",
+        "author": ["Jane Doe; Institute [x]; 0000-0002-1825-0097", "\u00e9 B"],
+        "image": "i.hdf5",
+        "sample": "s s",
+        "name": "my model",
+        "description": "It's a model.",
+        "license": "MIT",
+        "cite": ["Doe 2025; 10.1234/abcd"],
+    },
     "train": TRAIN | {"patch_size": "8,64,64", "learning_rate": "0.01", "keep_best": False, "early_stopping": True},
     "predict": {
         "model": "m",
@@ -568,6 +583,35 @@ def test_the_command_does_the_same_as_the_form(name: str, monkeypatch: pytest.Mo
     assert words[0] == "deepscem-tui"
     assert main(words[1:]) == 0
     assert done == [(name, wanted)]
+
+
+@pytest.mark.parametrize(
+    ("action", "name", "text", "wanted"),
+    [
+        ("package-model", "author", "A B; Institute, Town | C", ("A B; Institute, Town", "C")),
+        ("package-model", "cite", "D, 2025; 10.1234/a|E; 10.1234/b", ("D, 2025; 10.1234/a", "E; 10.1234/b")),
+        ("import-folder", "label_names", "mito,  e r,", ("mito", "e r")),
+        ("merge", "shards", "a.shards", ("a.shards",)),
+        ("train", "augment", "noise=2 blur=0", ("noise=2", "blur=0")),
+    ],
+)
+def test_several_texts_in_a_line(action: str, name: str, text: str, wanted: tuple[str, ...], folder: Path) -> None:
+    app = FormApp(action)
+
+    async def typing(pilot: Pilot[None]) -> None:
+        await typed(pilot, name, text)
+        value = app.form.values()[name]
+        assert getattr(build(ACTIONS[action], {**FULL[action], name: value}), name) == wanted
+
+    drive(app, typing)
+    filled = FormApp(action, {name: list(wanted)})
+
+    async def look(pilot: Pilot[None]) -> None:
+        await until(pilot, lambda: filled.field(name).value)
+        value = filled.form.values()[name]
+        assert getattr(build(ACTIONS[action], {**FULL[action], name: value}), name) == wanted
+
+    drive(filled, look)
 
 
 def test_the_command_is_shown_and_copied(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -651,6 +695,8 @@ def test_forms_are_checked_without_tensorflow(folder: Path) -> None:
         "predict": {"model": "m.keras", "input": "data.hdf5", "out": "r.hdf5"},
         "create-model": {"out": "n.keras", "like": "data.hdf5"},
         "convert-model": {"model": "m.keras", "out": "m.h5"},
+        "export-model": {"model": "m.keras", "out": "m.onnx"},
+        "package-model": {"model": "m.keras", "out": "m.zip", "author": ["A B"], "image": "data.hdf5"},
         "evaluate": {"reference": "data.hdf5", "segmentation": "data.hdf5"},
     }
     code = (

@@ -118,6 +118,9 @@ for words in (
     "run train m.keras o.keras --train d.hdf5",
     "run create-model n.keras --like d.hdf5",
     "run convert-model m.keras m.h5",
+    "run plan d.hdf5 --no-measure",
+    "run export-model m.keras m.onnx",
+    "run package-model m.keras m.zip --author A",
 ):
     assert main([*words.split(), "--dry-run"]) == 0, words
 predict = p.Predict(model="m.keras", input="d.hdf5", out="o.hdf5", dry_run=True)  # as a form asks, without measuring

@@ -256,3 +256,18 @@ def test_a_closed_pipe_does_not_end_the_work(tmp_path: Path) -> None:
         os.close(write)
         assert done.returncode == 0
     assert (tmp_path / "d.hdf5").exists()
+
+
+def test_help_that_nobody_reads_to_its_end_is_no_error() -> None:
+    pipe = subprocess.PIPE
+    with subprocess.Popen([*PROGRAM, "run", "train", "--help"], stdout=pipe, stderr=pipe) as help_:
+        help_.stdout.close()
+        assert (help_.wait(60), help_.stderr.read()) == (0, b"")
+
+
+def test_an_interrupt_while_the_program_is_loaded_shows_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / "typer.py").write_text("raise KeyboardInterrupt")
+    ended = subprocess.run(
+        [sys.executable, "-m", "deepscem_tui"], env=os.environ | {"PYTHONPATH": str(tmp_path)}, capture_output=True
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, b"", b"")

@@ -252,8 +252,9 @@ def test_the_welcome_offers_ways_to_begin(tmp_path: Path, monkeypatch: pytest.Mo
 
     async def test(pilot: Pilot[Any], app: DeepscemApp, screen: DatasetsScreen) -> None:
         assert screen.query_one(Welcome).display
-        assert "1 image file in images/: n makes a data set for them" in " ".join(screen_text(app).split())
-        for key, form in (("m", "demo"), ("d", "demo"), ("n", "create-dataset"), ("enter", "demo")):
+        assert "1 image file in images/: f makes a data set of them" in " ".join(screen_text(app).split())
+        forms = {"m": "demo", "d": "demo", "n": "create-dataset", "f": "import-folder", "enter": "demo"}
+        for key, form in forms.items():
             await pilot.press(key)
             await until(pilot, lambda: isinstance(app.screen, ActionDialog), key)
             assert f"{form}: " in screen_text(app)

@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,6 +26,15 @@ def test_the_reference_is_that_of_the_declarations() -> None:
     import make_reference
 
     assert (DOCS / "reference.md").read_text(encoding="utf-8") == make_reference.reference(), "make reference"
+
+
+def test_the_table_of_formats_is_that_of_the_program() -> None:
+    sys.path.insert(0, str(DOCS))
+    import make_formats
+
+    text = make_formats.PAGE.read_text(encoding="utf-8")
+    assert text == make_formats.page(text), "make reference"
+    assert "| MRC | `.mrc`" in text
 
 
 def test_options_and_actions_that_the_page_for_deepscems_users_names_exist() -> None:
@@ -51,6 +61,27 @@ def test_the_commands_of_the_page_on_folders_are_right(monkeypatch: pytest.Monke
     for command in commands:
         assert main(shlex.split(command)) == 0, command
     assert set(done) == {"import-folder", "split-dataset", "add-sample", "set-voxel-size", "predict"}
+
+
+def test_the_commands_from_the_microscope_to_the_table_are_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each takes what one before has made; the picture is made by them, too (see docs/make_pictures.py)."""
+    made, asked = {"deepscem-demo"}, []
+
+    def perform(action: Action, parameters: Any, *_: object) -> runs.Result:
+        asked.append(action.name)
+        for parameter in declared(action):
+            value = getattr(parameters, parameter.name)
+            if parameter.opens and value is not None:
+                assert Path(value).parts[0] in made, value
+            elif parameter.makes and value is not None:
+                made.add(str(value))
+        return runs.Result("done")
+
+    monkeypatch.setattr(runs, "perform", perform)
+    page = (DOCS / "microscope-to-table.md").read_text(encoding="utf-8")
+    for command in re.findall(r"^    deepscem-tui (run .*)$", page, re.MULTILINE):
+        assert main(shlex.split(command)) == 0, command
+    assert asked == ["convert-image", "info", "predict", "find-objects", "evaluate", "convert-image"]
 
 
 @pytest.mark.parametrize(

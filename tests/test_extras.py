@@ -1,6 +1,7 @@
 """Libraries of extras: loaded where they are, and named with the command that installs them where they are not."""
 
 import json
+import sys
 
 import pytest
 
@@ -18,3 +19,12 @@ def test_a_missing_one_says_what_to_type():
     assert "Reading a Zarr store needs the library no_such_library_here" in caught.value.what
     assert caught.value.hint.endswith("pip install 'deepscem-tui[zarr]'")
     assert caught.value.exit_code == 4
+
+
+def test_a_library_is_looked_for_without_importing_it() -> None:
+    sys.modules.pop("this", None)
+    extras.check("this", "zarr", "Reading")
+    assert "this" not in sys.modules
+    for missing in ("no_such_library_here", "no_such_library_here.part"):
+        with pytest.raises(MissingLibraryError, match=rf"Reading needs the library {missing}, .*'deepscem-tui\[n5\]'"):
+            extras.check(missing, "n5", "Reading")

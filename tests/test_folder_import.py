@@ -62,6 +62,13 @@ def pairs(paths: list[str], names: tuple[str, ...] = ()) -> Pairs:
                 "two/a": ("two/images/a.tif", {"": "two/masks/a.tif"}),
             },
         ),
+        (
+            ["images/a/1.tif", "images/b/1.tif", "labels/a/1.tif", "labels/mito/b/1.tif", "labels/b/er/1.tif"],
+            {
+                "a/1": ("images/a/1.tif", {"": "labels/a/1.tif"}),
+                "b/1": ("images/b/1.tif", {"mito": "labels/mito/b/1.tif", "er": "labels/b/er/1.tif"}),
+            },
+        ),
         (["x.tif", "x_mito.tif"], {"x": ("x.tif", {}), "x_mito": ("x_mito.tif", {})}),
     ],
 )
@@ -106,6 +113,25 @@ def test_pairs_by_patterns(paths: list[str], image: str, label: str | None, expe
     assert not found.unpaired
 
 
+def test_masks_of_what_is_not_labelled_are_no_labels() -> None:
+    by_words = ["a_image.tif", "a_mask.tif", "a_not_labelled.tif", "raw/b.tif", "labels/b.tif", "ignore/b.tif"]
+    found = pair_by_words(by_words)
+    assert {pair.key: (dict(pair.labels), pair.ignored) for pair in found.pairs} == {
+        "a": ({"": "a_mask.tif"}, "a_not_labelled.tif"),
+        "b": ({"": "labels/b.tif"}, "ignore/b.tif"),
+    }
+    assert found.names == ("",)
+    assert not found.unpaired
+    patterns = [Pattern(text, "p") for text in ("i/{name}.tif", "m/{name}_{label}.tif", "m/{name}_unsure.tif")]
+    found = pair_by_patterns(["i/a.tif", "i/b.tif", "m/a_er.tif", "m/a_unsure.tif", "m/c_unsure.tif"], *patterns)
+    assert [(pair.key, dict(pair.labels), pair.ignored) for pair in found.pairs] == [
+        ("a", {"er": "m/a_er.tif"}, "m/a_unsure.tif"),
+        ("b", {}, None),
+    ]
+    assert found.names == ("er",)
+    assert "no image is called 'c'" in found.unpaired[0].why
+
+
 def test_patterns_tell_of_labels_without_an_image() -> None:
     found = pair_by_patterns(["i/a.tif", "l/b.tif"], Pattern("i/{name}.tif", "i"), Pattern("l/{name}.tif", "l"))
     assert [(item.path, item.why) for item in found.unpaired] == [
@@ -123,11 +149,12 @@ def test_files_are_listed_in_natural_order_and_hidden_ones_not(tmp_path: Path) -
     for name in ("s10.tif", "s2.tif", "sub/a.npy", ".hidden.tif", ".git/b.tif", "notes.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
-    assert image_files(tmp_path, (".tif", ".npy")) == ["s2.tif", "s10.tif", "sub/a.npy"]
+    (tmp_path / ".git" / "empty").mkdir()
+    assert image_files(tmp_path) == ["s2.tif", "s10.tif", "sub/a.npy"]
     with pytest.raises(VolumeError, match="has no image file"):
-        image_files(tmp_path, (".tiff",))
+        image_files(tmp_path / ".git" / "empty")
     with pytest.raises(VolumeError, match="no folder"):
-        image_files(tmp_path / "nowhere", (".tif",))
+        image_files(tmp_path / "nowhere")
 
 
 # ------------------------------------------------------------------------------------------------ the action
@@ -402,6 +429,42 @@ def test_class_maps_name_the_labels_of_a_new_data_set(tmp_path: Path) -> None:
         assert np.array_equal(dataset.sample("a").labels[1], values == 2)
 
 
+def test_folders_of_slices_are_volumes(tmp_path: Path) -> None:
+    for cell in ("a", "b"):
+        for z in (1, 2, 10):
+            write(tmp_path / "in" / cell / "raw" / f"s{z}.tif", (8, 9), seed=z)
+            write(tmp_path / "in" / cell / "labels" / "mito" / f"s{z}.tif", (8, 9), seed=z, mask=True)
+    by_words = importing(tmp_path / "in", stacks=True)
+    assert by_words.facts["files"]["b"] == {"image": "b/raw", "labels": ["b/labels/mito"], "ignore_mask": None}
+    patterns = {"image_pattern": "{name}/raw", "label_pattern": "{name}/labels/{label}"}
+    do("import-folder", {"file": tmp_path / "other.hdf5", "folder": tmp_path / "in", "stacks": True} | patterns)
+    for name in ("set.hdf5", "other.hdf5"):
+        with open_dataset(tmp_path / name) as dataset:
+            assert dataset.label_names == ("mito",)
+            assert list(dataset.samples) == ["a", "b"]
+            sample = dataset.sample("b")
+            masks = [tifffile.imread(tmp_path / "in" / "b" / "labels" / "mito" / f"s{z}.tif") for z in (1, 2, 10)]
+            assert np.array_equal(sample.labels[0], np.array(masks) > 0)
+
+
+def test_a_folder_of_slices_alone_has_the_folders_name(tmp_path: Path) -> None:
+    for kind in ("images", "masks"):
+        for z in range(3):
+            write(tmp_path / "liver" / kind / f"{z}.tif", (8, 9), seed=z, mask=kind == "masks")
+    importing(tmp_path / "liver", stacks=True)
+    with open_dataset(tmp_path / "set.hdf5") as dataset:
+        assert dataset.sample("liver").shape == (3, 8, 9)
+
+
+@pytest.mark.parametrize(("numbers", "warned"), [(range(8), True), (range(7), False), (range(0, 16, 2), False)])
+def test_numbered_slices_are_noticed(numbers: range, warned: bool, tmp_path: Path) -> None:
+    for number in numbers:
+        write(tmp_path / "in" / "images" / f"s{number:03}.tif", (8, 9), seed=number)
+        write(tmp_path / "in" / "masks" / f"s{number:03}.tif", (8, 9), seed=number, mask=True)
+    done = importing(tmp_path / "in", dry_run=True)
+    assert any("--stacks" in text for text in done.facts["warnings"]) == warned
+
+
 @pytest.mark.parametrize("new", [True, False])
 def test_what_is_not_labelled_is_left_out_of_every_sample(new: bool, folder: Path) -> None:
     if not new:
@@ -415,6 +478,20 @@ def test_what_is_not_labelled_is_left_out_of_every_sample(new: bool, folder: Pat
             expected = masks[0] | masks[1]
             expected[2:] = True
             assert np.array_equal(ignored[:], expected)
+
+
+def test_an_export_is_imported_with_what_is_not_labelled(folder: Path) -> None:
+    data, here = folder.parent / "set.hdf5", folder.parent
+    importing(folder, labelled_z="0:2")
+    for name in ("cell 1", "cell 2"):
+        do("export-sample", {"file": data, "sample": name, "folder": here / "out"})
+    do("import-folder", {"file": here / "again.hdf5", "folder": here / "out", "label_names": ["er", "mito"]})
+    with open_dataset(data) as before, open_dataset(here / "again.hdf5") as after:
+        for name, sample in after.samples.items():
+            one, other = ignored_in(before.sample(name.replace("_", " "))), ignored_in(sample)
+            assert np.array_equal(one[:], other[:])
+            assert not other[:2].any()
+            assert other[2].all()
 
 
 def test_an_image_that_shows_no_label_keeps_none_of_the_others_out(folder: Path) -> None:

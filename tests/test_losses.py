@@ -46,6 +46,26 @@ def test_dice_by_hand() -> None:
     assert value("dice", "sigmoid", targets, outputs) == pytest.approx((first + second) / 2)
 
 
+def test_each_label_has_a_loss_of_its_own() -> None:
+    targets = np.array([[1, 1], [1, 0], [0, 0], [0, 0]], np.uint8).reshape(1, 2, 2, 2)
+    outputs = np.array([[0.5, 1], [1, 0], [0.5, 0], [0, 0]], np.float32).reshape(1, 2, 2, 2)
+    loss = make_loss("dice-cross-entropy", "sigmoid", 2, 2)
+    each = loss.each(loss.sums(targets, outputs, None)).numpy()
+    assert each == pytest.approx([1 - (2 * 1.5 + 1) / (2 + 2 + 1) - 2 * math.log(0.5) / 4, 0], abs=1e-5)
+    for name in NAMES:
+        loss = make_loss(name, "sigmoid", 2, 2)
+        sums = loss.sums(targets, outputs, None)
+        assert float(loss.value(sums)) == pytest.approx(loss.each(sums).numpy().mean())
+    outputs = np.concatenate([outputs / 2, 1 - outputs.sum(-1, keepdims=True) / 2], -1)
+    loss = make_loss("cross-entropy", "softmax", 2, 3)
+    sums = loss.sums(targets, outputs, None)
+    # Two labels share the first voxel; of what the background costs no label has any.
+    assert loss.each(sums).numpy() == pytest.approx(
+        [-(0.5 * math.log(0.25) + math.log(0.5)) / 4, -0.5 * math.log(0.5) / 4]
+    )
+    assert float(loss.value(sums)) > loss.each(sums).numpy().sum()
+
+
 def test_dice_is_over_the_batch_not_over_each_patch() -> None:
     targets = np.zeros((2, 2, 2, 1), np.uint8)
     targets[0] = 1

@@ -86,7 +86,7 @@ def test_memory_of_a_step_is_told_as_it_is_typed(folder: Path) -> None:
             patch.value = ""
             await pilot.press(*typed)
             await until(pilot, lambda said_=said_: said_ in screen_text(app), said_)  # type: ignore[misc]
-        await pilot.press("n", "o", "s", "c", "t", "p", "i")  # letters are for typing here
+        await pilot.press("n", "o", "s", "c", "e", "k", "t", "p", "i")  # letters are for typing here
         assert isinstance(app.screen, ModelsScreen)
 
     on_models(test)
@@ -118,6 +118,7 @@ def test_forms_are_opened_with_the_chosen_model(folder: Path) -> None:
         await choose(pilot, app, "new.keras")
         for key, field, wanted in (
             ("n", "like", "train.hdf5"), ("s", "out", "new-copy.keras"), ("c", "out", "new.h5"),
+            ("e", "out", "new.onnx"), ("k", "out", "new.zip"),
         ):  # fmt: skip
             await pilot.press(key)
             await until(pilot, lambda: isinstance(app.screen, ActionDialog))
@@ -154,8 +155,8 @@ def test_a_damaged_model_says_why_and_is_not_used(folder: Path) -> None:
     async def test(pilot: Pilot[Any], app: DeepscemApp, table: ModelTable) -> None:
         await choose(pilot, app, "broken.keras")
         await until(pilot, lambda: "is damaged, or is no model file" in " ".join(screen_text(app).split()))
-        await pilot.press("s", "c", "t", "p", "i")
-        await until(pilot, lambda: said(app).count("broken.keras cannot be used") == 5)
+        await pilot.press("s", "c", "e", "k", "t", "p", "i")
+        await until(pilot, lambda: said(app).count("broken.keras cannot be used") == 7)
         assert app.current_mode == "models"
 
     on_models(test)
@@ -166,8 +167,8 @@ def test_no_models_yet_and_one_that_comes_and_goes(tmp_path: Path, monkeypatch: 
 
     async def test(pilot: Pilot[Any], app: DeepscemApp, table: ModelTable) -> None:
         await until(pilot, lambda: "There is no model in this folder yet" in screen_text(app))
-        await pilot.press("enter", "s", "c", "t", "p", "i")
-        await until(pilot, lambda: said(app).count("There is no model: n makes one, o opens one from elsewhere") == 5)
+        await pilot.press("enter", "s", "c", "e", "k", "t", "p", "i")
+        await until(pilot, lambda: said(app).count("There is no model: n makes one, o opens one from elsewhere") == 7)
         name = "a very long name of a model that was trained for days " * 3
         make_model(Path(f"{name}.keras"))
         await until(pilot, lambda: "a very long...ays .keras" in screen_text(app) and "2023-11-14" in screen_text(app))

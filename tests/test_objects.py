@@ -291,7 +291,7 @@ def test_nothing_is_written_over_or_left(tmp_path: Path) -> None:
     table.write_text("mine")
     with pytest.raises(ParameterError, match="exists already"):
         found(file, csv=table, out=out)
-    with pytest.raises(ParameterError, match="input itself"):
+    with pytest.raises(ParameterError, match="cannot be both"):
         found(file, csv=file, overwrite=True)
     assert (table.read_text(), out.exists()) == ("mine", False)
     assert not found(file, csv=table, out=out, overwrite=True, dry_run=True).tables

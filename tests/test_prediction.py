@@ -23,7 +23,7 @@ from deepscem_tui.engine.errors import DataError, EngineError, ParameterError, R
 from deepscem_tui.engine.model_files import load_model, save_model
 from deepscem_tui.engine.prediction import predict
 from deepscem_tui.engine.prediction_network import TileNetwork, load_network
-from deepscem_tui.engine.prediction_output import tiff_files
+from deepscem_tui.engine.prediction_output import image_files
 from deepscem_tui.engine.prediction_plan import SamplePlan
 from deepscem_tui.engine.prediction_quality import Seams
 from deepscem_tui.engine.reporting import Reporter
@@ -31,6 +31,7 @@ from deepscem_tui.engine.results import Result
 from deepscem_tui.engine.sources import open_labelled
 from deepscem_tui.engine.stop import Stop
 from deepscem_tui.engine.tiling import plan_tiles
+from deepscem_tui.engine.volumes import create_volume, open_volume
 
 Array = npt.NDArray[Any]
 DEEPSCEM = Path(__file__).parents[2] / "shared" / "data" / "deepscem"
@@ -325,6 +326,29 @@ def test_slices_are_predicted_as_the_volume_that_they_are(models: dict[str, Path
         run(models["3d"], tmp_path / "slices", tmp_path / "slices" / "out.tif")
 
 
+@pytest.mark.parametrize("end", [".mrc", ".nii.gz", ".ome.zarr", ".h5:/mask"])
+def test_formats_out_of_formats(models: dict[str, Path], tmp_path: Path, end: str) -> None:
+    pytest.importorskip("zarr" if "zarr" in end else "nibabel" if "nii" in end else "mrcfile")
+    voxels, given = image((4, 15, 12)), Path(f"{tmp_path}/image{end}")
+    for path in (tmp_path / "image.npy", given):
+        with create_volume(path, voxels.shape, voxels.dtype, voxel_size=(8, 4, 4), voxel_unit="nm") as volume:
+            volume.write(voxels)
+    run(models["3d"], tmp_path / "image.npy", tmp_path / "expected.npy")
+    out = Path(f"{tmp_path}/out{end}")
+    run(models["3d"], given, out)
+    with open_volume(out) as made:
+        assert np.array_equal(made.read(0, 4) > 0, np.load(tmp_path / "expected.npy"))
+        assert made.voxel_size is not None
+    with pytest.raises(ParameterError, match="exists already"):
+        run(models["3d"], given, out)
+    run(models["3d"], given, out, overwrite=True)
+    with pytest.raises(ParameterError, match="itself"):
+        run(models["3d"], given, given, overwrite=True)
+    if ".nii" not in end and ".h5" not in end:
+        with pytest.raises(ParameterError, match="do not say that whole numbers"):
+            run(models["3d"], given, tmp_path / f"p{end}", probabilities=True, probability_type="uint8")
+
+
 @pytest.mark.parametrize("big", [False, True], ids=["ImageJ", "OME"])
 def test_bytes_in_a_tiff_are_read_as_the_probabilities_that_they_stand_for(
     models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, big: bool
@@ -391,9 +415,9 @@ def test_odd_images_are_predicted_with_a_warning(
 
 def test_names_of_tiff_files() -> None:
     out = Path("d") / "seg.tif"
-    assert tiff_files(out, ["a/b"]) == [out]
-    assert [path.name for path in tiff_files(out, ["a/b", "ä c"])] == ["seg_a_b.tif", "seg_ä c.tif"]
-    assert [path.name for path in tiff_files(out, ["a:b", "A?b"])] == ["seg_0_a_b.tif", "seg_1_A_b.tif"]
+    assert image_files(out, ["a/b"]) == [out]
+    assert [path.name for path in image_files(out, ["a/b", "ä c"])] == ["seg_a_b.tif", "seg_ä c.tif"]
+    assert [path.name for path in image_files(out, ["a:b", "A?b"])] == ["seg_0_a_b.tif", "seg_1_A_b.tif"]
 
 
 @pytest.mark.parametrize("kind", ["float32", "float16", "uint8"])

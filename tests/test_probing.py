@@ -6,6 +6,7 @@ import os
 import random
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -99,6 +100,17 @@ def test_an_error_is_left_to_whoever_opens_the_file(tmp_path: Path, asked: list[
     probe(tmp_path / "odd.hdf5", VolumeError)
     probe(tmp_path / "missing.hdf5", VolumeError)
     assert asked == [tmp_path / "odd.hdf5"]
+
+
+def test_a_file_that_is_known_does_not_wait_for_one_that_is_not(path: Path, asked: list[Path]) -> None:
+    os.utime(path, (1, 1))
+    probe(path, DatasetError)
+    with probing._lock:  # as while a disk does not answer
+        opening = threading.Thread(target=probe, args=(path, DatasetError), daemon=True)
+        opening.start()
+        opening.join(30)
+        assert not opening.is_alive()
+    assert asked == [path]
 
 
 def test_a_file_is_looked_through_again_when_it_has_changed(path: Path, asked: list[Path]) -> None:

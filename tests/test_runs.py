@@ -351,6 +351,14 @@ def test_an_epoch_that_is_done_again_has_one_row(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_rows_keep_to_the_columns_that_an_earlier_version_began(tmp_path: Path) -> None:
+    (tmp_path / "metrics.csv").write_text("epoch,loss,f1_a\r\n1,1.0,0.5\r\n")
+    recorder = run_recorder.Recorder(tmp_path, Reporter())
+    recorder.event("epoch", epoch=2, f1_a=0.75, new=3, loss=0.5)
+    recorder.close()
+    assert (tmp_path / "metrics.csv").read_text().splitlines() == ["epoch,loss,f1_a", "1,1.0,0.5", "2,0.5,0.75"]
+
+
 class FullDisk:
     """A file on a disk that is full, after a few bytes, until somebody makes room."""
 

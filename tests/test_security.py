@@ -152,11 +152,13 @@ def test_no_layer_of_a_description_makes_anything_happen(
 
 
 @pytest.mark.parametrize("key", ["kernel_initializer", "kernel_regularizer", "kernel_constraint", "dtype"])
-def test_no_setting_of_a_layer_makes_anything_happen(key: str, model: Path) -> None:
+def test_no_setting_of_a_layer_makes_anything_happen(key: str, model: Path, tmp_path: Path) -> None:
     """What is not known as harmless is not looked at."""
-    code = {"module": "os", "class_name": "system", "config": {"command": "false"}, "registered_name": None}
+    config = {"command": f"touch {tmp_path}/hacked"}
+    code = {"module": "os", "class_name": "system", "config": config, "registered_name": None}
     bad_input.layered("Conv2D", **{key: code})(model, model)
     load_model(model)
+    assert not (tmp_path / "hacked").exists()
 
 
 # -------------------------------------------------------------------------------------------------- archives
@@ -305,7 +307,8 @@ def test_nothing_is_sent_or_fetched(kit: Path, tmp_path: Path) -> None:
         "run train m.keras t.keras --train d.hdf5 --valid d.hdf5 --epochs 1 --steps-per-epoch 1 --validation-steps 1 "
         "--batch-size 1 --patch-size 16,16",
         "run predict t.keras d.hdf5 p.hdf5", "run evaluate d.hdf5 p.hdf5", "run info t.keras", "runs list",
-        "run convert-model t.keras t.h5", "run export-sample p.hdf5 s out",
+        "run convert-model t.keras t.h5", "run export-model t.keras t.onnx",
+        "run package-model t.keras t.zip --author A --cite A;10.1234/b --license MIT", "run export-sample p.hdf5 s out",
     ]  # fmt: skip
     for name in ("image.tif", "mask.tif"):
         (tmp_path / name).write_bytes((kit / name).read_bytes())

@@ -819,6 +819,38 @@ def test_a_slice_in_memory_keeps_place_and_overlays_when_it_changes(tmp_path: Pa
     drive(app, steps, ready=False)
 
 
+def test_probabilities_are_cut_at_the_threshold_of_each_label_until_a_key_chooses_one(tmp_path: Path) -> None:
+    app = Shown(None, tmp_path)
+    found = np.zeros((2, 40, 60), np.uint8)
+    found[0, :, :30], found[1, :, 30:] = 77, 179  # 0.3 and 0.7
+
+    async def steps(pilot: Pilot[None]) -> None:
+        view = app.view
+
+        def drawn() -> list[bool]:  # the letter of each label's outline
+            picture = "".join(screen_text(app).split("\n")[1:-3])
+            return [letter in picture for letter in "AB"]
+
+        def show(*limits: float) -> None:
+            view.show_arrays(None, found, ["mito", "ER"], probabilities=True, thresholds=limits)
+
+        show()
+        await settled(pilot, view)
+        assert drawn() == [False, True]
+        assert "threshold 0.5" in last_line(app)
+        show(0.25, 0.75)
+        await until(pilot, lambda: "threshold 0.25 0.75" in last_line(app) and not view.busy)
+        assert drawn() == [True, False]
+        await press(pilot, view, "t")
+        assert "threshold 0.3" in last_line(app)
+        assert drawn() == [True, True]
+        show(0.9, 0.9)  # the next epoch's leave it as it was chosen
+        await settled(pilot, view)
+        assert drawn() == [True, True]
+
+    drive(app, steps, ready=False)
+
+
 # ------------------------------------------------------------------------------------------------ mouse
 
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -234,6 +235,20 @@ def test_a_signal_in_mid_training_saves_and_leaves(terminal: Callable[..., Tmux]
     assert number.name in str(stopped.end)
     assert list((run.folder / "checkpoint").glob("step-*.npz"))
     assert not psutil.pid_exists(run.pid)
+
+
+def test_a_second_interrupt_leaves_at_once(terminal: Callable[..., Tmux]) -> None:
+    folder = terminal().folder
+    ready_to_train(folder, epochs=1000)
+    screen = terminal()
+    start_training(screen)
+    run = run_of(folder, "running")
+    _until_it_steps(run)
+    while psutil.pid_exists(run.pid):
+        with suppress(ProcessLookupError):
+            screen.send(signal.SIGINT)
+        time.sleep(0.03)
+    assert "status=130" in screen.wait_for("status=", 60)
 
 
 def test_a_killed_tmux_server_in_mid_training_saves(terminal: Callable[..., Tmux]) -> None:

@@ -394,6 +394,7 @@ def test_previews_show_one_slice(files) -> None:
     assert preview.labels.shape == preview.prediction.shape == (2, 16, 16)
     assert preview.labels.any(axis=(1, 2)).all()  # it shows some of either label
     assert (preview.names, preview.sample, preview.known) == (NAMES, "s", None)
+    assert preview.thresholds == read_info(folder.parent / "last.keras").thresholds
 
 
 def test_a_step_that_is_no_number_is_left_out(files, monkeypatch: pytest.MonkeyPatch) -> None:

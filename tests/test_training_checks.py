@@ -35,7 +35,7 @@ def validated(spread: float, *counts: Confusion) -> Validated:
         curves.append(
             ThresholdCurve.of(true, np.repeat([1.0, 1.0, 0.0, 0.0], [count.tp, count.fp, count.fn, count.tn]))
         )
-    return Validated(0.5, curves, (0.5,) * len(counts), (spread,) * len(counts))
+    return Validated(0.5, curves, (0.5,) * len(counts), (spread,) * len(counts), (0.5,) * len(counts))
 
 
 @pytest.mark.parametrize(

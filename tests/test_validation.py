@@ -115,8 +115,9 @@ def test_the_loss_is_that_of_all_voxels_at_once(model: Path, data: Path) -> None
             said = np.asarray(network(whole if info.dimension == 2 else whole[None]))
             outputs.append(said.reshape(*whole.shape[:3], info.n_outputs)[:z, :y, :x].reshape(-1, info.n_outputs))
             targets.append(np.stack([np.asarray(label) for label in sample.labels], -1).reshape(-1, info.n_labels))
-        expected = float(loss(np.concatenate(targets)[None], np.concatenate(outputs)[None]))
-    assert validated.loss == pytest.approx(expected, rel=1e-4)  # logarithms of values near 0 and 1
+        sums = loss.sums(np.concatenate(targets)[None], np.concatenate(outputs)[None], None)
+    assert validated.loss == pytest.approx(float(loss.value(sums)), rel=1e-4)  # logarithms of values near 0 and 1
+    assert validated.losses == pytest.approx(loss.each(sums).numpy(), rel=1e-4)
 
 
 def test_what_is_too_much_is_validated_on_tiles_of_it(model: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -510,7 +510,7 @@ def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert "may not be read" in refusal(tmp_path / name)
 
 
-@pytest.mark.parametrize("name", ["a.png", "a.npz", "a", "a.hdf5"])
+@pytest.mark.parametrize("name", ["a.jp2", "a.npz", "a", "a.txt"])
 def test_other_names_are_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"something")
     assert "by its name" in refusal(tmp_path / name)
@@ -795,7 +795,10 @@ def test_a_disk_that_is_full_while_slabs_are_written(tmp_path: Path) -> None:
 
 
 def test_names_and_places_that_cannot_be_written(tmp_path: Path) -> None:
-    with pytest.raises(ParameterError, match="by its name"), create_volume(tmp_path / "a.png", IMAGE.shape, "u1"):
+    with (
+        pytest.raises(ParameterError, match="not written"),
+        create_volume(tmp_path / "a.png", IMAGE.shape, "u1"),
+    ):
         pass
     (tmp_path / "file").touch()
     with (

@@ -357,6 +357,7 @@ def test_a_preview_is_reduced_and_comes_back(tmp_path: Path) -> None:
     assert preview.known is not None
     assert (preview.known[299, 0], preview.known[300, 0]) == (1, 0)
     assert (preview.sample, preview.z, preview.names) == ("s", 3, ("a", "b"))
+    assert preview.thresholds == (0.5, 0.5)
     assert [path.name for path in (tmp_path / "p").iterdir()] == ["a.npz"]
 
 

@@ -75,6 +75,7 @@ ACTIONS: dict[str, Action] = {
         Action("save-dataset", p.SaveDataset, "dataset_actions:save_dataset", _DATA),
         Action("split-dataset", p.SplitDataset, "splitting:split_dataset", _DATA),
         Action("export-sample", p.ExportSample, "dataset_actions:export_sample", _DATA),
+        Action("convert-image", p.ConvertImage, "image_conversion:convert_image", _DATA),
         Action("distance-transform", p.DistanceTransform, "dataset_actions:distance_transform", _DATA),
         Action("check-dataset", p.CheckDataset, "dataset_actions:check_dataset", _DATA),
         Action("info", p.Info, "info:info", _DATA),
@@ -82,6 +83,8 @@ ACTIONS: dict[str, Action] = {
         Action("show-augmentation", p.ShowAugmentation, "show_augmentation:show_augmentation", _DATA),
         Action("create-model", p.CreateModel, "model_actions:create_model", _MODELS, tensorflow=True),
         Action("convert-model", p.ConvertModel, "model_actions:convert_model", _MODELS, tensorflow=True),
+        Action("export-model", p.ExportModel, "sharing.export:export_model", _MODELS, tensorflow=True),
+        Action("package-model", p.PackageModel, "sharing.package:package_model", _MODELS, tensorflow=True),
         Action("plan", p.Plan, "planning:plan", _WORK, tensorflow=True),
         Action("train", p.Train, "training:train", _WORK, tensorflow=True, run=True),
         Action("predict", p.Predict, "prediction:predict", _WORK, tensorflow=True, run=True),
@@ -101,7 +104,8 @@ class Declared:
         kind: ``flag``, ``many`` (any number of texts), ``choice``, ``path`` or ``text``.
         choices: What a ``choice`` may be.
         facts: Unit, range and default in words, such as ``"voxels; at least 1; default 3"``.
-        title, unit, opens, makes, within, each, otherwise, more: See :func:`~deepscem_tui.engine.parameters.option`.
+        title, unit, opens, makes, within, each, otherwise, joined, more: See
+            :func:`~deepscem_tui.engine.parameters.option`.
     """
 
     name: str
@@ -119,6 +123,7 @@ class Declared:
     within: str
     each: str
     otherwise: str
+    joined: str
     more: bool
 
     @property
@@ -165,6 +170,7 @@ def _declared(name: str, field: FieldInfo) -> Declared:
         facts.append("required")
     kind: Any = "flag" if flag else "many" if many else "choice" if choices else "path" if path else "text"
     about = {key: str(extra.get(key, "")) for key in ("unit", "opens", "makes", "within", "each", "otherwise")}
+    about["joined"] = str(extra.get("joined", ","))
     about["title"] = str(extra.get("title") or name.replace("_", " ").capitalize())
     return Declared(
         name, kind, field.description or "", "; ".join(facts), choices, default, field.is_required(),

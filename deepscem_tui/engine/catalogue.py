@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from deepscem_tui.engine import words
 from deepscem_tui.engine.errors import EngineError
 from deepscem_tui.engine.files import MASKS
+from deepscem_tui.engine.formats import PICTURES, suffixes
 from deepscem_tui.engine.lock import holder, lock_path
 
 if TYPE_CHECKING:
@@ -27,9 +28,9 @@ __all__ = ["Catalogue", "Cataloguer", "DatasetEntry", "MemberEntry", "ModelEntry
 
 Stamp = tuple[int, int, int, int]  # device, inode, bytes, nanoseconds since the epoch
 
-_IMAGES = (".tif", ".tiff", ".npy")
 _HDF5 = (".hdf5", ".h5", ".hdf")
 _MODELS = (".keras",)
+_IMAGES = tuple(suffix for suffix in suffixes("read") if suffix not in (*_HDF5, *PICTURES))
 _DEPTH = 2
 _MOST_NAMES = 20_000  # that one scan looks at; the nearest come first
 _MOST_FOLDERS = 200
@@ -290,7 +291,7 @@ def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
 def _take(found: _Found, path: Path, entry: os.DirEntry[str], folders: list[Path]) -> None:
     suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122 (many times a second)
     try:
-        if suffix in _IMAGES:
+        if entry.name.lower().endswith(_IMAGES):
             found.images.append(path)
         elif suffix in _HDF5 and entry.name.endswith(f"{MASKS}{suffix}"):
             return  # what of a data set is not labelled belongs to it

@@ -15,6 +15,7 @@ from deepscem_tui.engine.actions import Action, Declared
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.datasets import open_dataset
 from deepscem_tui.engine.errors import DatasetError, EngineError, LockedError, ModelError, VolumeError
+from deepscem_tui.engine.formats import is_place, place_of
 from deepscem_tui.engine.label_files import label_paths
 from deepscem_tui.engine.model_info import read_info
 from deepscem_tui.engine.parameters import Parameters
@@ -130,10 +131,12 @@ def _not_there(given: str, parameter: Declared) -> str:
         if parameter.opens == "folder":
             return "" if path.is_dir() else f"there is no folder {path}"
         if parameter.opens == "image":
-            missing = [path for path in label_paths(given) if not (path.exists() or is_several_files(path))]
-            return f"there is no file {missing[0]}" if missing else ""
+            missing = [path for path in label_paths(given) if not (_exists(path) or is_several_files(path))]
+            return f"there is no file {place_of(missing[0]).file}" if missing else ""
         if parameter.opens == "dataset or image" and is_several_files(path):
             return ""
+        if parameter.opens in ("dataset or image", "file") and is_place(path):
+            return "" if _exists(path) else f"there is no file {place_of(path).file}"
         if path.is_dir() and parameter.opens != "file":
             return "it is a folder. Give the name of a file"
         if not path.exists():
@@ -143,9 +146,16 @@ def _not_there(given: str, parameter: Declared) -> str:
     return ""
 
 
+def _exists(path: Path) -> bool:
+    """Whether the file, or the store, is there that a path leads to or into."""
+    return place_of(path).file.exists()
+
+
 def _there(path: Path, overwrite: bool) -> str:
     try:
-        if path.is_dir():
+        place = place_of(path)
+        path = place.file
+        if path.is_dir() and not (place.format is not None and place.format.folder):
             return "it is a folder. Give the name of a file"
         if path.exists() and not overwrite:
             return "it exists already. Choose another name, or switch Overwrite on to replace it"
@@ -159,7 +169,7 @@ def _content_faults(declared: Sequence[Declared], values: Mapping[str, Any]) -> 
     for parameter in declared:
         given = values.get(parameter.name)
         for item in given if isinstance(given, (list, tuple)) else (given,):
-            if not item or not Path(str(item)).is_file():
+            if not item or not (Path(str(item)).is_file() or (is_place(Path(str(item))) and _exists(Path(str(item))))):
                 continue
             try:
                 _look_into(Path(str(item)), parameter.opens)

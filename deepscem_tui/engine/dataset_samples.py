@@ -197,7 +197,12 @@ class Dataset:
         try:
             self.name, self.n_labels, self.aliases = tree.root_facts(file)
         except Unusable as error:
-            raise DatasetError(f"{path} {error}", "Give a data set made by DeepSCEM or create-dataset.") from error
+            hint = "Give a data set made by DeepSCEM or create-dataset."
+            if str(error).startswith(tree.OF_OTHERS):
+                from deepscem_tui.engine.formats.hdf5_arrays import hint_in  # which only a file of others needs
+
+                hint = hint_in(path, file) or hint
+            raise DatasetError(f"{path} {error}", hint) from error
         self.samples: Mapping[str, Sample] = _Samples(path, file)
 
     @property

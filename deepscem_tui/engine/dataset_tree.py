@@ -17,11 +17,24 @@ import numpy as np
 
 from deepscem_tui.engine import words
 
-__all__ = ["Unusable", "member_kind", "member_name", "names", "open_member", "open_sample", "root_facts", "stored_name"]
+__all__ = [
+    "OF_OTHERS",
+    "Unusable",
+    "check_stored",
+    "child",
+    "member_kind",
+    "member_name",
+    "names",
+    "open_member",
+    "open_sample",
+    "root_facts",
+    "stored_name",
+]
 
 Shape = tuple[int, int, int]
 
 _MEMBER = re.compile(r"(image)|(label|prediction)_(\d{4})|label_(\d{4})_dt", re.ASCII)
+OF_OTHERS = "is no data set"  # how what is said of an HDF5 file that nobody calls a data set begins
 FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32, h5py.h5z.FILTER_LZF}
 # What is not backed by the file's size may be blank, which takes no space; but not without end.
 _EXPANSION = 1100  # bytes that gzip makes of one at most
@@ -71,7 +84,7 @@ def stored_name(name: str) -> bytes:
     return name.encode("utf-8", "surrogateescape")
 
 
-def _child(group: h5py.Group, name: str) -> Any:
+def child(group: h5py.Group, name: str) -> Any:
     """What a hard link leads to; other links are not followed."""
     with damaged("cannot be opened"):
         link = group.id.links.get_info(stored_name(name))
@@ -89,7 +102,7 @@ def root_facts(file: h5py.File) -> tuple[str, int, tuple[str, ...]]:
         raise Unusable("is a model, not a data set")
     for name in ("name", "labels"):
         if name not in attributes:
-            raise Unusable(f"is no data set: it lacks the attribute {name!r}")
+            raise Unusable(f"{OF_OTHERS}: it lacks the attribute {name!r}")
     name, labels = _text(attributes["name"], "name"), attributes["labels"]
     if np.ndim(labels) != 0 or not isinstance(labels, int | np.integer) or not 0 <= int(labels) <= 9999:
         raise Unusable(f"has an attribute 'labels' that is no number of labels: {labels!r}"[:200])
@@ -112,7 +125,7 @@ def _text(value: Any, name: str) -> str:
 
 def open_sample(file: h5py.File, name: str) -> tuple[h5py.Group, Shape]:
     """A sample's group and its shape (Z, Y, X)."""
-    group = _child(file, name)
+    group = child(file, name)
     if not isinstance(group, h5py.Group):
         raise Unusable("is an array where a sample should be")
     with damaged("its attribute 'shape' cannot be read"):
@@ -127,21 +140,27 @@ def open_sample(file: h5py.File, name: str) -> tuple[h5py.Group, Shape]:
 
 def open_member(group: h5py.Group, name: str, shape: Shape) -> h5py.Dataset:
     """An array of a sample, which has the sample's shape and a type that fits its name."""
-    member = _child(group, name)
+    member = child(group, name)
     if not isinstance(member, h5py.Dataset):
         raise Unusable("is a group where an array should be")
     with damaged("cannot be opened"):
         if member.shape != shape:
             raise Unusable(f"has the shape {member.shape}, but the sample has {shape}")
-        _check_size(member)
         check_type(name, member)
+        check_stored(member)
+    return member
+
+
+def check_stored(member: h5py.Dataset) -> None:
+    """Raise :class:`Unusable` unless an array is whole in this file, no larger than it can be, and can be decoded."""
+    with damaged("cannot be opened"):
+        _check_size(member)
         stored = member.id.get_create_plist()
         if stored.get_layout() not in _LAYOUTS or stored.get_external_count():
             raise Unusable("has its voxels in other files, which are not opened")
         unknown = {stored.get_filter(index)[0] for index in range(stored.get_nfilters())} - FILTERS
         if unknown:
             raise Unusable(f"is compressed in a way that is not supported (HDF5 filter {min(unknown)})")
-    return member
 
 
 def _check_size(member: h5py.Dataset) -> None:

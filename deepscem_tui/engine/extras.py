@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 from deepscem_tui.engine.errors import MissingLibraryError
 
-__all__ = ["load"]
+__all__ = ["check", "load"]
 
 
 def load(module: str, extra: str, purpose: str) -> Any:
@@ -24,5 +25,23 @@ def load(module: str, extra: str, purpose: str) -> Any:
     try:
         return import_module(module)
     except ImportError as error:
-        what = f"{purpose} needs the library {error.name or module}, which is not installed"
-        raise MissingLibraryError(what, f"Install it with: pip install 'deepscem-tui[{extra}]'") from error
+        raise _missing(error.name or module, extra, purpose) from error
+
+
+def check(module: str, extra: str, purpose: str) -> None:
+    """Look for a library as :func:`load` does, without importing it, which may take seconds.
+
+    Raises:
+        MissingLibraryError: it is not installed.
+    """
+    try:
+        found = find_spec(module)
+    except ImportError:  # not even the package that it is part of
+        found = None
+    if found is None:
+        raise _missing(module, extra, purpose)
+
+
+def _missing(library: str, extra: str, purpose: str) -> MissingLibraryError:
+    what = f"{purpose} needs the library {library}, which is not installed"
+    return MissingLibraryError(what, f"Install it with: pip install 'deepscem-tui[{extra}]'")

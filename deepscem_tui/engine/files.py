@@ -8,6 +8,7 @@ import logging
 import os
 import re
 import secrets
+import shutil
 import stat
 import time
 from collections.abc import Callable, Iterator
@@ -29,12 +30,19 @@ MASKS = ".ignore"  # before the suffix of what lies beside a data set and belong
 _log = logging.getLogger(__name__)
 
 
-def refuse_existing(path: Path, overwrite: bool) -> None:
-    """Raise :class:`ParameterError` if ``path`` exists and may not be replaced."""
-    if path.is_dir():
+def refuse_existing(path: Path, overwrite: bool, folder: bool = False) -> None:
+    """Raise :class:`ParameterError` if ``path`` exists and may not be replaced.
+
+    Args:
+        folder: Whether a folder is to be made, not a file.
+    """
+    if not folder and path.is_dir():
         raise ParameterError(f"{path} is a folder, not a file", "Give the name of a file.")
+    if folder and (path.is_symlink() or (path.exists() and not path.is_dir())):
+        raise ParameterError(f"{path} is no folder: it is never replaced by one", "Choose another name.")
     try:
-        ours = stat.S_ISREG(path.stat().st_mode)
+        mode = path.stat().st_mode
+        ours = stat.S_ISDIR(mode) if folder else stat.S_ISREG(mode)
     except FileNotFoundError:
         ours = True
     except OSError as error:
@@ -77,10 +85,9 @@ class Together:
     def __exit__(self, kind: object, error: object, trace: object) -> None:
         for temporary, path in self._ready:
             if kind is None:
-                temporary.replace(path)
+                _replace(temporary, path)
             else:
-                with suppress(OSError):
-                    temporary.unlink()
+                _remove(temporary)
         for folder in {path.parent for _, path in self._ready}:
             sync_folder(folder)
 
@@ -100,6 +107,7 @@ def published(
     size: int | None = None,
     before: Callable[[Path], None] = lambda _: None,
     together: Together | None = None,
+    folder: bool = False,
 ) -> Iterator[Path]:
     """Give a temporary path beside ``path`` to write to, and rename it to ``path`` when the block ends well.
 
@@ -110,6 +118,7 @@ def published(
         size: Bytes that it will have, if that is known, for the message where the disk is full.
         before: Called with the temporary path when its content is on the disk, before it is renamed.
         together: What renames it, with others, instead.
+        folder: Whether it is a folder.
 
     Raises:
         ResourceError: the disk is full, whatever whoever wrote has made of that.
@@ -119,25 +128,67 @@ def published(
     sweep(path.parent)
     temporary = temporary_name(path)
     try:
-        temporary.open("xb").close()
+        if folder:
+            temporary.mkdir()
+        else:
+            temporary.open("xb").close()
         yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
+        _sync(temporary)
         before(temporary)
         if together is None:
-            temporary.replace(path)
+            _replace(temporary, path)
         else:
             together.add(temporary, path)
     except BaseException as error:
         reached = 0
         with suppress(OSError):
-            reached = temporary.stat().st_size
-            temporary.unlink()
+            reached = sum(part.stat().st_size for part in _parts(temporary))
+        _remove(temporary)
         if is_full(error):
             raise no_room(path, error, reached if size is None else size, at_least=size is None) from error
         raise
     sync_folder(path.parent)
     _log.debug("wrote %s", path)
+
+
+def _parts(path: Path) -> Iterator[Path]:
+    """A file itself, or all files in a folder and below."""
+    if not path.is_dir():
+        yield path
+        return
+    for where, _, names in os.walk(path):
+        yield from (Path(where, name) for name in names)
+
+
+def _sync(path: Path) -> None:
+    """See that a file, or all files of a folder, are on the disk."""
+    for part in _parts(path):
+        with part.open("rb+") as file:
+            os.fsync(file.fileno())
+
+
+def _replace(temporary: Path, path: Path) -> None:
+    """Rename; a folder that is in the way goes aside first, under a name that nobody sweeps, and is removed then."""
+    if not temporary.is_dir() or not path.exists():
+        temporary.replace(path)
+        return
+    old = path.with_name(f"{path.stem}.replaced-{secrets.token_hex(4)}{path.suffix}")
+    path.rename(old)
+    try:
+        temporary.rename(path)
+    except OSError:
+        old.rename(path)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _remove(temporary: Path) -> None:
+    """Remove a temporary file or folder; what cannot be removed does no harm."""
+    if temporary.is_dir() and not temporary.is_symlink():
+        shutil.rmtree(temporary, ignore_errors=True)
+        return
+    with suppress(OSError):
+        temporary.unlink(missing_ok=True)
 
 
 def temporary_name(path: Path) -> Path:
@@ -162,7 +213,7 @@ def sweep(folder: Path) -> None:
     for name in names:
         with suppress(OSError):  # what cannot be removed does no harm
             if name.startswith(".") and _is_left(folder / name):
-                (folder / name).unlink(missing_ok=True)
+                _remove(folder / name)
 
 
 def _is_left(path: Path) -> bool:

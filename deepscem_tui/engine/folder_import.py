@@ -24,13 +24,15 @@ from deepscem_tui.engine.pairing import (
     Pattern,
     Unpaired,
     image_files,
+    like_slices,
     pair_by_patterns,
     pair_by_words,
+    pair_stacks_by_words,
+    stacks_of,
 )
 from deepscem_tui.engine.reporting import Part, Reporter
 from deepscem_tui.engine.results import Result, Table
 from deepscem_tui.engine.sample_adding import Noted, find_grey_values, open_sources, remark, write_sample
-from deepscem_tui.engine.slice_files import SLICE_SUFFIXES
 from deepscem_tui.engine.space import check_room
 
 __all__ = ["import_folder"]
@@ -57,6 +59,9 @@ def import_folder(parameters: p.ImportFolder, context: Context) -> Result:
             "missing; else skip them (--unpaired skip)"
         )
     looked = _look(plan, noted, context)
+    flat = all(found.shape[:1] == (1,) for found in looked)
+    if not parameters.stacks and flat and like_slices([pair.image for pair in plan.pairs]):
+        noted.warn("The images are numbered slices, and each becomes a sample; --stacks makes a volume of each folder")
     faults = [*plan.faults, *(found.problem for found in looked if found.problem)]
     what = f"{words.counted(len(plan.samples), 'sample')} with {words.counted(len(plan.names), 'label')}"
     facts = _facts(parameters, plan) | {"new": target is None, "problems": faults}
@@ -149,7 +154,7 @@ class _Plan:
 
 
 def _planned(parameters: p.ImportFolder, target: _Target | None) -> _Plan:
-    paths = image_files(parameters.folder, SLICE_SUFFIXES)
+    paths = image_files(parameters.folder)
     pairing = _paired(parameters, paths, target)
     if not pairing.pairs:
         what = f"No file in {parameters.folder} is an image by its name"
@@ -191,6 +196,7 @@ def _planned(parameters: p.ImportFolder, target: _Target | None) -> _Plan:
             name=name,
             image=parameters.folder / pair.image,
             labels=tuple(str(parameters.folder / pair.labels[c]) if c in pair.labels else "" for c in columns),
+            ignore_mask=parameters.folder / pair.ignored if pair.ignored else None,
             **shared,
         )
         for name, pair in zip(names, kept, strict=True)
@@ -217,16 +223,25 @@ _LABELS_HINT = "Say how labels are called, such as --image-pattern '{name}.tif' 
 
 
 def _paired(parameters: p.ImportFolder, paths: Sequence[str], target: _Target | None) -> Pairing:
+    known = parameters.label_names or (target.aliases if target else ())
+    paths = stacks_of(paths) if parameters.stacks else paths
+    if parameters.image_pattern is None and parameters.stacks:
+        return pair_stacks_by_words(paths, parameters.folder.resolve().name, known)
     if parameters.image_pattern is None:
-        return pair_by_words(paths, parameters.label_names or (target.aliases if target else ()))
-    label = parameters.label_pattern
+        return pair_by_words(paths, known)
+    label, ignored = parameters.label_pattern, parameters.ignore_pattern
     return pair_by_patterns(
-        paths, Pattern(parameters.image_pattern, "image_pattern"), Pattern(label, "label_pattern") if label else None
+        paths,
+        Pattern(parameters.image_pattern, "image_pattern"),
+        Pattern(label, "label_pattern") if label else None,
+        Pattern(ignored, "ignore_pattern") if ignored else None,
     )
 
 
 def _no_labels(parameters: p.ImportFolder, paths: Sequence[str]) -> str:
     """Say that no file is a label, and what might be one."""
+    if parameters.stacks:
+        return f"No folder in {parameters.folder} is a label by its name"
     plain = Pattern("**{name}.*", "image_pattern"), Pattern("**{name}_{label}.*", "label_pattern")
     maybe = next((pair for pair in pair_by_patterns(paths, *plain).pairs if pair.labels), None)
     like = f"; is {next(iter(maybe.labels.values()))} a label of {maybe.image}?" if maybe else ""
@@ -410,6 +425,7 @@ def _facts(parameters: p.ImportFolder, plan: _Plan) -> dict[str, Any]:
         sample.name: {
             "image": pair.image,
             "labels": [pair.labels.get(column) for column in plan.columns],
+            "ignore_mask": pair.ignored,
         }
         for sample, pair in zip(plan.samples, plan.pairs, strict=True)
     }
@@ -427,6 +443,7 @@ def _shown(plan: _Plan, looked: Sequence[_Looked]) -> list[Table]:
         labels = [pair.labels.get(column, "blank") for column in plan.columns]
         if any(plan.columns):
             labels = [f"{name}: {path}" for name, path in zip(plan.columns, labels, strict=True)]
+        labels += [f"not labelled: {pair.ignored}"] if pair.ignored else []
         rows.append((sample.name, pair.image, ", ".join(labels), words.sizes(found.shape) or None))
     problems = [(pair.image, found.problem) for pair, found in zip(plan.pairs, looked, strict=True) if found.problem]
     return [

@@ -15,6 +15,7 @@ from deepscem_tui.engine import runs, words
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.datasets import Sample, open_dataset
 from deepscem_tui.engine.errors import DataError, DatasetError
+from deepscem_tui.engine.formats import is_place, kinds, place_of
 from deepscem_tui.engine.ignoring import Ignored, ignored_in
 from deepscem_tui.engine.model_containers import is_model
 from deepscem_tui.engine.model_files import read_info
@@ -34,6 +35,8 @@ def info(parameters: p.Info, context: Context) -> Result:
         DataError: it does not exist, or is nothing of ours.
     """
     path = parameters.path
+    if is_place(path):
+        return _image(path, context)
     if path.is_dir():
         return _run(path)
     if is_image_file(path):
@@ -46,11 +49,12 @@ def info(parameters: p.Info, context: Context) -> Result:
         raise DataError(f"There is no file {path}", "Check its name and folder.")
     raise DataError(
         f"{path} is no data set, model, image file or run folder",
-        "These are .hdf5, .keras or .h5, .tif, .tiff, .npy or .png, and folders with a run.json.",
+        f"These are .hdf5, .keras, .h5, {', '.join(kinds('read'))}, and folders with a run.json.",
     )
 
 
 def _image(path: Path, context: Context) -> Result:
+    place = place_of(path)
     with open_slices(path, colours=False) as volume:
         for text in volume.warnings:
             context.report.warning(f"{path}: {text}")
@@ -60,10 +64,11 @@ def _image(path: Path, context: Context) -> Result:
             "type": volume.dtype.name,
             "voxel_size": list(volume.voxel_size) if volume.voxel_size else None,
             "voxel_unit": volume.voxel_unit or None,
-            "bytes": path.stat().st_size,
+            "format": place.format.name if place.format else "slices",
+            "bytes": place.file.stat().st_size if place.file.is_file() else None,
             "bytes_uncompressed": math.prod(volume.shape) * volume.dtype.itemsize,
         }
-    if path.suffix.lower() != ".npy":
+    if facts["format"] == "TIFF":
         with tifffile.TiffFile(path) as tiff:
             page = tiff.pages.first
             facts |= {

@@ -32,10 +32,13 @@ class Loss:
         sums: Of targets, outputs and which voxels count (None for all of them): what is added up over voxels, a few
             tensors of shapes that do not depend on them.
         value: Of such sums, or of sums of them over several pieces: the loss over all of these at once, a scalar.
+        each: Of the same, what it comes from: a loss for each label, (L,). Their mean is the loss, but for the
+            cross-entropy of a softmax, which is the sum over its outputs.
     """
 
     sums: Callable[[Any, Any, Any], list[Any]]
     value: Callable[[Sequence[Any]], Any]
+    each: Callable[[Sequence[Any]], Any]
 
     def __call__(self, targets: Any, outputs: Any, known: Any = None) -> Any:
         return self.value(self.sums(targets, outputs, known))
@@ -61,16 +64,19 @@ def make_loss(name: str, activation: str, n_labels: int, n_outputs: int, smoothi
     entropy_sums = _categorical_sums if softmax else _binary_sums
     cross_entropy = _Part(
         lambda targets, outputs, known: entropy_sums(_smoothed(targets, smoothing, softmax), outputs, known),
-        _mean_over_voxels if softmax else _mean,
+        tf.reduce_sum if softmax else tf.reduce_mean,
+        _means,
     )
     dice = _Part(
-        lambda targets, outputs, known: _dice_sums(targets[..., :n_labels], outputs[..., :n_labels], known), _dice
+        lambda targets, outputs, known: _dice_sums(targets[..., :n_labels], outputs[..., :n_labels], known),
+        tf.reduce_mean,
+        _dice,
     )
     parts = {
         "dice": [dice],
         "cross-entropy": [cross_entropy],
         "dice-cross-entropy": [dice, cross_entropy],
-        "mean-squared-error": [_Part(_square_sums, _mean)],
+        "mean-squared-error": [_Part(_square_sums, tf.reduce_mean, _means)],
     }[name]
 
     def sums(targets: Any, outputs: Any, known: Any = None) -> list[Any]:
@@ -82,9 +88,12 @@ def make_loss(name: str, activation: str, n_labels: int, n_outputs: int, smoothi
         return [part.sums(targets, outputs, known) for part in parts]
 
     def value(sums: Sequence[Any]) -> Any:
-        return tf.add_n([part.value(some) for part, some in zip(parts, sums, strict=True)])
+        return tf.add_n([part.joined(part.each(some)) for part, some in zip(parts, sums, strict=True)])
 
-    return Loss(sums, value)
+    def each(sums: Sequence[Any]) -> Any:
+        return tf.add_n([part.each(some)[:n_labels] for part, some in zip(parts, sums, strict=True)])
+
+    return Loss(sums, value, each)
 
 
 def check_loss(name: str, activation: str, n_labels: int, n_outputs: int) -> None:
@@ -127,10 +136,11 @@ def _smoothed(targets: Any, smoothing: float, softmax: bool) -> Any:
 
 @dataclass(frozen=True)
 class _Part:
-    """One of the losses that are added: its sums, one tensor, and its value from them."""
+    """One of the losses that are added: its sums, one tensor; from these a loss for each output, and the loss."""
 
     sums: Callable[[Any, Any, Any], Any]
-    value: Callable[[Any], Any]
+    joined: Callable[[Any], Any]
+    each: Callable[[Any], Any]
 
 
 def _dice_sums(targets: Any, outputs: Any, known: Any) -> Any:
@@ -144,12 +154,12 @@ def _dice_sums(targets: Any, outputs: Any, known: Any) -> Any:
 
 
 def _dice(sums: Any) -> Any:
-    """1 minus the soft Dice coefficient (Milletari et al. 2016) of each label over the whole batch, mean over labels.
+    """1 minus the soft Dice coefficient (Milletari et al. 2016) of each label over the whole batch: (L,).
 
     One voxel is added above and below, so that a label that no patch of the batch has gives 0 if nothing is predicted,
     and no gradient above 1 anywhere.
     """
-    return tensorflow().reduce_mean(1.0 - (2.0 * sums[0] + _SMOOTH) / (sums[1] + _SMOOTH))
+    return 1.0 - (2.0 * sums[0] + _SMOOTH) / (sums[1] + _SMOOTH)
 
 
 def _binary_sums(targets: Any, outputs: Any, known: Any) -> Any:
@@ -180,13 +190,6 @@ def _with_voxels(values: Any, known: Any) -> Any:
     return tf.stack([totals, tf.ones_like(totals) * count])
 
 
-def _mean(sums: Any) -> Any:
-    """Over voxels and outputs; 0 where there are no voxels."""
-    tf = tensorflow()
-    return tf.reduce_mean(tf.math.divide_no_nan(sums[0], sums[1]))
-
-
-def _mean_over_voxels(sums: Any) -> Any:
-    """Of what all outputs together cost; 0 where there are no voxels."""
-    tf = tensorflow()
-    return tf.reduce_sum(tf.math.divide_no_nan(sums[0], sums[1]))
+def _means(sums: Any) -> Any:
+    """Over voxels, of each output: (C,); 0 where there are no voxels."""
+    return tensorflow().math.divide_no_nan(sums[0], sums[1])

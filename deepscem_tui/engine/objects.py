@@ -18,14 +18,15 @@ from deepscem_tui.engine.components import Components, Watch, components, slabs
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.errors import DatasetError, ParameterError
 from deepscem_tui.engine.files import Together, refuse_existing
+from deepscem_tui.engine.formats import with_stem
 from deepscem_tui.engine.object_table import COLUMNS, SHOWN, Measured, write_csv
 from deepscem_tui.engine.physical import Voxels
 from deepscem_tui.engine.results import Result, Table
 from deepscem_tui.engine.sample_copying import is_text
-from deepscem_tui.engine.sources import Labelled, LabelledSample, Sliced, open_labelled, same_file
+from deepscem_tui.engine.sources import Labelled, LabelledSample, Sliced, open_labelled, refuse_among_slices, same_file
 from deepscem_tui.engine.surface_area import SurfaceCounter
 from deepscem_tui.engine.touching import split
-from deepscem_tui.engine.volumes import create_volume
+from deepscem_tui.engine.volume_writer import check_target, create_volume
 
 __all__ = ["chosen_samples", "find_objects", "result_files"]
 
@@ -97,7 +98,7 @@ def chosen_samples(labelled: Labelled, names: Sequence[str]) -> list[LabelledSam
 
 
 def result_files(out: Path, parts: Sequence[Sequence[str]]) -> list[Path]:
-    """A file for each result: OUT itself for one, OUT_<part>.tif by the parts of their names that differ.
+    """A file for each result: OUT itself for one, OUT_<part> by the parts of their names that differ.
 
     Args:
         parts: Of each result, such as the names of its sample and label.
@@ -108,7 +109,7 @@ def result_files(out: Path, parts: Sequence[Sequence[str]]) -> list[Path]:
     names = ["_".join(words.file_name(text) for text, use in zip(part, differ, strict=True) if use) for part in parts]
     if len({name.casefold() for name in names}) < len(names):
         names = [f"{index}_{name}" for index, name in enumerate(names)]
-    return [out.with_name(f"{out.stem}_{name}{out.suffix}") for name in names]
+    return [with_stem(out, f"_{name}") for name in names]
 
 
 def _outputs(
@@ -123,11 +124,23 @@ def _outputs(
             for name, _ in zip(labelled.label_names, sample.labels, strict=False)
         ]  # fmt: skip
         found = dict(zip(parts, result_files(parameters.out, parts), strict=True))
-    for path in (*found.values(), *([parameters.csv] if parameters.csv else [])):
-        if same_file(path, parameters.input):
-            raise ParameterError(f"{path} is the input itself", "Give the result a file of its own.", "out")
-        refuse_existing(path, parameters.overwrite)
+    if parameters.csv is not None:
+        _check_result(parameters.csv, "csv", [parameters.input, *found.values()])
+        refuse_existing(parameters.csv, parameters.overwrite)
+    for path in found.values():
+        _check_result(path, "out", [parameters.input])
+        refuse_among_slices("INPUT", parameters.input, path)
+        check_target(path, np.uint16, parameters.overwrite)
     return found
+
+
+def _check_result(path: Path, parameter: str, others: Sequence[Path]) -> None:
+    """Raise :class:`ParameterError` if a result is one of the files that are read or made, too."""
+    for other in others:
+        if same_file(path, other):
+            raise ParameterError(
+                f"{path} cannot be both --{parameter} and {other}", "Give each a file of its own.", parameter
+            )
 
 
 def _measure(
@@ -198,7 +211,7 @@ def _number(
             writer = files.enter_context(
                 create_volume(
                     out, found.shape, kind, voxel_size=sample.voxel_size, voxel_unit=sample.voxel_unit,
-                    overwrite=overwrite, together=together,
+                    labels=True, overwrite=overwrite, together=together,
                 )
             )  # fmt: skip
         for z0, z1 in slabs(found.shape):

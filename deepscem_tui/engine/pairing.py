@@ -10,14 +10,26 @@ from __future__ import annotations
 import os
 import re
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from deepscem_tui.engine import words
 from deepscem_tui.engine.errors import ParameterError, VolumeError
+from deepscem_tui.engine.formats import is_place, kinds, stem_of
 
-__all__ = ["Pair", "Pairing", "Pattern", "Unpaired", "image_files", "pair_by_patterns", "pair_by_words"]
+__all__ = [
+    "Pair",
+    "Pairing",
+    "Pattern",
+    "Unpaired",
+    "image_files",
+    "like_slices",
+    "pair_by_patterns",
+    "pair_by_words",
+    "pair_stacks_by_words",
+    "stacks_of",
+]
 
 _IMAGE_WORDS = {
     "image", "images", "img", "imgs", "im", "raw", "em", "grey", "gray", "imagestr", "imagests", "train_images",
@@ -28,6 +40,9 @@ _LABEL_WORDS = {
     "groundtruth", "ground_truth", "annotation", "annotations", "target", "targets", "train_labels", "train_masks",
     "labelfield", "labelfields",
 }  # fmt: skip
+_IGNORED = ("not_labelled", "ignore")  # what a mask of where nothing is labelled is called, as if it were a label
+_STACK = "slices"  # stands for those in a folder
+_FEWEST_SLICES = 8  # that look like a volume
 _SEPARATORS = "_-. "
 _CHANNELLED = ("imagestr", "imagests")  # folders of nnU-Net, whose images' names end with the number of a channel
 _LEADING = re.compile(rf"([A-Za-z]+)(?:[{re.escape(_SEPARATORS)}]|(?=\d))(.+)")
@@ -41,11 +56,13 @@ class Pair:
     Args:
         key: What their names have in common.
         labels: By the label's name; ``""`` where names tell none.
+        ignored: The mask of where nothing is labelled; None if there is none.
     """
 
     key: str
     image: str
     labels: Mapping[str, str]
+    ignored: str | None = None
 
 
 @dataclass(frozen=True)
@@ -71,8 +88,10 @@ class Pairing:
     unpaired: tuple[Unpaired, ...]
 
 
-def image_files(folder: Path, suffixes: Collection[str]) -> list[str]:
-    """The image files in a folder and the folders in it, relative, in the order of their names; hidden ones are not.
+def image_files(folder: Path) -> list[str]:
+    """The image files and stores in a folder and the folders in it, relative, in the order of their names.
+
+    Hidden ones are left out.
 
     Raises:
         VolumeError: the folder does not exist or cannot be listed, has no image file, or far too many.
@@ -87,16 +106,18 @@ def image_files(folder: Path, suffixes: Collection[str]) -> list[str]:
 
     found = []
     for where, folders, names in os.walk(folder, onerror=refused):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+        stores = {name for name in folders if is_place(Path(name))}
+        folders[:] = [name for name in folders if not name.startswith(".") and name not in stores]
         inside = Path(where).relative_to(folder)
-        for name in names:
-            if not name.startswith(".") and Path(name).suffix.lower() in suffixes:
+        for name in (*stores, *names):
+            if not name.startswith(".") and is_place(Path(name)):
                 found.append((inside / name).as_posix())
         if len(found) > _MOST_FILES:
             raise VolumeError(f"{folder} has more than {_MOST_FILES:,} image files", "Give a smaller folder.", "folder")
     if not found:
-        kinds = ", ".join(sorted(suffixes))
-        raise VolumeError(f"{folder} has no image file ({kinds})", "Give the folder of the images.", "folder")
+        raise VolumeError(
+            f"{folder} has no image file ({', '.join(kinds('read'))})", "Give the folder of the images.", "folder"
+        )
     return sorted(found, key=words.natural)
 
 
@@ -112,7 +133,8 @@ class _Read:
         stem: The file's name without its end.
         label: Name of the label, as the file's name tells it; None for an image.
         short: What is left of ``stem`` without the words that say what it is.
-        below: Names of the folders between that of the labels and the file; None if no folder says that it is a label.
+        inside: The folders between that of the labels and the file; None if no folder says that it is a label. They
+            are names of labels, or folders that the images lie in, too.
     """
 
     path: str
@@ -120,11 +142,60 @@ class _Read:
     stem: str
     short: str
     label: str | None
-    below: str | None = None
+    inside: tuple[str, ...] | None = None
 
     @property
     def key(self) -> str:
-        return self.folders + (self.short if self.below is None else self.stem)
+        return self.folders + (self.short if self.inside is None else self.stem)
+
+    def places(self) -> Iterator[tuple[str, str]]:
+        """What the folders may mean: those that the image lies in, and the label's name. First with the shortest."""
+        inside = self.inside or ()
+        for length in range(len(inside) + 1):
+            for start in range(len(inside) - length + 1) if length else (0,):
+                shared = inside[:start] + inside[start + length :]
+                yield self.folders + "".join(f"{name}/" for name in shared), "_".join(inside[start : start + length])
+
+
+def stacks_of(paths: Sequence[str]) -> list[str]:
+    """The folders of files, relative, in the same order."""
+    return list(dict.fromkeys(str(PurePosixPath(path).parent) for path in paths))
+
+
+def like_slices(images: Sequence[str]) -> bool:
+    """Whether files are numbered without gaps, in every folder: as slices of volumes are, and many other images."""
+    numbers: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for path in images:
+        found = re.fullmatch(r"(.*?)(\d+)(\D*)", path)
+        if found is None:
+            return False
+        numbers[found[1], found[3]].append(int(found[2]))
+    return all(len(each) >= _FEWEST_SLICES and max(each) - min(each) + 1 == len(set(each)) for each in numbers.values())
+
+
+def pair_stacks_by_words(stacks: Sequence[str], folder: str, names: Collection[str] = ()) -> Pairing:
+    """Tell folders of slices apart, each a volume: by words in the names of the folders alone.
+
+    Args:
+        stacks: Relative to the folder, with ``/``.
+        folder: Its own name, for a volume that lies in it, or in a folder that says no more than that it is an image.
+        names: As for :func:`pair_by_words`.
+    """
+    found = pair_by_words([f"{stack}/{_STACK}" for stack in stacks], names)
+
+    def shown(path: str) -> str:
+        return path.removesuffix(f"/{_STACK}")
+
+    pairs = [
+        Pair(
+            key=folder if pair.key == _STACK else shown(pair.key),
+            image=shown(pair.image),
+            labels={name: shown(path) for name, path in pair.labels.items()},
+            ignored=shown(pair.ignored) if pair.ignored else None,
+        )
+        for pair in found.pairs
+    ]
+    return Pairing(tuple(pairs), found.names, tuple(Unpaired(shown(item.path), item.why) for item in found.unpaired))
 
 
 def pair_by_words(paths: Sequence[str], names: Collection[str] = ()) -> Pairing:
@@ -164,17 +235,20 @@ def _read(path: str, names: Collection[str]) -> _Read:
     for folder in PurePosixPath(path).parent.parts:
         if folder.lower() in _LABEL_WORDS:
             is_label = True
+        elif folder.lower() in _IGNORED:
+            is_label = True
+            inside.append(folder.lower())
         elif is_label:
             inside.append(folder)
         elif folder.lower() in _IMAGE_WORDS:
             is_image = True
         else:
             kept.append(folder)
-    stem = PurePosixPath(path).stem
+    stem = stem_of(Path(path))
     short, label = _of_stem(stem, names)
     folders = "".join(f"{folder}/" for folder in kept)
     if is_label:
-        return _Read(path, folders, stem, short, label or "", "_".join(inside))
+        return _Read(path, folders, stem, short, label or "", tuple(inside))
     if is_image:  # the folder knows better than a word in the name
         short, label = (short if label is None else stem), None
         if PurePosixPath(path).parts[-2].lower() in _CHANNELLED:
@@ -189,7 +263,7 @@ def _of_stem(stem: str, names: Collection[str]) -> tuple[str, str | None]:
     for index in range(len(parts) - 1, 0, -1):
         if parts[index].lower() in _LABEL_WORDS:
             return "".join(pieces[: 2 * index - 1]), "".join(pieces[2 * index + 2 :])
-    for name in sorted(names, key=len, reverse=True):
+    for name in sorted((*names, *_IGNORED), key=len, reverse=True):
         rest = stem[: -len(name)] if name and stem.lower().endswith(name.lower()) else ""
         if len(rest) > 1 and rest[-1] in _SEPARATORS:
             return rest[:-1], name
@@ -206,17 +280,19 @@ def _of_stem(stem: str, names: Collection[str]) -> tuple[str, str | None]:
 def _belonging(entry: _Read, known: Mapping[str, str]) -> tuple[str, str] | None:
     """Key of the image that a label's file belongs to, and the label's name; None if there is no such image."""
     label = entry.label or ""
-    if entry.below is None:
+    if entry.inside is None:
         return (known[entry.key], label) if entry.key in known else None
-    whole = entry.folders + entry.stem
-    if whole in known:
-        return known[whole], entry.below
-    if entry.folders + entry.short in known:
-        return known[entry.folders + entry.short], "_".join(filter(None, (entry.below, label)))
-    longest = max((name for name in known if _goes_on(whole, name)), key=len, default=None)
-    if longest is None:
-        return None
-    return known[longest], "_".join(filter(None, (entry.below, whole[len(longest) + 1 :])))
+    for folders, below in entry.places():
+        if folders + entry.stem in known:
+            return known[folders + entry.stem], below
+        if folders + entry.short in known:
+            return known[folders + entry.short], "_".join(filter(None, (below, label)))
+    for folders, below in entry.places():
+        whole = folders + entry.stem
+        longest = max((name for name in known if _goes_on(whole, name)), key=len, default=None)
+        if longest is not None:
+            return known[longest], "_".join(filter(None, (below, whole[len(longest) + 1 :])))
+    return None
 
 
 def _goes_on(whole: str, name: str) -> bool:
@@ -271,8 +347,10 @@ class Pattern:
         return match
 
 
-def pair_by_patterns(paths: Sequence[str], image: Pattern, label: Pattern | None) -> Pairing:
-    """Tell images and labels apart by patterns; what matches neither is left out without a word.
+def pair_by_patterns(
+    paths: Sequence[str], image: Pattern, label: Pattern | None, ignored: Pattern | None = None
+) -> Pairing:
+    """Tell images, labels and masks of what is not labelled apart by patterns; what matches none is left out silently.
 
     A label's file may match both, as ``x_mito.tif`` does ``{name}.tif``: it is a label where there is an image ``x``.
     """
@@ -280,14 +358,20 @@ def pair_by_patterns(paths: Sequence[str], image: Pattern, label: Pattern | None
     as_images = {path: found[0] for path in paths if (found := of_image(path))}
     labels: list[tuple[str, str, str]] = []
     unpaired: list[Unpaired] = []
-    if label is not None and as_images:
-        of_known, of_any = label.matcher(set(as_images.values())), label.matcher()
+    left = list(paths)
+    for pattern, called in ((ignored, _IGNORED[0]), (label, None)):
+        if pattern is None or not as_images:
+            continue
+        of_known, of_any = pattern.matcher(set(as_images.values())), pattern.matcher()
+        paths, left = left, []
         for path in paths:
             known = of_known(path)
             if known is not None and as_images.get(path) != known[0]:
-                labels.append((*known, path))
-            elif path not in as_images and (found := of_any(path)):
-                unpaired.append(Unpaired(path, f"it matches {label.text}, and no image is called {found[0]!r}"))
+                labels.append((known[0], called or known[1], path))
+                continue
+            left.append(path)
+            if path not in as_images and (found := of_any(path)):
+                unpaired.append(Unpaired(path, f"it matches {pattern.text}, and no image is called {found[0]!r}"))
     images: dict[str, str] = {}
     of_labels = {path for _, _, path in labels}
     for path, key in as_images.items():
@@ -316,7 +400,8 @@ def _joined(images: Mapping[str, str], labels: Sequence[tuple[str, str, str]], u
         if name in by_key[key]:
             rest.append(_twice(path, by_key[key][name]))
         by_key[key].setdefault(name, path)
-    names = sorted({name for _, name, _ in labels}, key=words.natural)
+    masks = {key: path for key, named in by_key.items() for name in _IGNORED if (path := named.pop(name, ""))}
+    names = sorted({name for _, name, _ in labels} - set(_IGNORED), key=words.natural)
     ordered = sorted(images, key=words.natural)
-    pairs = tuple(Pair(key, images[key], by_key.get(key, {})) for key in ordered)
+    pairs = tuple(Pair(key, images[key], by_key.get(key, {}), masks.get(key)) for key in ordered)
     return Pairing(pairs, tuple(names), tuple(sorted(rest, key=lambda item: words.natural(item.path))))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
+import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -13,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from deepscem_tui.engine.errors import VolumeError
+from deepscem_tui.engine.formats import Place
 
 BLOCK_BYTES = 64 * 2**20
 COPY_AGAIN = "The file is incomplete: copy or export it again."
@@ -57,8 +59,11 @@ class PlainSource:
                 if not count:
                     raise VolumeError(f"{self.path} ends in the middle of its data", COPY_AGAIN)
                 done += count
-        except OSError as error:
-            raise VolumeError(f"{self.path} cannot be read: {error.strerror or error}", COPY_AGAIN) from error
+        except EOFError as error:  # of a compressed file
+            raise VolumeError(f"{self.path} ends in the middle of its data", COPY_AGAIN) from error
+        except (OSError, zlib.error) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise VolumeError(f"{self.path} cannot be read: {reason}", COPY_AGAIN) from error
         if not self.stored.isnative:
             out.byteswap(inplace=True)
         if self.stored.kind == "b":  # any byte but 0 is true
@@ -87,6 +92,11 @@ def open_npy(path: Path) -> Iterator[PlainSource]:
     """
     with path.open("rb", buffering=0) as file:
         yield _npy_source(path, file)
+
+
+def open_npy_place(place: Place) -> AbstractContextManager[PlainSource]:
+    """As :func:`open_npy`, for the table of formats."""
+    return open_npy(place.file)
 
 
 def _npy_source(path: Path, file: BinaryIO) -> PlainSource:

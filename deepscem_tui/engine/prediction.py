@@ -15,6 +15,7 @@ from deepscem_tui.engine.averaging import averaged
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.devices import allow_tensor_float_32, device_summary, gpu_names, memory_kept_for_reuse
 from deepscem_tui.engine.errors import ParameterError, ResourceError, RunError
+from deepscem_tui.engine.formats import place_of
 from deepscem_tui.engine.inversion import say_inverted
 from deepscem_tui.engine.lock import locked
 from deepscem_tui.engine.memory import memory_limit
@@ -38,8 +39,7 @@ from deepscem_tui.engine.prediction_work import Predicting, Work, by_sample, dia
 from deepscem_tui.engine.rescaling import rescaled
 from deepscem_tui.engine.results import Result, Table
 from deepscem_tui.engine.shards import agreed_plan, parts, shards_folder
-from deepscem_tui.engine.slice_files import is_several_files
-from deepscem_tui.engine.sources import InputImage, is_image_file, open_images, same_file
+from deepscem_tui.engine.sources import InputImage, open_images, refuse_among_slices, same_file
 from deepscem_tui.engine.space import free_bytes
 from deepscem_tui.engine.tiled import Network
 from deepscem_tui.engine.tiling import Shape
@@ -61,8 +61,9 @@ def predict(parameters: p.Predict, context: Context) -> Result:
     _check_paths(parameters)
     values = values_of(parameters, info)
     results = output_files(parameters.out, info.label_names)
-    there = [path for path in results if path.exists()]
-    ours = bool(there) and all(is_own(context.folder, path) for path in there)  # of a run that was ended just then
+    there = [path for path in results if place_of(path).file.exists()]
+    # Those of a run that was ended just then are its own.
+    ours = bool(there) and all(is_own(context.folder, place_of(path).file) for path in there)
     if ours:
         parameters = parameters.model_copy(update={"overwrite": True})
     with ExitStack() as files:
@@ -142,11 +143,7 @@ def _check_paths(parameters: p.Predict) -> None:
     for name, path in (("INPUT", parameters.input), ("MODEL", parameters.model)):
         if same_file(parameters.out, path):
             raise ParameterError(f"OUT is {name} itself, {parameters.out}", "Give the result a file of its own.", "out")
-    if is_several_files(parameters.input) and is_image_file(parameters.out):
-        folder = parameters.input if parameters.input.is_dir() else parameters.input.parent
-        if same_file(parameters.out.parent, folder):
-            what = f"OUT lies among the slices of INPUT and would become one of them: {parameters.out}"
-            raise ParameterError(what, "Give the result another folder.", "out")
+    refuse_among_slices("INPUT", parameters.input, parameters.out)
 
 
 def _say_rescaled(images: Sequence[InputImage], context: Context) -> None:

@@ -1,4 +1,4 @@
-"""Where predictions go: a data set as DeepSCEM's, or TIFF files."""
+"""Where predictions go: a data set as DeepSCEM's, or image files."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from deepscem_tui.engine.dataset_samples import SCALE
 from deepscem_tui.engine.datasets import NewDataset, new_dataset
 from deepscem_tui.engine.errors import ParameterError
 from deepscem_tui.engine.files import Together, refuse_existing
+from deepscem_tui.engine.formats import Format, is_place, kinds, place_of, refuse_unknown, with_stem
 from deepscem_tui.engine.model_files import ModelInfo
 from deepscem_tui.engine.normalisation import MIN_MAX
 from deepscem_tui.engine.own_results import noting
@@ -24,20 +25,19 @@ from deepscem_tui.engine.prediction_values import BYTE_SCALE, values_of
 from deepscem_tui.engine.reporting import Reporter
 from deepscem_tui.engine.sources import InputImage
 from deepscem_tui.engine.tiled import ImageSink, Sink
-from deepscem_tui.engine.volume_writer import stored_type
-from deepscem_tui.engine.volumes import create_volume
+from deepscem_tui.engine.volume_writer import check_target, create_volume
 
 __all__ = [
     "Output",
     "check_output",
+    "image_files",
     "kind_in_words",
     "open_output",
     "output_bytes",
     "output_files",
-    "tiff_files",
 ]
 
-_DATASETS, _IMAGES = (".hdf5",), (".tif", ".tiff")
+_DATASET = ".hdf5"  # what ends so, and names nothing in the file
 
 
 class Output(Protocol):
@@ -59,22 +59,41 @@ class Output(Protocol):
 def check_output(parameters: p.Predict, samples: Sequence[str], label_names: Sequence[str], report: Reporter) -> None:
     """Raise :class:`ParameterError` if OUT cannot be made, or cannot hold these samples and labels."""
     out = parameters.out
-    suffix = out.suffix.lower()
-    if suffix not in _DATASETS + _IMAGES:
-        raise ParameterError(f"{out} is neither a data set nor a TIFF file by its name", "Use .hdf5, .tif or .tiff.")
-    if suffix in _DATASETS:
+    if _is_dataset(out):
         refuse_existing(out, parameters.overwrite)
         return
+    known = _image_format(out)
+    if parameters.probabilities and parameters.probability_type == "uint8" and not known.scale:
+        what = f"{known.name} files do not say that whole numbers are probabilities: {out}"
+        raise ParameterError(what, "Use --probability-type float32, or a data set or TIFF file.", "probability_type")
     if len(samples) > 1:
         raise ParameterError(
             f"{out} holds one sample, and {parameters.input} has {len(samples)}: {', '.join(map(repr, samples))}",
             "Choose one with --sample, or write a data set (.hdf5).",
             "sample",
         )
-    for file in tiff_files(out, label_names):
-        refuse_existing(file, parameters.overwrite)
-    if parameters.probabilities and parameters.probability_type == "float16":
-        report.message(f"{out} will hold float32: OME-TIFF knows no float16")
+    for file in image_files(out, label_names):
+        check_target(file, parameters.probability_type if parameters.probabilities else np.bool_, parameters.overwrite)
+    if parameters.probabilities and parameters.probability_type == "float16" and known.stored("float16") != "float16":
+        report.message(f"{out} will hold float32: {known.name} knows no float16")
+
+
+def _is_dataset(out: Path) -> bool:
+    return out.suffix.lower() == _DATASET and not is_place(out)
+
+
+def _image_format(out: Path) -> Format:
+    """The format of image files.
+
+    Raises:
+        ParameterError: none that is written here.
+    """
+    try:
+        known = refuse_unknown(place_of(out), "written")
+    except ParameterError as error:
+        what = f"{out} is neither a data set nor an image file by its name"
+        raise ParameterError(what, f"It must end in .hdf5, {words.either(kinds('written'))}.") from error
+    return known
 
 
 @contextmanager
@@ -89,7 +108,7 @@ def open_output(
     Raises:
         DataError, ResourceError: it cannot be written.
     """
-    if parameters.out.suffix.lower() in _DATASETS:
+    if _is_dataset(parameters.out):
         aliases = tuple(info.label_names) if info.named else ()
         with new_dataset(
             parameters.out,
@@ -110,12 +129,12 @@ def open_output(
                     path, image.source.shape, kind,
                     voxel_size=image.voxel_size, voxel_unit=image.voxel_unit, overwrite=parameters.overwrite,
                     scale=1 / BYTE_SCALE if kind == np.uint8 else None, together=together,
-                    before=noting(folder, path),
+                    before=noting(folder, place_of(path).file),
                 )
             )
-            for path in tiff_files(parameters.out, info.label_names)
+            for path in image_files(parameters.out, info.label_names)
         ]  # fmt: skip
-        yield _TiffOutput(writers, kind)
+        yield _ImageOutput(writers, kind)
 
 
 def kind_in_words(parameters: p.Predict) -> str:
@@ -126,8 +145,8 @@ def kind_in_words(parameters: p.Predict) -> str:
 def output_bytes(parameters: p.Predict, info: ModelInfo, image: InputImage) -> int:
     """Bytes of a sample's result, not compressed."""
     stored = values_of(parameters, info).dtype
-    in_dataset = parameters.out.suffix.lower() in _DATASETS
-    each = info.n_labels * (stored if in_dataset else stored_type(stored)).itemsize
+    in_dataset = _is_dataset(parameters.out)
+    each = info.n_labels * (stored if in_dataset else _image_format(parameters.out).stored(stored)).itemsize
     if in_dataset and parameters.image:
         each += image.stored.itemsize
     return prod(image.result.source.shape) * each
@@ -136,25 +155,24 @@ def output_bytes(parameters: p.Predict, info: ModelInfo, image: InputImage) -> i
 def least_output_bytes(parameters: p.Predict, info: ModelInfo, image: InputImage) -> int:
     """Bytes that a sample's result takes whatever its content: what is stored without compression."""
     voxels = prod(image.result.source.shape)
-    if parameters.out.suffix.lower() in _DATASETS:
+    if _is_dataset(parameters.out):
         return voxels * image.stored.itemsize if parameters.image else 0
-    stored = stored_type(values_of(parameters, info).dtype)
-    return 0 if stored == np.uint8 else voxels * info.n_labels * stored.itemsize
+    return voxels * info.n_labels * _image_format(parameters.out).least_bytes(values_of(parameters, info).dtype)
 
 
 def output_files(out: Path, label_names: Sequence[str]) -> list[Path]:
-    """The files that a prediction makes."""
-    return [out] if out.suffix.lower() in _DATASETS else tiff_files(out, label_names)
+    """The files, or stores, that a prediction makes."""
+    return [out] if _is_dataset(out) else image_files(out, label_names)
 
 
-def tiff_files(out: Path, label_names: Sequence[str]) -> list[Path]:
-    """The file of each label: OUT itself for one, OUT_<label>.tif for several."""
+def image_files(out: Path, label_names: Sequence[str]) -> list[Path]:
+    """The file of each label: OUT itself for one, OUT_<label>.tif or the like for several."""
     if len(label_names) == 1:
         return [out]
     names = [words.file_name(name) for name in label_names]
     if len({name.casefold() for name in names}) < len(names):
         names = [f"{index}_{name}" for index, name in enumerate(names)]
-    return [out.with_name(f"{out.stem}_{name}{out.suffix}") for name in names]
+    return [with_stem(out, f"_{name}") for name in names]
 
 
 class _DatasetOutput:
@@ -207,8 +225,8 @@ def _one_or_all(values: tuple[float, ...]) -> float | tuple[float, ...]:
     return values[0] if len(set(values)) == 1 else values
 
 
-class _TiffOutput:
-    """A TIFF file for each label."""
+class _ImageOutput:
+    """An image file for each label."""
 
     def __init__(self, writers: Sequence[Any], kind: np.dtype[Any]) -> None:
         self._writers = writers

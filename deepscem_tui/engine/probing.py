@@ -61,10 +61,19 @@ def probe(path: Path, error: type[DataError], kind: Kind = "hdf5", known_as: Pat
     key = _key(named, kind)
     if key is None:  # it is gone, or may not be looked at: whoever opens it says so
         return
+    if key not in _seen and key in _listed():
+        _seen[key] = ""
+    if key not in _seen:  # what is known does not wait for the helper, which may hang on a disk that does not answer
+        _look_through(path, kind, named, key)
+    reason = _seen.get(key)
+    if reason:
+        raise error(f"{named} is damaged: {_REASONS[reason]}", "Copy it again, or restore it from a copy.")
+
+
+def _look_through(path: Path, kind: Kind, named: Path, key: str) -> None:
+    """Have the helper look through a file, and note what comes of it, if anything does."""
     with _lock:
-        if key not in _seen and key in _listed():
-            _seen[key] = ""
-        if key not in _seen:
+        if key not in _seen:  # another thread may have asked meanwhile
             began = time.perf_counter()
             outcome = _helper.look_through(path, kind)
             if outcome is None:  # it is opened as ever, and looked through the next time
@@ -75,9 +84,6 @@ def probe(path: Path, error: type[DataError], kind: Kind = "hdf5", known_as: Pat
             )
             if not outcome:
                 _list(key)
-        reason = _seen[key]
-    if reason:
-        raise error(f"{named} is damaged: {_REASONS[reason]}", "Copy it again, or restore it from a copy.")
 
 
 def remember(path: Path) -> None:

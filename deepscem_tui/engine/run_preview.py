@@ -2,7 +2,7 @@
 
 A NumPy archive without pickles: ``image`` uint8 (Y, X); ``prediction`` uint8 (L, Y, X) from 0 to 255; ``labels`` uint8
 (L, Y, X), 0 or 1, if they are known; ``known`` uint8 (Y, X), 0 or 1, where not all of it is computed yet; ``about``,
-JSON with ``sample``, ``z``, ``axis`` and the labels' ``names``. No side is longer than 512 pixels.
+JSON with ``sample``, ``z``, ``axis``, the labels' ``names`` and their ``thresholds``. No side is above 512 pixels.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from deepscem_tui.engine.errors import RunError
 from deepscem_tui.engine.files import sweep, temporary_name
+from deepscem_tui.engine.thresholds import UNTUNED
 
 __all__ = ["RunPreview", "read", "write"]
 
@@ -45,6 +46,7 @@ class RunPreview:
         labels: uint8 (L, Y, X), 0 or 1; None if not known.
         known: uint8 (Y, X), 1 where the prediction is computed; None if all of it is.
         axis: ``"z"``, or ``"y"`` or ``"x"`` of a slice across.
+        thresholds: One a label, 0 to 1, above which the prediction is foreground.
     """
 
     image: Bytes
@@ -55,6 +57,7 @@ class RunPreview:
     labels: Bytes | None = None
     known: Bytes | None = None
     axis: str = "z"
+    thresholds: tuple[float, ...] = ()
 
 
 def grey(values: npt.NDArray[Any]) -> Bytes:
@@ -74,6 +77,7 @@ def write(
     labels: npt.NDArray[Any] | None = None,
     known: npt.NDArray[Any] | None = None,
     axis: str = "z",
+    thresholds: Sequence[float] | None = None,
 ) -> bool:
     """Write a preview, reduced to at most 512 x 512; a file of that name is replaced at once.
 
@@ -83,6 +87,7 @@ def write(
         labels: (L, Y, X), above 0 is set.
         known: bool (Y, X), where the prediction is computed.
         axis: Along which ``z`` counts.
+        thresholds: One a label; None for 0.5.
 
     Returns:
         Whether it could be written: nothing depends on it, so that a full disk does not end a run here.
@@ -93,7 +98,8 @@ def write(
         arrays["labels"] = (_reduced(labels > 0, step) >= 0.5).astype(np.uint8)
     if known is not None:
         arrays["known"] = (_reduced(known, step) >= 0.5).astype(np.uint8)
-    about = json.dumps({"sample": sample, "z": z, "axis": axis, "names": list(names)}).encode()
+    limits = [UNTUNED] * len(names) if thresholds is None else list(thresholds)
+    about = json.dumps({"sample": sample, "z": z, "axis": axis, "names": list(names), "thresholds": limits}).encode()
     temporary = temporary_name(path)
     try:  # not synced to the disk
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -141,9 +147,12 @@ def _checked(arrays: dict[str, Any], about: Any) -> RunPreview:
     axis = about.get("axis", "z")
     if axis not in ("z", "y", "x"):
         raise ValueError(f"there is no axis {axis!r}")
+    thresholds = tuple(map(float, about.get("thresholds", [UNTUNED] * len(names))))
+    if len(thresholds) != len(names) or not all(0 <= threshold <= 1 for threshold in thresholds):
+        raise ValueError(f"it has the thresholds {thresholds} for {len(names)} labels")
     return RunPreview(
         arrays["image"], arrays["prediction"], names, str(about["sample"]), int(about["z"]),
-        arrays.get("labels"), arrays.get("known"), axis,
+        arrays.get("labels"), arrays.get("known"), axis, thresholds,
     )  # fmt: skip
 
 

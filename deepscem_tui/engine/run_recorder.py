@@ -110,7 +110,8 @@ class Recorder(Reporter):
         kept = rows[:1] + [row for row in rows[1:] if row and row[0].isdecimal() and int(row[0]) < facts["epoch"]]
         if _as_csv(kept) != text:
             write_text(path, _as_csv(kept))
-        new = _as_csv([["" if value is None else value for value in facts.values()]])
+        found = (facts.get(name) for name in kept[0])  # the columns may be those of an earlier version
+        new = _as_csv([["" if value is None else value for value in found]])
         try:
             with path.open("a", newline="", encoding="utf-8") as file:
                 file.write(new)

@@ -35,6 +35,7 @@ from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.devices import available_cores, available_memory
 from deepscem_tui.engine.errors import ParameterError, ResourceError, RunError, Stopped
 from deepscem_tui.engine.files import regular, write_text
+from deepscem_tui.engine.formats import place_of
 from deepscem_tui.engine.lock import Holder, locked
 from deepscem_tui.engine.parameters import Parameters
 from deepscem_tui.engine.processes import Process, this_process
@@ -74,7 +75,8 @@ def perform(
     if not action.run or getattr(parameters, "dry_run", False):
         if not action.tensorflow:
             return action.carry_out(parameters, Context(report, stop, measuring=True))
-        _say_loading(report)
+        if getattr(parameters, "measure", True):  # what is proposed without measuring needs none
+            _say_loading(report)
         with native_output.kept_off_the_terminal():
             return action.carry_out(parameters, Context(report, stop, measuring=True))
     runs_folder = runs_folder or default_folder()
@@ -263,7 +265,7 @@ def _new_folder(runs_folder: Path, action: str, title: str) -> Path:
 def _title(parameters: Parameters) -> str:
     """A few characters that are safe in a path, from the name of the result."""
     out = getattr(parameters, "out", None)
-    stem = out.stem if isinstance(out, Path) else ""
+    stem = place_of(out).stem if isinstance(out, Path) else ""
     return "".join(c if c.isascii() and (c.isalnum() or c in "_.") else "_" for c in stem)[:40] or "run"
 
 
@@ -271,9 +273,9 @@ def _description(action: actions.Action, parameters: Parameters) -> dict[str, An
     inputs = []
     for name in action.parameters.model_fields:
         value = getattr(parameters, name)
-        if isinstance(value, Path) and name != "out" and value.is_file():
-            status = value.stat()
-            inputs.append({"path": str(value.absolute()), "size": status.st_size, "mtime": status.st_mtime})
+        if isinstance(value, Path) and name != "out" and (file := place_of(value).file).is_file():
+            status = file.stat()
+            inputs.append({"path": str(file.absolute()), "size": status.st_size, "mtime": status.st_mtime})
     me = this_process()
     versions = {"deepscem-tui": __version__, "python": platform.python_version()}
     for package in ("tensorflow", "keras", "numpy", "h5py"):

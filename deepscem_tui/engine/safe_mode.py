@@ -11,6 +11,7 @@ from deepscem_tui.engine import words
 from deepscem_tui.engine.actions import Action
 from deepscem_tui.engine.datasets import open_dataset
 from deepscem_tui.engine.errors import EngineError
+from deepscem_tui.engine.formats import place_of
 from deepscem_tui.engine.model_info import read_info
 from deepscem_tui.engine.sources import is_image_file
 
@@ -46,7 +47,7 @@ def mismatch(action: Action, parameters: p.Parameters, open_datasets: Sequence[P
 
 def label_count(path: Path | None) -> int | None:
     """Labels of a data set, 1 for an image file; None for no path and for what is neither."""
-    if path is None or not path.is_file():
+    if path is None or not place_of(path).file.exists():
         return None
     if is_image_file(path):
         return 1

@@ -1,8 +1,7 @@
-"""The action `export-sample`: a sample as TIFF files."""
+"""The action `export-sample`: a sample as image files."""
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from dataclasses import dataclass
 from math import isfinite, prod
 from pathlib import Path
@@ -16,10 +15,10 @@ from deepscem_tui.engine import words
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.datasets import Dataset, Member, Sample, open_dataset
 from deepscem_tui.engine.errors import DatasetError, ParameterError
-from deepscem_tui.engine.files import Together, refuse_existing
+from deepscem_tui.engine.files import Together
 from deepscem_tui.engine.ignoring import Ignored, ignored_in
 from deepscem_tui.engine.results import Result
-from deepscem_tui.engine.volumes import create_volume
+from deepscem_tui.engine.volume_writer import check_target, create_volume
 
 __all__ = ["export_sample"]
 
@@ -55,7 +54,7 @@ class Export:
 
 
 def export_sample(parameters: p.ExportSample, context: Context) -> Result:
-    """Write the image and the labels, or predictions, of a sample as TIFF files: all of them, or none.
+    """Write the image and the labels, or predictions, of a sample as image files: all of them, or none.
 
     What of the labels nobody has drawn, if that is said, is a file of its own.
 
@@ -72,9 +71,9 @@ def export_sample(parameters: p.ExportSample, context: Context) -> Result:
         raise ParameterError(f"{folder} is a file, not a folder", "Choose another name.")
     with open_dataset(parameters.file) as dataset:
         sample = dataset.sample(parameters.sample)
-        exports = _exports(dataset, sample, folder)
+        exports = _exports(dataset, sample, folder, parameters.format)
         for export in exports:
-            refuse_existing(export.path, parameters.overwrite)
+            check_target(export.path, export.dtype, parameters.overwrite)
         facts = {"sample": sample.name, "shape": list(sample.shape), "files": [str(export.path) for export in exports]}
         if parameters.dry_run:
             return Result(f"Would write {words.counted(len(exports), 'file')} to {folder}", facts)
@@ -86,31 +85,30 @@ def export_sample(parameters: p.ExportSample, context: Context) -> Result:
 
 def _write(sample: Sample, exports: list[Export], parameters: p.ExportSample, context: Context) -> None:
     total, done = sum(prod(sample.shape) * export.member.dtype.itemsize for export in exports), 0
-    with Together() as together, ExitStack() as files:
+    with Together() as together:
         for export in exports:
-            writer = files.enter_context(
-                create_volume(
-                    export.path,
-                    sample.shape,
-                    export.dtype,
-                    voxel_size=sample.voxel_size,
-                    voxel_unit=sample.voxel_unit,
-                    overwrite=parameters.overwrite,
-                    together=together,
-                )
-            )
-            depth = export.member.depth
-            plane = prod(sample.shape[1:]) * export.dtype.itemsize
-            step = max(1, SLAB_BYTES // plane // depth) * depth
-            for z in range(0, sample.shape[0], step):
-                context.stop.check()
-                slab = export.member[z : min(z + step, sample.shape[0])]
-                done += slab.nbytes
-                writer.write(export.convert(slab))
-                context.report.progress(f"Exporting {sample.name}", done, total, "B")
+            with create_volume(
+                export.path,
+                sample.shape,
+                export.dtype,
+                voxel_size=sample.voxel_size,
+                voxel_unit=sample.voxel_unit,
+                labels=export.dtype == np.bool_,
+                overwrite=parameters.overwrite,
+                together=together,
+            ) as writer:
+                depth = export.member.depth
+                plane = prod(sample.shape[1:]) * export.dtype.itemsize
+                step = max(1, SLAB_BYTES // plane // depth) * depth
+                for z in range(0, sample.shape[0], step):
+                    context.stop.check()
+                    slab = export.member[z : min(z + step, sample.shape[0])]
+                    done += slab.nbytes
+                    writer.write(export.convert(slab))
+                    context.report.progress(f"Exporting {sample.name}", done, total, "B")
 
 
-def _exports(dataset: Dataset, sample: Sample, folder: Path) -> list[Export]:
+def _exports(dataset: Dataset, sample: Sample, folder: Path, end: str) -> list[Export]:
     wanted: list[tuple[str, Member | Ignored, np.dtype[Any], tuple[float, float]]] = []
     if "image" in sample.members:
         wanted.append(("image", sample.image, *_grey(sample)))
@@ -126,7 +124,7 @@ def _exports(dataset: Dataset, sample: Sample, folder: Path) -> list[Export]:
         wanted.append(("not_labelled", ignored, np.dtype(np.bool_), (0.0, 1.0)))
     if not wanted:
         raise DatasetError(f"{sample.what} has no arrays", "There is nothing to export.")
-    files = _file_names(sample.name, [name for name, *_ in wanted])
+    files = _file_names(sample.name, [name for name, *_ in wanted], end)
     return [
         Export(member, folder / file, dtype, grey) for file, (_, member, dtype, grey) in zip(files, wanted, strict=True)
     ]
@@ -141,9 +139,9 @@ def _grey(sample: Sample) -> tuple[np.dtype[Any], tuple[float, float]]:
     return np.dtype(kind if kind in _GREY_TYPES else np.float32), (float(ends[0]), float(ends[1]))
 
 
-def _file_names(sample: str, names: list[str]) -> list[str]:
+def _file_names(sample: str, names: list[str], end: str) -> list[str]:
     """A file's name for each array; names that differ by what files' names cannot hold get numbers."""
     files = [f"{words.file_name(sample)}_{words.file_name(name)}" for name in names]
     if len({file.casefold() for file in files}) < len(files):
         files = [f"{words.file_name(sample)}_{index}_{words.file_name(name)}" for index, name in enumerate(names)]
-    return [f"{file}.tif" for file in files]
+    return [f"{file}.{end}" for file in files]

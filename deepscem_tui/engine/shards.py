@@ -19,6 +19,7 @@ from deepscem_tui.engine import words
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.errors import RunError
 from deepscem_tui.engine.files import regular, write_text
+from deepscem_tui.engine.formats import place_of
 from deepscem_tui.engine.model_info import read_info
 from deepscem_tui.engine.orthogonal import Mean, ReadSlab
 from deepscem_tui.engine.prediction_output import check_output, least_output_bytes, open_output, output_files
@@ -36,7 +37,8 @@ _OWN = {"shard": None, "resume": False, "overwrite": False, "dry_run": False}  #
 
 def shards_folder(out: Path) -> Path:
     """Where the parts of a result lie."""
-    return out.with_name(out.name + ".shards")
+    file = place_of(out).file
+    return file.with_name(file.name + ".shards")
 
 
 def parts(plan: PredictionPlan, shard: tuple[int, int] | None) -> list[range]:

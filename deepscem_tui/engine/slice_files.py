@@ -7,27 +7,28 @@ numbers 0xRRGGBB, of which two pictures of the same class have the same.
 from __future__ import annotations
 
 import glob
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from fnmatch import fnmatch
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import imagecodecs
 import numpy as np
 import numpy.typing as npt
 import tifffile
 
 from deepscem_tui.engine import words
 from deepscem_tui.engine.errors import VolumeError
+from deepscem_tui.engine.formats import PICTURES, SLICES, Place, place_of, stem_of
+from deepscem_tui.engine.formats.pictures import read_picture
 from deepscem_tui.engine.tiff_files import check_directories, check_pages, explained
-from deepscem_tui.engine.volumes import SUFFIXES, Volume, open_volume
+from deepscem_tui.engine.tiff_metadata import Size, ome_image, voxel_size
+from deepscem_tui.engine.volumes import Volume, open_volume
 
-__all__ = ["SLICE_SUFFIXES", "ColourVolume", "is_several_files", "open_slices", "slice_files", "volume_name"]
+__all__ = ["ColourVolume", "is_several_files", "open_picture", "open_slices", "slice_files", "volume_name"]
 
-SLICE_SUFFIXES = (*SUFFIXES, ".png")
-_PNG_BYTES = 2**30  # of a picture, decoded
-_PNG_HEADER = 33  # bytes: the signature and the first chunk, which says how large the picture is
 _COLOURS = "Convert it to grey values (in Fiji: Image > Type > 8-bit)."
 
 Code = npt.NDArray[Any]
@@ -51,7 +52,7 @@ def open_slices(path: Path, colours: bool, tables: bool = False) -> Iterator[Vol
     """
     path = Path(path)
     with ExitStack() as files:
-        if is_several_files(path) or path.suffix.lower() == ".png":
+        if is_several_files(path) or _is_picture(path):
             source = _SliceSource(path, slice_files(path), colours, tables)
             yield ColourVolume(path, source) if source.coloured else Volume(path, source)
         elif colours and path.suffix.lower() in (".tif", ".tiff") and path.is_file() and _has_colours(path, tables):
@@ -61,14 +62,17 @@ def open_slices(path: Path, colours: bool, tables: bool = False) -> Iterator[Vol
 
 
 def is_several_files(path: Path) -> bool:
-    """Whether this is a folder, or a pattern rather than the name of a file."""
+    """Whether this is a folder of slices, or a pattern rather than the name of a file."""
+    place = place_of(path)
+    if place.format is not None and (place.format.folder or place.path != place.file):
+        return False  # a store, or something in a file
     return path.is_dir() or (glob.has_magic(path.name) and not path.exists())
 
 
 def volume_name(path: Path) -> str:
     """What a volume is called: by its file, or by the folder of its slices."""
     if not is_several_files(path):
-        return path.stem
+        return stem_of(path)
     return (path if path.is_dir() else path.parent).resolve().name or "slices"
 
 
@@ -85,9 +89,9 @@ def slice_files(path: Path) -> list[Path]:
         found = [file for file in folder.iterdir() if fnmatch(file.name, pattern)]
     except OSError as error:
         raise VolumeError(f"{folder} cannot be listed: {error.strerror or error}", "Check the folder.") from error
-    files = [file for file in found if file.suffix.lower() in SLICE_SUFFIXES and not file.name.startswith(".")]
+    files = [file for file in found if file.suffix.lower() in SLICES and not file.name.startswith(".")]
     if not files:
-        kinds = ".tif, .tiff, .png or .npy"
+        kinds = words.either(SLICES)
         where = f"The folder {path} has" if path.is_dir() else f"{path} matches"
         raise VolumeError(f"{where} no image file", f"Give a file, or a folder or pattern of {kinds} files.")
     return sorted(files, key=lambda file: words.natural(str(file)))
@@ -108,12 +112,13 @@ class _SliceSource:
         self.coloured = colours and first.dtype == np.uint32 and _is_coloured(files[0], tables)
         self.shape = (len(files), *first.shape)
         self.dtype = first.dtype
-        self.voxel_size: tuple[float, float, float] | None = None
-        self.voxel_unit = ""
+        found = _voxel_size(files[0], len(files))
+        self.voxel_size: Size | None = None if found is None else found[0]
+        self.voxel_unit = "" if found is None else found[1]
         self.scale: float | None = None
         ends = f", from {files[0].name} to {files[-1].name}"
         self.warnings: tuple[str, ...] = (
-            (f"its {len(files)} files are taken as slices{ends}",) if len(files) > 1 else ()
+            (f"its {len(files)} files are taken as slices{ends}", *_gaps(files)) if len(files) > 1 else ()
         )
         self.path = path
 
@@ -128,10 +133,46 @@ class _SliceSource:
             out[index] = found
 
 
+@contextmanager
+def open_picture(place: Place) -> Iterator[_SliceSource]:
+    """Open a picture as a volume of one slice, for the table of formats."""
+    yield _SliceSource(place.path, [place.file], colours=False, tables=False)
+
+
+def _is_picture(path: Path) -> bool:
+    return path.suffix.lower() in PICTURES
+
+
+def _voxel_size(file: Path, slices: int) -> tuple[Size, str] | None:
+    """What the first slice says, where it says how far slices are apart, too."""
+    if file.suffix.lower() in (".tif", ".tiff"):
+        with suppress(Exception), tifffile.TiffFile(file, _multifile=False) as tiff:  # opening it tells what is wrong
+            return voxel_size(tiff, ome_image(tiff), slices)
+    return None
+
+
+def _gaps(files: Sequence[Path]) -> list[str]:
+    """What to say of slices whose numbers go on by larger steps here and there: some may be missing."""
+    parts = [re.split(r"(\d+)", file.name) for file in files]
+    if len({len(part) for part in parts}) > 1:
+        return []
+    counting = [index for index in range(len(parts[0])) if len({part[index] for part in parts}) > 1]
+    if len(counting) != 1 or counting[0] % 2 == 0:
+        return []
+    numbers = [int(part[counting[0]]) for part in parts]
+    steps = [after - before for before, after in pairwise(numbers)]
+    wide = [index for index, step in enumerate(steps) if step != min(steps)]
+    if not wide:
+        return []
+    first, second = files[wide[0]].name, files[wide[0] + 1].name
+    more = f", and so on in {len(wide)} places" if len(wide) > 1 else ""
+    return [f"slices may be missing: {first} is followed by {second}{more}"]
+
+
 def _read_slice(file: Path, colours: bool, tables: bool) -> Code:
     """The picture (Y, X) in a file."""
-    if file.suffix.lower() == ".png":
-        return _codes(file, _read_png(file), colours)
+    if _is_picture(file):
+        return _codes(file, read_picture(file), colours)
     with open_slices(file, colours, tables) as volume:
         if volume.shape[0] != 1:
             raise VolumeError(f"{file} has {volume.shape[0]} slices", "Each of several files must be one slice.")
@@ -140,27 +181,7 @@ def _read_slice(file: Path, colours: bool, tables: bool) -> Code:
 
 
 def _is_coloured(file: Path, tables: bool) -> bool:
-    return _read_png(file).ndim == 3 if file.suffix.lower() == ".png" else _has_colours(file, tables)
-
-
-def _read_png(file: Path) -> npt.NDArray[Any]:
-    """A picture as it is stored: (Y, X), or (Y, X, samples)."""
-    if file.exists() and not file.is_file():  # reading it might wait for ever
-        raise VolumeError(f"{file} is no regular file", "Give a PNG file.")
-    try:
-        content = file.read_bytes()
-    except OSError as error:
-        raise VolumeError(f"{file} cannot be read: {error.strerror or error}", "Check the file.") from error
-    width, height = (int.from_bytes(content[at : at + 4], "big") for at in (16, 20))
-    if len(content) < _PNG_HEADER or not content.startswith(b"\x89PNG\r\n\x1a\n"):
-        raise VolumeError(f"{file} is no PNG file", "Check the file.")
-    if not 0 < width * height <= _PNG_BYTES // 8:
-        raise VolumeError(f"{file} claims {width} x {height} pixels", "Save it again, or in pieces.")
-    try:
-        decoded: npt.NDArray[Any] = imagecodecs.png_decode(content)
-    except Exception as error:  # the codec raises nearly every kind of error
-        raise VolumeError(f"{file} is damaged ({str(error)[:160]})", "Copy or export it again.") from error
-    return decoded
+    return read_picture(file).ndim == 3 if _is_picture(file) else _has_colours(file, tables)
 
 
 def _codes(file: Path, picture: npt.NDArray[Any], colours: bool) -> Code:
@@ -219,8 +240,9 @@ class _ColourPages:
             raise VolumeError(f"{path} holds colour images of different kinds", "Save each as a file of its own.")
         check_pages(path, self._pages, (len(self._pages), *first.shape))
         self.shape = (len(self._pages), first.imagelength, first.imagewidth)
-        self.voxel_size: tuple[float, float, float] | None = None
-        self.voxel_unit = ""
+        found = voxel_size(tiff, ome_image(tiff), self.shape[0])
+        self.voxel_size: Size | None = None if found is None else found[0]
+        self.voxel_unit = "" if found is None else found[1]
         self.warnings: tuple[str, ...] = ()
         self.scale: float | None = None
 

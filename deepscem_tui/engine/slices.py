@@ -25,6 +25,7 @@ from deepscem_tui.engine.slice_files import open_slices, volume_name
 from deepscem_tui.engine.slice_sources import AXES, MemberVoxels, Part, Plane, VolumeVoxels, Voxels, uncached
 from deepscem_tui.engine.sources import is_image_file
 from deepscem_tui.engine.stop import Stop
+from deepscem_tui.engine.thresholds import UNTUNED
 
 __all__ = [
     "AXES",
@@ -69,12 +70,14 @@ class Layer:
         name: Its alias, and what kind it is where that is not plain.
         kind: Of the array.
         probability: Whether it holds values from 0 to 1 to be cut at a threshold.
+        threshold: Where it is cut unless somebody chooses otherwise; a layer stays the same when it changes.
     """
 
     key: str
     name: str
     kind: LayerKind
     probability: bool = False
+    threshold: float = field(default=UNTUNED, compare=False)
 
     @property
     def usual(self) -> bool:
@@ -218,6 +221,7 @@ class ArraySlices:
         reference: True masks (L, Y, X), if known.
         title: What is shown.
         probabilities: Whether uint8 masks are probabilities; floats always are.
+        thresholds: Where these are cut, one a mask; none for 0.5.
     """
 
     def __init__(
@@ -228,6 +232,7 @@ class ArraySlices:
         reference: Sequence[npt.NDArray[Any]] | None = None,
         title: str = "",
         probabilities: bool = False,
+        thresholds: Sequence[float] = (),
     ) -> None:
         true = () if reference is None else tuple(reference)
         shapes = {np.shape(array) for array in (*(() if image is None else (image,)), *masks, *true)}
@@ -241,7 +246,7 @@ class ArraySlices:
             floating = mask.dtype.kind == "f" or (probabilities and mask.dtype == np.uint8)
             key = member_name("prediction", index)
             self._arrays[key] = mask / np.float32(255) if floating and mask.dtype == np.uint8 else mask
-            layers.append(Layer(key, name, "prediction", floating))
+            layers.append(Layer(key, name, "prediction", floating, thresholds[index] if thresholds else UNTUNED))
         for index, mask in enumerate(true):
             self._arrays[_reference_key(index)] = mask
             layers.append(Layer(_reference_key(index), f"true {names[index]}", "reference"))

@@ -14,9 +14,10 @@ import numpy as np
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.datasets import Dataset, Member, Sample, open_dataset
 from deepscem_tui.engine.errors import DatasetError, ParameterError
+from deepscem_tui.engine.formats import is_place, place_of
 from deepscem_tui.engine.ignoring import Ignored, ignored_in
 from deepscem_tui.engine.normalisation import MIN_MAX, TYPE_RANGE, find_greys, normalisation_in, normalisation_of
-from deepscem_tui.engine.slice_files import SLICE_SUFFIXES, is_several_files, open_slices, volume_name
+from deepscem_tui.engine.slice_files import is_several_files, open_slices, volume_name
 from deepscem_tui.engine.tiled import Source
 from deepscem_tui.engine.tiling import Shape
 from deepscem_tui.engine.volumes import Volume
@@ -29,6 +30,7 @@ __all__ = [
     "is_image_file",
     "open_images",
     "open_labelled",
+    "refuse_among_slices",
     "same_file",
 ]
 
@@ -159,14 +161,29 @@ class Labelled:
 
 def is_image_file(path: Path) -> bool:
     """Whether a path names an image file, or slices of a volume, rather than a data set."""
-    return path.suffix.lower() in SLICE_SUFFIXES or is_several_files(path)
+    return is_place(path) or is_several_files(path)
 
 
 def same_file(one: Path, other: Path) -> bool:
-    """Whether two paths are one file, or would be once it is made."""
+    """Whether two paths are one file, or would be once it is made; also where they name something in it."""
+    one, other = place_of(one).file, place_of(other).file
     if one.exists() and other.exists():
         return one.samefile(other)
     return os.path.realpath(one) == os.path.realpath(other)  # which does not mind links that lead to themselves
+
+
+def refuse_among_slices(name: str, given: Path, out: Path) -> None:
+    """Raise :class:`ParameterError` if a result would lie among the slices that it is made of, as one of them.
+
+    Args:
+        name: What the slices are called on the command line.
+    """
+    if not (is_several_files(given) and is_image_file(out)):
+        return
+    folder = given if given.is_dir() else given.parent
+    if same_file(place_of(out).file.parent, folder):
+        what = f"OUT lies among the slices of {name} and would become one of them: {out}"
+        raise ParameterError(what, "Give the result another folder.", "out")
 
 
 @contextmanager

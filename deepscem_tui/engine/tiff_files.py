@@ -7,7 +7,7 @@ import struct
 from collections import Counter, deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -19,6 +19,7 @@ import tifffile
 from deepscem_tui.engine import words
 from deepscem_tui.engine.devices import available_cores
 from deepscem_tui.engine.errors import ResourceError, VolumeError
+from deepscem_tui.engine.formats import Place
 from deepscem_tui.engine.plain_files import COPY_AGAIN, PlainSource, check_dtype
 from deepscem_tui.engine.probing import probe
 from deepscem_tui.engine.tiff_metadata import OmeImage, ome_image, value_scale, voxel_size
@@ -104,6 +105,11 @@ def open_tiff(path: Path) -> Iterator[PlainSource | PagesSource]:
             tiff.filehandle.set_lock(True)  # its pages are decoded by several threads
             source = _source(path, file, tiff)
         yield source
+
+
+def open_tiff_place(place: Place) -> AbstractContextManager[PlainSource | PagesSource]:
+    """As :func:`open_tiff`, for the table of formats."""
+    return open_tiff(place.file)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ SPELLINGS = {
     "\\u00b5m": "µm", "\\u00b5": "µm", "μm": "µm", "um": "µm", "micron": "µm", "microns": "µm", "micrometer": "µm",
     "micrometre": "µm", "micrometers": "µm", "nanometer": "nm", "nanometre": "nm", "nanometers": "nm",
     "millimeter": "mm", "millimetre": "mm", "centimeter": "cm", "centimetre": "cm", "meter": "m", "metre": "m",
-    "angstrom": "Å", "å": "Å", "a": "Å",
+    "angstrom": "Å", "picometer": "pm", "å": "Å", "a": "Å",
 }  # fmt: skip
 
 VALUE_UNIT = "probability"  # of values that have a scale

@@ -52,6 +52,7 @@ from deepscem_tui.engine.prediction_plan import make_plan
 from deepscem_tui.engine.reporting import Reporter
 from deepscem_tui.engine.results import Result, Table
 from deepscem_tui.engine.space import check_room
+from deepscem_tui.engine.tensorboard import FOLDER, TensorBoard
 from deepscem_tui.engine.trainer import Optimisation, State, Trainer
 from deepscem_tui.engine.training_checks import label_problems, leak_problems
 from deepscem_tui.engine.training_devices import chosen_devices, chosen_precision
@@ -113,18 +114,24 @@ def train(parameters: p.Train, context: Context) -> Result:
             "started", resumed=resuming, device=device_summary(), precision=precision, devices=shared.n_replicas,
             **plan.facts,
         )  # fmt: skip
-        assert context.folder is not None
+        folder = context.folder
+        assert folder is not None
+        if parameters.tensorboard and shared.chief:
+            curves = TensorBoard(
+                folder / FOLDER, context.report, learn.names_for(info.n_labels), parameters.steps_per_epoch
+            )
+            context = replace(context, report=curves)
         if not resuming:
             _warn_of_leaks(learn, valid, test, context)
         forget_networks()
         model, _ = load_model(parameters.model)
-        with opened_cache(context.folder / "cache", context.report) as cache, memory_kept_for_reuse():
-            session = _Session(parameters, context, context.folder, plan, model, learn, valid, shared, precision, cache)
+        with opened_cache(folder / "cache", context.report) as cache, memory_kept_for_reuse():
+            session = _Session(parameters, context, folder, plan, model, learn, valid, shared, precision, cache)
             state = session.run()
     if not shared.chief:
         return Result(f"Trained along, as process {shared.worker}; the first one, 0, keeps the model", {})
-    chosen = context.folder / ("best.keras" if valid is not None and parameters.keep_best else "last.keras")
-    noted = noting(context.folder, parameters.out)
+    chosen = folder / ("best.keras" if valid is not None and parameters.keep_best else "last.keras")
+    noted = noting(folder, parameters.out)
     save_model(*load_model(chosen), parameters.out, overwrite=parameters.overwrite or ours, before=noted)
     tables = _test(parameters, chosen, context) if test is not None else ()
     return _result(parameters, state, chosen.stem, tables)
@@ -172,6 +179,7 @@ class _Session:
         self._names = list(self.learn.names_for(info.n_labels))
         self._grey_values = grey_values(self.learn)
         self._warn(sources, held_out)
+        self._thresholds: tuple[float, ...] | None = None  # of the last validation
         self._preview = choose_preview(held_out or sources, plan.patch, flat, info.context)
         self._trainer = self._made_trainer()
         sampler = PatchSampler(
@@ -275,6 +283,7 @@ class _Session:
     def _keep(self, state: State, validated: Validated | None, best: bool) -> None:
         """Write the models of an epoch, and a slice of what the network says."""
         info = self._described(state, validated)
+        self._thresholds = info.thresholds
         if self.shared.chief:
             save_model(self._trainer.model, info, self.folder / "last.keras", overwrite=True)
             if best and validated is not None:
@@ -315,7 +324,8 @@ class _Session:
             image, labels, outputs = image[middle], labels[middle], outputs[middle]
         file = "preview/now.npz" if epoch is None else f"preview/epoch-{epoch:04}.npz"
         prediction, true = np.moveaxis(outputs, -1, 0), np.moveaxis(labels, -1, 0)
-        if run_preview.write(self.folder / file, image, prediction, self._names, box.sample, box.z, labels=true):
+        slice_ = image, prediction, self._names, box.sample, box.z
+        if run_preview.write(self.folder / file, *slice_, labels=true, thresholds=self._thresholds):
             self.context.report.event("preview", epoch=epoch, file=file, sample=box.sample, z=box.z)
 
 

@@ -348,9 +348,10 @@ class TrainingLoop:
         text = f"Epoch {state.epoch}/{self.schedule.epochs}: loss {learned.loss:.4f}, F1 {learned.mean_f1:.3f}"
         if validated is not None:
             facts |= _score_facts("validation_", self.label_names, validated.scores)
-            found = zip(self.label_names, validated.thresholds, validated.untuned.labels, strict=True)
-            for name, threshold, label in found:
-                facts |= {f"validation_threshold_{name}": threshold, f"validation_untuned_f1_{name}": label.f1}
+            found = zip(self.label_names, validated.losses, validated.thresholds, validated.untuned.labels, strict=True)
+            for name, loss, threshold, label in found:
+                facts |= {f"validation_loss_{name}": loss, f"validation_threshold_{name}": threshold}
+                facts |= {f"validation_untuned_f1_{name}": label.f1}
             facts["validation_smoothed_f1"] = state.smoothed_f1
             text += f"; validation loss {validated.loss:.4f}, F1 {validated.scores.mean_f1:.3f}"
             if any(threshold != UNTUNED for threshold in validated.thresholds):

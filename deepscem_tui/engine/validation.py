@@ -45,12 +45,14 @@ class Validated:
         curves: One a label.
         thresholds: One a label, tuned on this validation, or :data:`UNTUNED`.
         spreads: Of each label the difference between the greatest and the smallest value that the network said.
+        losses: One a label, see :attr:`~deepscem_tui.engine.losses.Loss.each`.
     """
 
     loss: float
     curves: Sequence[ThresholdCurve]
     thresholds: tuple[float, ...]
     spreads: tuple[float, ...]
+    losses: tuple[float, ...]
 
     @cached_property
     def scores(self) -> Scores:
@@ -299,4 +301,5 @@ class _Tally:
         curves = [curve for curve in self._curves if curve is not None]
         thresholds = tuple(tuned_threshold(curve) if tune else UNTUNED for curve in curves)
         spreads = tuple(float(high - low) for low, high in zip(self._low, self._high, strict=True))
-        return Validated(float(self._loss.value(self._sums)), curves, thresholds, spreads)
+        losses = tuple(map(float, self._loss.each(self._sums)))
+        return Validated(float(self._loss.value(self._sums)), curves, thresholds, spreads, losses)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import quoteattr
@@ -15,6 +16,7 @@ import tifffile
 from deepscem_tui import __version__
 from deepscem_tui.engine.errors import ParameterError, VolumeError
 from deepscem_tui.engine.files import Together, published, refuse_existing
+from deepscem_tui.engine.formats import Format, Place, place_of, refuse_unknown
 from deepscem_tui.engine.space import is_full
 from deepscem_tui.engine.tiff_metadata import SCALE_NAMESPACE, VALUE_UNIT
 
@@ -27,6 +29,37 @@ OME_TYPES = {name: name for name in ("uint8", "int8", "uint16", "int16", "uint32
 OME_TYPES |= {"float32": "float", "float64": "double"}
 
 
+@dataclass(frozen=True)
+class Target:
+    """A volume that is to be made.
+
+    Args:
+        place: Where it is to appear.
+        temporary: What to write to meanwhile.
+        shape: (Z, Y, X).
+        dtype: Of the slabs that will be given.
+        voxel_size: Z, Y, X in ``voxel_unit``; None if not known.
+        voxel_unit: Such as "nm"; empty if not known.
+        scale: What a value of 1 stands for; None where values stand for themselves.
+        labels: Whether the values are labels, of which there is no mean.
+    """
+
+    place: Place
+    temporary: Path
+    shape: Shape
+    dtype: np.dtype[Any]
+    voxel_size: Size | None = None
+    voxel_unit: str = ""
+    scale: float | None = None
+    labels: bool = False
+
+    @property
+    def stored(self) -> np.dtype[Any]:
+        """Type of the voxels in the file."""
+        assert self.place.format is not None
+        return self.place.format.stored(self.dtype)
+
+
 class VolumeWriter:
     """Takes the slices of a volume in order.
 
@@ -36,8 +69,8 @@ class VolumeWriter:
         written: Slices written so far.
     """
 
-    def __init__(self, path: Path, shape: Shape, dtype: np.dtype[Any]) -> None:
-        self.path, self.shape, self.dtype = path, shape, dtype
+    def __init__(self, target: Target) -> None:
+        self.path, self.shape, self.dtype = target.place.path, target.shape, target.dtype
         self.written = 0
 
     def write(self, slab: npt.NDArray[Any]) -> None:
@@ -62,10 +95,10 @@ class VolumeWriter:
 class NpyWriter(VolumeWriter):
     """A NumPy file."""
 
-    def __init__(self, path: Path, file: Any, shape: Shape, dtype: np.dtype[Any]) -> None:
-        super().__init__(path, shape, dtype)
+    def __init__(self, target: Target, file: Any) -> None:
+        super().__init__(target)
         self._file = file
-        about = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+        about = {"descr": np.lib.format.dtype_to_descr(self.dtype), "fortran_order": False, "shape": self.shape}
         np.lib.format.write_array_header_1_0(file, about)
 
     def _write(self, slab: npt.NDArray[Any]) -> None:
@@ -76,38 +109,33 @@ class TiffWriter(VolumeWriter):
     """A TIFF file, one page a slice.
 
     The description is ImageJ's, which Fiji opens as a Z stack with its voxel size; for types that ImageJ does not
-    know, and for BigTIFF, which Fiji opens through Bio-Formats, it is OME-XML.
+    know, for BigTIFF, which Fiji opens through Bio-Formats, and where the name ends in ``.ome.tif`` it is OME-XML.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        temporary: Path,
-        shape: Shape,
-        dtype: np.dtype[Any],
-        voxel_size: Size | None,
-        unit: str,
-        scale: float | None,
-    ) -> None:
-        super().__init__(path, shape, dtype)
-        self._stored = stored_type(dtype)
+    def __init__(self, target: Target) -> None:
+        super().__init__(target)
+        shape, voxel_size, unit, scale = target.shape, target.voxel_size, target.voxel_unit, target.scale
+        self._stored = target.stored
         big = shape[0] * shape[1] * shape[2] * self._stored.itemsize > BIG
-        self.tiff = tifffile.TiffWriter(temporary, bigtiff=big)
-        imagej = self._stored.name in IMAGEJ_TYPES and not big
+        self.tiff = tifffile.TiffWriter(target.temporary, bigtiff=big)
+        ome = target.place.format is not None and target.place.format.compressed == "all"
+        imagej = self._stored.name in IMAGEJ_TYPES and not big and not ome
         self._description: bytes | None = None
         if imagej:
             self._description = imagej_description(shape, voxel_size, unit, scale).encode()
         elif self._stored.name in OME_TYPES:
             self._description = ome_description(shape, self._stored, voxel_size, unit, scale).encode()
+        packed = ome or self._stored == np.uint8
         y, x = voxel_size[1:] if voxel_size is not None else (1.0, 1.0)
         self._options = {
             "photometric": "minisblack",
-            "compression": "zlib" if self._stored == np.uint8 else None,
+            "compression": "zlib" if packed else None,
+            "predictor": packed and self._stored.itemsize > 1,
             "resolution": (1 / x, 1 / y),
             "resolutionunit": "NONE",
             "software": False,
             "metadata": None,
-            "contiguous": self._stored != np.uint8,  # ImageJ looks for the slices in one piece, unless compressed
+            "contiguous": not packed,  # ImageJ looks for the slices in one piece, unless compressed
         }
 
     def _write(self, slab: npt.NDArray[Any]) -> None:
@@ -117,12 +145,6 @@ class TiffWriter(VolumeWriter):
                 page *= 255
             self.tiff.write(page, description=self._description, **self._options)
             self._description = None  # stands in the first page only
-
-
-def stored_type(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """The type that a TIFF file keeps: what no reader of microscopy images knows is widened."""
-    wider: dict[str, type[Any]] = {"bool": np.uint8, "float16": np.float32}
-    return np.dtype(wider.get(dtype.name, dtype))
 
 
 def imagej_description(shape: Shape, voxel_size: Size | None, unit: str, scale: float | None = None) -> str:
@@ -166,6 +188,30 @@ def ome_description(
     )
 
 
+def check_target(path: Path, dtype: npt.DTypeLike, overwrite: bool) -> tuple[Place, Format]:
+    """Where a volume is to be made, and as what.
+
+    Raises:
+        ParameterError: if it exists already and may not be replaced, or its name says no format that can be written,
+            or one that does not know the type.
+    """
+    place = place_of(path)
+    known = refuse_unknown(place, "written")
+    stored = known.stored(dtype)
+    if known.holds and stored.name not in known.holds:
+        raise ParameterError(
+            f"{path}: {known.name} files cannot hold voxels of type {stored}", "Choose another format, such as .tif."
+        )
+    if known.inside == "must" and not place.inside:
+        raise ParameterError(f"{path} needs a name for the array in it", f"Give one, such as {path}:/volumes/labels.")
+    if place.chosen or (place.inside and known.inside != "must"):
+        raise ParameterError(f"{path} names a part of what is made", f"Give the name of the whole, {place.file}.")
+    refuse_existing(place.file, overwrite, known.folder)
+    if place.file.exists():
+        known.keep(place)
+    return place, known
+
+
 @contextmanager
 def create_volume(
     path: Path,
@@ -175,39 +221,46 @@ def create_volume(
     voxel_size: Size | None = None,
     voxel_unit: str = "",
     scale: float | None = None,
+    labels: bool = False,
     overwrite: bool = False,
     together: Together | None = None,
     before: Callable[[Path], None] = lambda _: None,
 ) -> Iterator[VolumeWriter]:
-    """Make a .tif, .tiff or .npy file from slabs; it appears when the block ends well.
+    """Make an image file from slabs, of the format that its name says; it appears when the block ends well.
 
-    In a TIFF file bool becomes uint8 0 and 255, float16 becomes float32, and uint8 is compressed (deflate).
+    What a format does not know is widened, as float16 to float32 in TIFF files. There bool becomes uint8 0 and 255,
+    as programs of microscopy show masks, and 0 and 1 elsewhere.
 
     Args:
         path: File to make.
         shape: (Z, Y, X).
         dtype: Of the slabs.
-        voxel_size: Size of a voxel (Z, Y, X), kept in TIFF files only.
+        voxel_size: Size of a voxel (Z, Y, X), kept in all but NumPy files.
         voxel_unit: Its unit, such as "nm" or "µm".
-        scale: What a value of 1 stands for, kept in TIFF files only; None where values stand for themselves.
+        scale: What a value of 1 stands for, kept where the format has a place for it; None where values stand for
+            themselves.
+        labels: Whether the values are labels, of which there is no mean.
         overwrite: Replace the file if it exists.
         together: With what other files it appears.
         before: See :func:`~deepscem_tui.engine.files.published`.
 
     Raises:
-        ParameterError: if the file exists already, or its name says no format that can be written.
+        ParameterError: if the file exists already, its name says no format that can be written, or one that does not
+            know the type.
+        MissingLibraryError: if its format needs a library that is not installed.
         ResourceError: if the disk is full.
         VolumeError: if the file cannot be written.
     """
     path, kind = Path(path), np.dtype(dtype).newbyteorder("=")
-    if path.suffix.lower() not in (".tif", ".tiff", ".npy"):
-        raise ParameterError(f"{path} is no image file by its name", "It must end in .tif, .tiff or .npy.")
-    refuse_existing(path, overwrite)
+    place, known = check_target(path, kind, overwrite)
     with ExitStack() as stack:
         with writing(path):
-            temporary = stack.enter_context(published(path, before=before, together=together))
+            temporary = stack.enter_context(
+                published(place.file, before=before, together=together, folder=known.folder)
+            )
             size = voxel_size if voxel_unit else None
-            writer = _writer(stack, path, temporary, shape, kind, size, voxel_unit, scale)
+            target = Target(place, temporary, shape, kind, size, voxel_unit if size else "", scale, labels)
+            writer: VolumeWriter = stack.enter_context(known.make(target))
         yield writer
         if writer.written != shape[0]:
             raise ValueError(f"{path}: {writer.written} of {shape[0]} slices were written")
@@ -215,21 +268,19 @@ def create_volume(
             stack.close()
 
 
-def _writer(
-    stack: ExitStack,
-    path: Path,
-    temporary: Path,
-    shape: Shape,
-    dtype: np.dtype[Any],
-    voxel_size: Size | None,
-    voxel_unit: str,
-    scale: float | None,
-) -> VolumeWriter:
-    if path.suffix.lower() == ".npy":
-        return NpyWriter(path, stack.enter_context(temporary.open("wb")), shape, dtype)
-    writer = TiffWriter(path, temporary, shape, dtype, voxel_size, voxel_unit, scale)
-    stack.enter_context(writer.tiff)
-    return writer
+@contextmanager
+def npy_writer(target: Target) -> Iterator[VolumeWriter]:
+    """Write a NumPy file."""
+    with target.temporary.open("wb") as file:
+        yield NpyWriter(target, file)
+
+
+@contextmanager
+def tiff_writer(target: Target) -> Iterator[VolumeWriter]:
+    """Write a TIFF file."""
+    writer = TiffWriter(target)
+    with writer.tiff:
+        yield writer
 
 
 @contextmanager

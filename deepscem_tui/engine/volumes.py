@@ -1,6 +1,6 @@
 """Image files in and out: volumes (Z, Y, X) of one channel, read and written a slab at a time.
 
-TIFF and NumPy files of 2D and 3D images; a 2D image is a volume of one slice.
+What formats there are is declared in :mod:`deepscem_tui.engine.formats`. A 2D image is a volume of one slice.
 """
 
 from __future__ import annotations
@@ -19,14 +19,12 @@ import numpy.typing as npt
 
 from deepscem_tui.engine.devices import available_memory
 from deepscem_tui.engine.errors import ResourceError, VolumeError
-from deepscem_tui.engine.plain_files import open_npy
+from deepscem_tui.engine.formats import Place, place_of, refuse_unknown
 from deepscem_tui.engine.reporting import Reporter
 from deepscem_tui.engine.stop import Stop
-from deepscem_tui.engine.tiff_files import open_tiff
 from deepscem_tui.engine.volume_writer import VolumeWriter, create_volume
 
 __all__ = [
-    "SUFFIXES",
     "LabelValues",
     "ValueRange",
     "Volume",
@@ -38,7 +36,6 @@ __all__ = [
 
 _log = logging.getLogger(__name__)
 
-SUFFIXES = (".tif", ".tiff", ".npy")
 SLAB_BYTES = 64 * 2**20
 LARGE_BYTES = 2**28
 LISTED_VALUES = 16
@@ -123,29 +120,35 @@ class Volume:
 
 @contextmanager
 def open_volume(path: Path) -> Iterator[Volume]:
-    """Open a .tif, .tiff or .npy file; nothing but its metadata is read.
+    """Open an image file, or an image in a file as ``file.h5:/volumes/raw``; nothing but its metadata is read.
 
     Raises:
         VolumeError: if the file does not exist, may not be read, is damaged or incomplete, or holds something else
             than one 2D or 3D image of one channel.
+        MissingLibraryError: if its format needs a library that is not installed.
     """
     path = Path(path)
-    _check_file(path)
-    with open_npy(path) if path.suffix.lower() == ".npy" else open_tiff(path) as source:
+    place = place_of(path)
+    _check_file(place)
+    with refuse_unknown(place, "read").open(place) as source:
         _log.debug("read %s: %s voxels of type %s", path, source.shape, source.dtype)
         yield Volume(path, source)
 
 
-def _check_file(path: Path) -> None:
-    """Raise unless this is a file that can be opened without waiting for anybody."""
+def _check_file(place: Place) -> None:
+    """Raise unless this is a file, or a store, that can be opened without waiting for anybody."""
+    path = place.file
     try:
         status = path.stat()
+        if place.format is not None and place.format.folder:
+            if not stat.S_ISDIR(status.st_mode):
+                raise VolumeError(f"{path} is no folder, as a {place.format.name} store is", "Copy it again, unpacked.")
+            return
         if stat.S_ISDIR(status.st_mode):
-            raise VolumeError(f"{path} is a folder, not an image file", "Give one .tif, .tiff or .npy file.")
+            raise VolumeError(f"{path} is a folder, not an image file", "Give one image file.")
         if not stat.S_ISREG(status.st_mode):
-            raise VolumeError(f"{path} is no regular file", "Give a .tif, .tiff or .npy file.")
-        if path.suffix.lower() not in SUFFIXES:
-            raise VolumeError(f"{path} is no image file by its name", "It must end in .tif, .tiff or .npy.")
+            raise VolumeError(f"{path} is no regular file", "Give an image file.")
+        refuse_unknown(place, "read")
         if status.st_size == 0:
             raise VolumeError(f"{path} is empty", "Copy or export it again.")
         path.open("rb").close()

@@ -50,6 +50,12 @@ def listed(names: Iterable[str]) -> str:
     return ", ".join(shown[:_LISTED]) + (f" and {len(shown) - _LISTED} more" if len(shown) > _LISTED else "")
 
 
+def either(names: Iterable[str]) -> str:
+    """Names to choose from, such as ``.tif, .tiff or .npy``."""
+    *first, last = names
+    return f"{', '.join(first)} or {last}" if first else last
+
+
 def ranges(spans: Iterable[tuple[int, int]]) -> str:
     """The first ranges, such as ``0:40, 80:120``, and how many more there are."""
     shown = [f"{start}:{stop}" for start, stop in spans]

@@ -39,7 +39,7 @@ DEEDS = (
     Deed("labelled", "b", "Labelled", "Say which part of the sample is labelled: the rest is left out", "sample"),
     Deed("remove", "d,delete", "Remove", "Remove the sample for good; asks first", "sample", broken=True),
     Deed("compare", "v", "Compare", "Compare with the true labels of another data set", "sample"),
-    Deed("export", "e", "Export", "Write the sample as TIFF files", "sample"),
+    Deed("export", "e", "Export", "Write the sample as image files", "sample"),
     Deed("aliases", "l", "Labels", "Give the labels names", "dataset"),
     Deed("predict", "p", "Predict", "Predict the labels with a model", "dataset"),
     Deed("augment", "u", "Augmented", "Draw what augmentation makes of it in training", "dataset"),
@@ -60,6 +60,7 @@ DEEDS = (
         "Import folder",
         "Add all images of a folder and their labels, to a new data set or the chosen one",
     ),
+    Deed("convert", "h", "Convert", "Write an image file in another format"),
     Deed("full", "z", "Larger", "Give the slices the whole window; escape comes back", "sample"),
     Deed("rescan", "ctrl+r", "Look again", "Look for data sets again; shows closed ones of the folder too"),
 )

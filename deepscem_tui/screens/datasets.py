@@ -310,6 +310,8 @@ class DatasetsScreen(WorkScreen):
             self.app.ask("demo", demo)
         elif event.name == "create":
             self._do_new(None)
+        elif event.name == "folder":
+            self.app.ask("import-folder", {"folder": "."})
         else:
             self._do_open(None)
 
@@ -348,6 +350,9 @@ class DatasetsScreen(WorkScreen):
     def _do_folder(self, item: Item | None) -> None:
         chosen = item is not None and item.dataset is not None
         self.app.ask("import-folder", {"file": item.path} if chosen and item is not None else {})
+
+    def _do_convert(self, _: Item | None) -> None:
+        self.app.ask("convert-image", {})
 
     def _do_rename(self, item: Item) -> None:
         if item.sample is None:

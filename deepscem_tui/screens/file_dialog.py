@@ -23,6 +23,7 @@ from textual.widgets.option_list import Option
 
 from deepscem_tui.console import safe
 from deepscem_tui.engine import words
+from deepscem_tui.engine.formats import STORES
 from deepscem_tui.widgets.path_input import PathInput
 
 __all__ = ["FileDialog", "browse"]
@@ -238,7 +239,7 @@ def entries(where: str) -> list[Entry] | str:
         with os.scandir(Path(where or ".").expanduser()) as scanned:
             for item in scanned:
                 try:
-                    is_folder = item.is_dir()
+                    is_folder = item.is_dir() and not _is_store(item.name)
                     size = 0 if is_folder else item.stat().st_size
                 except OSError:  # a link to nothing, or gone since
                     is_folder, size = False, 0
@@ -265,9 +266,16 @@ def above(where: str) -> str:
 def _kind(typed: str) -> str:
     try:
         path = Path(typed or ".").expanduser()
-        return "folder" if path.is_dir() else "file" if path.exists() else ""
+        if path.is_dir() and not _is_store(path.name):
+            return "folder"
+        return "file" if path.exists() else ""
     except (OSError, RuntimeError, ValueError):
         return "unknown"
+
+
+def _is_store(name: str) -> bool:
+    """Whether a folder is chosen as a file is: an image in a store."""
+    return name.lower().endswith(STORES)
 
 
 def _option(entry: Entry) -> Option:

@@ -38,6 +38,7 @@ The **models** in this folder and those opened from elsewhere (`o`).
 
 - `n` makes a new network; `t` trains the chosen one, `p` predicts with it.
 - `s` saves it under another name, `c` converts it between `.keras` and DeepSCEM's `.h5`.
+- `e` exports it to ONNX, for other programs; `k` makes a package for the BioImage Model Zoo.
 - `enter` shows the run that trained it.
 """
 
@@ -54,6 +55,8 @@ class ModelsScreen(WorkScreen):
         Binding("c", "convert", "Convert", tooltip="Write it in the other format: .keras, or DeepSCEM's .h5"),
         Binding("t", "train", "Train", tooltip="Train the chosen model"),
         Binding("p", "predict", "Predict", tooltip="Predict with the chosen model"),
+        Binding("e", "export", "Export", tooltip="Write it as an ONNX file, for other programs"),
+        Binding("k", "package", "Package", tooltip="Make a model package for the BioImage Model Zoo"),
         Binding("i", "info", "Info", tooltip="All that the file says, as a table"),
     ]
     DEFAULT_CSS = """
@@ -205,6 +208,16 @@ class ModelsScreen(WorkScreen):
             other = entry.path.with_suffix(".h5" if entry.path.suffix == ".keras" else ".keras")
             self.app.ask("convert-model", {"model": entry.path, "out": other}, ("model",))
 
+    def action_export(self) -> None:
+        """Write the chosen model as an ONNX file."""
+        if entry := self._usable():
+            self.app.ask("export-model", {"model": entry.path, "out": entry.path.with_suffix(".onnx")}, ("model",))
+
+    def action_package(self) -> None:
+        """Make a package of the chosen model."""
+        if entry := self._usable():
+            self.app.ask("package-model", {"model": entry.path, "out": entry.path.with_suffix(".zip")}, ("model",))
+
     def action_train(self) -> None:
         """Go to the screen of training with the chosen model."""
         if entry := self._usable():
@@ -226,7 +239,8 @@ class ModelsScreen(WorkScreen):
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:  # noqa: ARG002
         """Letters are for typing while there is a field to type in."""
         typing = isinstance(self.focused, Input)
-        return not (typing and action in ("new", "open", "save_as", "convert", "train", "predict", "info"))
+        letters = ("new", "open", "save_as", "convert", "export", "package", "train", "predict", "info")
+        return not (typing and action in letters)
 
     def _usable(self) -> ModelEntry | None:
         entry = self.chosen

@@ -8,6 +8,7 @@ from typing import ClassVar
 from textual.binding import Binding, BindingType
 from textual.widgets import ContentSwitcher
 
+from deepscem_tui.engine.formats import place_of
 from deepscem_tui.jobs import Job
 from deepscem_tui.screens.look import LookPane
 from deepscem_tui.screens.proposals import cleaned, objects_of
@@ -61,7 +62,9 @@ class PredictionScreen(RunScreen):
         """The file to look at: with several labels a TIFF is one file each."""
         end = self.run.end if self.run is not None else None
         files = (end or {}).get("result", {}).get("files") or []
-        return made if made.exists() or not files or self.run is None else self.run.working_folder / str(files[0])
+        if place_of(made).file.exists() or not files or self.run is None:
+            return made
+        return self.run.working_folder / str(files[0])
 
     def action_evaluate(self) -> None:
         """Go to the screen of evaluation with the result."""

@@ -9,7 +9,8 @@ from typing import Any
 from deepscem_tui.engine import actions, words
 from deepscem_tui.engine.actions import Action
 from deepscem_tui.engine.catalogue import Catalogue, Cataloguer, DatasetEntry, ModelEntry
-from deepscem_tui.engine.parameters import SUFFIXES
+from deepscem_tui.engine.formats import place_of
+from deepscem_tui.engine.sources import is_image_file
 
 _SCAN_SECONDS = 2.0
 _NAMES = {
@@ -70,7 +71,8 @@ def _for_prediction(found: Catalogue, values: Mapping[str, Any]) -> dict[str, An
     source = values.get("input") or _named(images, _NAMES["test"]) or only
     proposed: dict[str, Any] = {"model": _newest(trained), "input": source}
     if source:
-        proposed["out"] = free(Path(source).with_name(f"{Path(source).stem}-predicted.hdf5"))
+        place = place_of(Path(source))
+        proposed["out"] = free(place.file.with_name(f"{place.stem}-predicted.hdf5"))
     return proposed
 
 
@@ -107,7 +109,7 @@ def objects_of(masks: Path) -> dict[str, Path]:
 
 def cleaned(masks: Path) -> Path:
     """Where the cleaned masks of a data set or image file go."""
-    suffix = ".hdf5" if masks.suffix.lower() in SUFFIXES["dataset"] else ".tif"
+    suffix = ".tif" if is_image_file(masks) else ".hdf5"
     return free(masks.with_name(words.file_name(f"{masks.stem}-clean") + suffix))
 
 

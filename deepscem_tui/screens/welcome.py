@@ -23,6 +23,7 @@ _CHOICES = (  # name, key, what it says, what the footer says
     ("images", "m", "Make the demo's images, to make data sets of yourself", "Demo images"),
     ("demo", "d", "Do the whole demo: data sets, training, prediction, scores", "Whole demo"),
     ("create", "n", "Make a new data set", "New"),
+    ("folder", "f", "Make one of a folder of images and labels", "Folder"),
     ("open", "o", "Open a data set that lies elsewhere", "Open"),
 )
 _ABOUT = """\
@@ -51,7 +52,7 @@ make images for you to try everything with.
     """
 
     class Choice(Message):
-        """One of the ways to begin was chosen: ``images``, ``demo``, ``create`` or ``open``."""
+        """One of the ways to begin was chosen: ``images``, ``demo``, ``create``, ``folder`` or ``open``."""
 
         def __init__(self, name: str) -> None:
             self.name = name
@@ -96,5 +97,5 @@ def found(catalogue: Catalogue, closed: bool = False) -> str:
     if catalogue.images:
         place = catalogue.images[0].parent
         inside = "" if place == catalogue.folder else f" in {safe(place)}/"
-        text += f" There are {words.counted(catalogue.n_images, 'image file')}{inside}: n makes a data set for them."
+        text += f" There are {words.counted(catalogue.n_images, 'image file')}{inside}: f makes a data set of them."
     return text

@@ -129,7 +129,7 @@ class TextField(Field):
             yield Static(self.declared.unit, classes="unit", markup=False)
 
     @property
-    def value(self) -> str:
+    def value(self) -> str | list[str]:
         return self.query_one(Input).value
 
     @value.setter
@@ -139,6 +139,26 @@ class TextField(Field):
     def on_input_changed(self, event: Input.Changed) -> None:
         event.stop()
         self.changed()
+
+
+class TextsField(TextField):
+    """Several texts in a line."""
+
+    def control_widgets(self) -> ComposeResult:
+        yield Input(self._line(self._first), self._placeholder(), compact=True)
+
+    @property
+    def value(self) -> list[str]:
+        parts = self.query_one(Input).value.split(self.declared.joined)
+        return [part.strip() for part in parts if part.strip()]
+
+    @value.setter
+    def value(self, value: Any) -> None:
+        self.query_one(Input).value = self._line(value)
+
+    def _line(self, value: Any) -> str:
+        mark = self.declared.joined
+        return (mark if mark == "," else f" {mark} ").join(_texts(value))
 
 
 class PathField(TextField):
@@ -381,7 +401,8 @@ def make_field(declared: Declared, value: Any = None) -> Field:
     elif declared.within:
         kind = SamplesField if declared.kind == "many" else SampleField
     else:
-        kind = {"flag": FlagField, "choice": ChoiceField, "path": PathField}.get(declared.kind, TextField)
+        kinds = {"flag": FlagField, "choice": ChoiceField, "path": PathField, "many": TextsField}
+        kind = kinds.get(declared.kind, TextField)
     return kind(declared, value)
 
 

@@ -14,6 +14,8 @@ from textual.message import Message
 from textual.suggester import Suggester
 from textual.widgets import Input
 
+from deepscem_tui.engine.formats import STORES
+
 _MOST_ENTRIES = 20_000  # of a folder: more are not worth the wait
 
 
@@ -109,7 +111,8 @@ def completed(typed: str, suffixes: Sequence[str], folder: bool) -> str | None:
                 if number > _MOST_ENTRIES:
                     break
                 if entry.name.startswith(start) and (start or not entry.name.startswith(".")):
-                    found.append((entry.name, entry.is_dir()))
+                    store = entry.name.lower().endswith(STORES)  # is taken as a file is
+                    found.append((entry.name, entry.is_dir() and not store))
     except (OSError, RuntimeError, ValueError):
         return None
     ranked = [(_rank(name, is_dir, suffixes, folder), name, is_dir) for name, is_dir in found if is_dir or not folder]

@@ -235,6 +235,7 @@ class RunView(Widget):
             None if preview.labels is None else list(preview.labels),
             title=title,
             probabilities=True,
+            thresholds=preview.thresholds,
         )
 
     def _show_log(self) -> None:

@@ -15,7 +15,7 @@ from deepscem_tui.engine.tiff_metadata import METRES
 from deepscem_tui.render.cells import Row, with_cursor
 from deepscem_tui.render.scenes import PictureStyle, choose_style
 from deepscem_tui.widgets import slice_lines as lines
-from deepscem_tui.widgets.slice_picture import ALL_LABELS, legend
+from deepscem_tui.widgets.slice_picture import ALL_LABELS, legend, thresholds
 from deepscem_tui.widgets.slice_reading import SliceReading
 
 __all__ = ["SliceCanvas"]
@@ -112,8 +112,8 @@ class SliceCanvas(SliceReading):
         axes = list(zip("zyx", voxel, strict=True))[facts.shape[0] == 1 :]  # no z where there is one slice only
         place = " ".join(f"{axis} {at}" for axis, at in axes)
         rest = []
-        if any(layer.probability for layer in facts.layers):
-            rest.append(f"threshold {self._look.threshold:g}")
+        if limits := thresholds(facts, self._look):
+            rest.append(f"threshold {' '.join(f'{limit:.3g}' for limit in limits)}")
         if viewport.zoom > 1:
             rest.append(f"zoom {viewport.zoom:.2g}")
         if self._look.span is not None:

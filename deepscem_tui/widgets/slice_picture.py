@@ -22,7 +22,7 @@ from deepscem_tui.render.marks import FALSE_ALARM, HIT, IGNORED, MISS, Mark, mar
 from deepscem_tui.render.scenes import PictureStyle, Scene, compared
 from deepscem_tui.render.viewport import Viewport
 
-__all__ = ["Legend", "Look", "Picture", "Range", "layers_of", "legend", "make_picture", "save_png"]
+__all__ = ["Legend", "Look", "Picture", "Range", "layers_of", "legend", "make_picture", "save_png", "thresholds"]
 
 Mask = npt.NDArray[np.bool_]
 
@@ -41,14 +41,14 @@ class Look:
         style: Half blocks or characters.
         overlays: Keys of the layers that are drawn.
         comparison: None, a label's number, or :data:`ALL_LABELS`.
-        threshold: Above which a probability counts.
+        threshold: Above which a probability counts, chosen by hand; None for that of its layer.
         span: Grey values that become black and white, chosen by hand; None for automatic contrast.
     """
 
     style: PictureStyle
     overlays: frozenset[str] = frozenset()
     comparison: int | None = None
-    threshold: float = 0.5
+    threshold: float | None = None
     span: Range | None = None
 
 
@@ -98,6 +98,12 @@ def legend(facts: SliceFacts, look: Look) -> list[Legend]:
         return [Legend(name, mark, True) for name, mark in marks]
     layers = zip(facts.layers, _marks(facts), strict=True)
     return [Legend(layer.name, mark, layer.key in look.overlays) for layer, mark in layers]
+
+
+def thresholds(facts: SliceFacts, look: Look) -> list[float]:
+    """Where probabilities are cut, each number once, in the order of the layers; none where there are none."""
+    own = dict.fromkeys(layer.threshold for layer in facts.layers if layer.probability)
+    return [look.threshold] if own and look.threshold is not None else list(own)
 
 
 def _marks(facts: SliceFacts) -> list[Mark]:
@@ -182,7 +188,9 @@ def _mask(layer: Layer, values: npt.NDArray[Any], look: Look) -> Mask:
         most = float(np.nanmax(values, initial=0))
         bands = np.nan_to_num(values, nan=0.0) * (_BANDS / most) if most > 0 else np.zeros(values.shape)
         return np.asarray(bands.astype(np.int64) % 2 == 1)
-    return np.asarray(values > look.threshold if layer.probability else values != 0)
+    if not layer.probability:
+        return np.asarray(values != 0)
+    return np.asarray(values > (layer.threshold if look.threshold is None else look.threshold))
 
 
 def _pairs(facts: SliceFacts, look: Look) -> Sequence[tuple[str, str, str]]:

@@ -97,6 +97,7 @@ class SliceReading(Widget):
         reference: Sequence[npt.NDArray[Any]] | None = None,
         title: str = "",
         probabilities: bool = False,
+        thresholds: Sequence[float] = (),
     ) -> None:
         """Show a slice that is in memory; one of the same size and labels as before keeps zoom and overlays.
 
@@ -107,8 +108,9 @@ class SliceReading(Widget):
             reference: True masks (L, Y, X), if known: then ``m`` compares.
             title: What is shown.
             probabilities: Whether uint8 masks are probabilities.
+            thresholds: Where probabilities are cut, one a mask; none for 0.5.
         """
-        source = ArraySlices(image, masks, names, reference, title, probabilities)
+        source = ArraySlices(image, masks, names, reference, title, probabilities, thresholds)
         old, new = self._facts, source.facts()
         same = isinstance(self._source, ArraySlices) and old is not None
         self._show(source, same and old is not None and (old.shape, old.layers) == (new.shape, new.layers))

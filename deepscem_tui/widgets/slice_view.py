@@ -19,7 +19,7 @@ from deepscem_tui.engine.slices import AXES, Plane
 from deepscem_tui.render.scenes import PictureStyle
 from deepscem_tui.widgets import slice_lines as lines
 from deepscem_tui.widgets.slice_canvas import SliceCanvas
-from deepscem_tui.widgets.slice_picture import ALL_LABELS, Picture, save_png
+from deepscem_tui.widgets.slice_picture import ALL_LABELS, Picture, save_png, thresholds
 
 __all__ = ["SliceView"]
 
@@ -258,10 +258,11 @@ A label is drawn as an outline in its colour, or its letter; the pattern tells l
     def action_threshold(self, direction: int) -> None:
         if self._facts is None:
             return
-        if not any(layer.probability for layer in self._facts.layers):
+        limits = thresholds(self._facts, self._look)
+        if not limits:
             self._say("There are no probabilities here: masks have no threshold")
             return
-        threshold = min(max(0.05, round(self._look.threshold + 0.05 * direction, 2)), 0.95)
+        threshold = min(max(0.05, round(limits[0] + 0.05 * direction, 2)), 0.95)
         self._change(replace(self._look, threshold=threshold))
 
     def action_contrast(self) -> None:

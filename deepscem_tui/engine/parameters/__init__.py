@@ -11,6 +11,7 @@ from deepscem_tui.engine.parameters.augmentation import ShowAugmentation
 from deepscem_tui.engine.parameters.datasets import (
     AddSample,
     CheckDataset,
+    ConvertImage,
     CreateDataset,
     CropSample,
     DistanceTransform,
@@ -43,6 +44,7 @@ from deepscem_tui.engine.parameters.models import ConvertModel, CreateModel
 from deepscem_tui.engine.parameters.objects import Cleaning, CleanMasks, FindObjects
 from deepscem_tui.engine.parameters.planning import Plan
 from deepscem_tui.engine.parameters.prediction import Evaluate, Merge, Predict
+from deepscem_tui.engine.parameters.sharing import ExportModel, PackageModel
 from deepscem_tui.engine.parameters.training import Train
 
 __all__ = [
@@ -52,6 +54,7 @@ __all__ = [
     "CheckDataset",
     "CleanMasks",
     "Cleaning",
+    "ConvertImage",
     "ConvertModel",
     "CreateDataset",
     "CreateModel",
@@ -59,12 +62,14 @@ __all__ = [
     "Demo",
     "DistanceTransform",
     "Evaluate",
+    "ExportModel",
     "ExportSample",
     "FindObjects",
     "ImportFolder",
     "Info",
     "Merge",
     "Name",
+    "PackageModel",
     "Parameters",
     "PatchSize",
     "Plan",

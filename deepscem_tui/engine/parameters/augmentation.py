@@ -19,8 +19,11 @@ def _checked(text: str) -> str:
 
 
 def _split(value: Any) -> Any:
-    """What is typed in one line of a form, as several."""
-    return value.replace(",", " ").split() if isinstance(value, str) else value
+    """What is typed in one line, as several."""
+    texts = [value] if isinstance(value, str) else value
+    if not isinstance(texts, (list, tuple)) or not all(isinstance(text, str) for text in texts):
+        return value
+    return [part for text in texts for part in text.replace(",", " ").split()]
 
 
 Augments = Annotated[tuple[Annotated[str, AfterValidator(_checked)], ...], BeforeValidator(_split)]

@@ -121,9 +121,7 @@ class AddSample(SampleOptions):
 
     file: Path = argument("Data set to change.", opens="dataset")
     name: Name = argument("Name of the new sample.")
-    image: Path = argument(
-        "Image: .tif, .tiff, .npy or .png, 2D or 3D; or a folder or pattern of slices.", opens="image"
-    )
+    image: Path = argument("Image file (TIFF, MRC, HDF5, ...), or a folder or pattern of slices.", opens="image")
     labels: tuple[str, ...] = argument(
         'Labels, one file each, in order, A+B for two that are added up; "" for a blank one.',
         default=(),
@@ -143,12 +141,16 @@ class ImportFolder(SampleOptions):
     """Add all images of a folder and their labels to a data set, each as a sample: all of them or none.
 
     What belongs together is told by names: `images/x.tif` with `labels/x.tif` or `masks/mito/x.tif`, `x.tif` with
-    `x_mask.tif`, `x_seg.tif` or `x_label_mito.tif`, or as patterns say. --dry-run shows what would be added.
+    `x_mask.tif`, `x_seg.tif` or `x_label_mito.tif`, or as patterns say; `x_not_labelled.tif` and `ignore/x.tif` are
+    above 0 where nothing is labelled. --dry-run shows what would be added.
     The data set is made if it does not exist.
     """
 
     file: Path = argument("Data set to change; made if it does not exist (.hdf5).", makes="dataset")
     folder: Path = argument("Folder of images and labels.", opens="folder")
+    stacks: bool = option(
+        False, "Each folder holds the slices of one volume, such as `raw/cell1/` with `labels/cell1/`."
+    )
     image_pattern: str | None = option(
         None,
         "Images, relative to the folder: {name} is what image and label have in common, * is anything in one "
@@ -159,6 +161,12 @@ class ImportFolder(SampleOptions):
         None,
         "Labels, likewise; {label} is the label's name where each has a file, such as 'masks/{name}_{label}.tif'.",
         otherwise="told by names",
+    )
+    ignore_pattern: str | None = option(
+        None,
+        "Masks that are above 0 where nothing is labelled, likewise, such as 'masks/{name}_unsure.tif'.",
+        otherwise="told by names",
+        more=True,
     )
     label_names: tuple[Name, ...] = option(
         (),
@@ -174,8 +182,9 @@ class ImportFolder(SampleOptions):
 
     @model_validator(mode="after")
     def _both_patterns(self) -> ImportFolder:
-        if self.label_pattern is not None and self.image_pattern is None:
-            raise wrong("image_pattern", "is needed with --label-pattern")
+        for name in ("label_pattern", "ignore_pattern"):
+            if getattr(self, name) is not None and self.image_pattern is None:
+                raise wrong("image_pattern", f"is needed with --{name.replace('_', '-')}")
         return self
 
 
@@ -331,11 +340,30 @@ class SplitDataset(Writing):
 
 
 class ExportSample(Writing):
-    """Write the image and labels (or predictions) of a sample as TIFF files."""
+    """Write the image and labels (or predictions) of a sample as image files."""
 
     file: Path = argument("Data set.", opens="dataset")
     sample: str = argument("Sample to export.", within="file.samples")
     folder: Path = argument("Folder for the files; made if it does not exist.", makes="folder")
+    format: Literal["tif", "ome.tif", "ome.zarr", "mrc", "nii", "nii.gz", "npy"] = option(
+        "tif", "Format of the files, by the end of their names."
+    )
+
+
+class ConvertImage(Writing):
+    """Write an image file, or slices, in another format: values and voxel size stay as they are.
+
+    The format is told by the name: docs/formats.md lists all.
+    """
+
+    image: Path = argument("Image file, or a folder or pattern of slices.", opens="image")
+    out: Path = argument("Image file to make.", makes="made image")
+    voxel_size: VoxelSize | None = option(
+        None,
+        "Size of a voxel, Z,Y,X and a unit, such as '30,8,8 nm' or '8 nm'.",
+        otherwise="the image's",
+    )
+    labels: bool = option(False, "The values are labels: smaller copies in a pyramid take one of them, not their mean.")
 
 
 class DistanceTransform(Writing):

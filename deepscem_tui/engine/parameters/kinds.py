@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 from pydantic_core import PydanticCustomError
 
+from deepscem_tui.engine.formats import suffixes
+
 
 def _name(value: str) -> str:
     """A name that HDF5, a path and a terminal can all carry."""
@@ -314,6 +316,7 @@ def option(default: Any, help: str, unit: str = "", **facts: Any) -> Any:
             ``each``, that there is one of these for each label of the data set that another parameter names;
             ``title``, what it is called where its name is no good title;
             ``otherwise``, in a word, what is taken where it is not given;
+            ``joined``, what stands between several texts in a line of a form; a comma if not given;
             ``more``, that it is rarely changed.
     """
     return _field(help, facts | {"default": default, "unit": unit})
@@ -323,16 +326,19 @@ def option(default: Any, help: str, unit: str = "", **facts: Any) -> Any:
 SUFFIXES: dict[str, tuple[str, ...]] = {
     "dataset": (".hdf5", ".h5"),
     "model": (".keras", ".h5"),
-    "image": (".tif", ".tiff", ".npy", ".png"),
-    "dataset or image": (".hdf5", ".h5", ".tif", ".tiff", ".npy", ".png"),
-    "dataset or TIFF": (".hdf5", ".tif", ".tiff"),
-    "file": (".hdf5", ".keras", ".h5", ".tif", ".tiff", ".npy", ".png"),
+    "image": suffixes("read"),
+    "dataset or image": tuple(dict.fromkeys((".hdf5", ".h5", *suffixes("read")))),
+    "made image": suffixes("written"),
+    "dataset or made image": tuple(dict.fromkeys((".hdf5", *suffixes("written")))),
+    "file": tuple(dict.fromkeys((".hdf5", ".keras", ".h5", *suffixes("read")))),
     "csv": (".csv",),
     "parameters": (".toml",),
     "picture": (".png",),
+    "onnx": (".onnx",),
+    "package": (".zip",),
     "folder": (),
 }
-_FOR_FORMS = ("argument", "unit", "opens", "makes", "within", "each", "title", "otherwise", "more")
+_FOR_FORMS = ("argument", "unit", "opens", "makes", "within", "each", "title", "otherwise", "joined", "more")
 
 
 def _field(help: str, facts: dict[str, Any]) -> Any:

@@ -62,7 +62,7 @@ class CleanMasks(Cleaning):
     OUT is a data set (.hdf5), or an image file (with several labels one file each, OUT_<label>.tif).
     """
 
-    out: Path = argument("Result to make (.hdf5, .tif or .tiff).", makes="dataset or TIFF")
+    out: Path = argument("Result to make: a data set (.hdf5), or an image file.", makes="dataset or made image")
 
     @model_validator(mode="after")
     def _something(self) -> CleanMasks:
@@ -79,9 +79,9 @@ class FindObjects(Cleaning):
     """
 
     out: Path | None = argument(
-        "Image file to make, of the objects' numbers (.tif, .tiff or .npy); none if not given.",
+        "Image file to make, of the objects' numbers; none if not given.",
         default=None,
-        makes="image",
+        makes="made image",
         otherwise="none",
     )
     csv: Path | None = option(

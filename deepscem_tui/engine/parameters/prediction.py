@@ -21,15 +21,16 @@ from deepscem_tui.engine.parameters.kinds import (
 class Predict(Writing):
     """Predict the labels of a data set's samples, or of an image file.
 
-    OUT is a data set (.hdf5), or a TIFF file (.tif; with several labels one file each, OUT_<label>.tif).
+    OUT is a data set (.hdf5), or an image file (.tif, .mrc, .ome.zarr, ...; with several labels one file each,
+    OUT_<label>.tif).
     """
 
     model: Path = argument("Model (.keras or .h5).", opens="model")
     input: Path = argument(
-        "Data set, or an image file (.tif, .tiff, .npy, .png), or a folder or pattern of slices.",
+        "Data set, image file (TIFF, MRC, HDF5, ...), or a folder or pattern of slices.",
         opens="dataset or image",
     )
-    out: Path = argument("Result to make (.hdf5, .tif or .tiff).", makes="dataset or TIFF")
+    out: Path = argument("Result to make: a data set (.hdf5), or an image file.", makes="dataset or made image")
     sample: tuple[str, ...] = option(
         (), "Sample to predict, may be repeated; all of them if not given.", within="input.samples", otherwise="all"
     )
@@ -101,7 +102,7 @@ class Predict(Writing):
 class Merge(Writing):
     """Make one result of the parts that `predict --shard` computed; refused where a part is missing."""
 
-    out: Path = argument("Result to make (.hdf5, .tif or .tiff).", makes="dataset or TIFF")
+    out: Path = argument("Result to make: a data set (.hdf5), or an image file.", makes="dataset or made image")
     shards: tuple[str, ...] = argument(
         "Folders of the parts, OUT.shards; one, or several where nodes share no disk.", min_length=1
     )

@@ -129,6 +129,9 @@ class Train(Writing):
         True, "Write the model with the best mean F1 of the validation, smoothed over epochs, not the last.", more=True
     )
     early_stopping: bool = option(False, "End when nothing improves for max(5, epochs / 20) epochs.", more=True)
+    tensorboard: bool = option(
+        False, "Also write the curves for TensorBoard, to the folder `tensorboard` of the run.", more=True
+    )
     seed: int = option(0, "Seed of everything random.", more=True, ge=0, le=2**31 - 1)
     resume: bool = option(False, "Go on with the run that began to make OUT, if there is one.", more=True)
 

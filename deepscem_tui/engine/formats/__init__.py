@@ -1,0 +1,35 @@
+"""The formats of image files: a table of all of them, and a module for each that others did not have before."""
+
+from __future__ import annotations
+
+from deepscem_tui.engine.formats.table import (
+    FORMATS,
+    PICTURES,
+    SLICES,
+    STORES,
+    Format,
+    Place,
+    is_place,
+    kinds,
+    place_of,
+    refuse_unknown,
+    stem_of,
+    suffixes,
+    with_stem,
+)
+
+__all__ = [
+    "FORMATS",
+    "PICTURES",
+    "SLICES",
+    "STORES",
+    "Format",
+    "Place",
+    "is_place",
+    "kinds",
+    "place_of",
+    "refuse_unknown",
+    "stem_of",
+    "suffixes",
+    "with_stem",
+]

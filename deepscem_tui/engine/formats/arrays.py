@@ -1,0 +1,214 @@
+"""Arrays of more axes than a volume has, in whatever order, as volumes (Z, Y, X); read a band of chunks at a time."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from deepscem_tui.engine import words
+from deepscem_tui.engine.errors import EngineError, ResourceError, VolumeError
+from deepscem_tui.engine.formats.table import Place
+
+__all__ = ["LARGEST_CHUNK", "ArraySource", "Layout", "check_chunks", "explained", "layout_of", "offer", "offered"]
+
+BAND_BYTES = 256 * 2**20  # of chunks that are kept for the slices that follow
+LARGEST_CHUNK = 2**30
+_SPACE = "zyx"
+_MOST_OFFERED = 12
+_PLURALS = {"c": "channels", "t": "time points"}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where a volume is in an array.
+
+    Args:
+        shape: (Z, Y, X).
+        fixed: For each axis of the array the number that is taken; None for an axis of the volume.
+        order: The array's axes that are the volume's Z, Y and X; None for a Z that it has not.
+    """
+
+    shape: tuple[int, int, int]
+    fixed: tuple[int | None, ...]
+    order: tuple[int | None, int, int]
+
+    def along(self, values: Sequence[Any], missing: Any) -> tuple[Any, Any, Any]:
+        """What is given for each axis of the array, for Z, Y and X."""
+        z, y, x = (missing if axis is None else values[axis] for axis in self.order)
+        return z, y, x
+
+    def voxel_size(self, values: Sequence[float] | None) -> tuple[float, float, float] | None:
+        """Sizes that are given for each axis of the array, or for three, as Z, Y, X; None if they are no sizes."""
+        if values is None or len(values) not in (3, len(self.fixed)):
+            return None
+        z, y, x = self.along(values, None) if len(values) == len(self.fixed) else values
+        z = y if z is None else z  # a single slice has no thickness
+        return (z, y, x) if all(math.isfinite(size) and size > 0 for size in (z, y, x)) else None
+
+    def read(self, array: Any, z0: int, z1: int) -> npt.NDArray[Any]:
+        """The slices from ``z0`` to before ``z1`` as (n, Y, X)."""
+        index = tuple(
+            slice(z0, z1) if axis == self.order[0] else slice(None) if fixed is None else fixed
+            for axis, fixed in enumerate(self.fixed)
+        )
+        found = np.asarray(array[index])
+        kept = [axis for axis, fixed in enumerate(self.fixed) if fixed is None]
+        places = [kept.index(axis) for axis in self.order if axis is not None]
+        found = found.transpose(places)
+        return found[np.newaxis] if self.order[0] is None else found
+
+
+def layout_of(place: Place, shape: Sequence[int], axes: Sequence[str] | None) -> Layout:
+    """Find the volume in an array.
+
+    Args:
+        axes: Names of the array's axes, in lower case; None if they have none: then the last three are Z, Y and X, and
+            the others are called by their numbers.
+
+    Raises:
+        VolumeError: there are no voxels, too few axes, or too many with nothing chosen of them.
+    """
+    path, chosen = place.path, dict(place.chosen)
+    if 0 in shape:
+        raise VolumeError(f"{path} has no voxels: its shape is {tuple(shape)}", "Export it again.")
+    names = [str(axis) for axis in range(len(shape))] if axes is None else list(axes)
+    for name, number in chosen.items():
+        if name not in names:
+            raise VolumeError(f"{path} has no axis {name!r}", f"Its axes are {', '.join(names)}.")
+        size = shape[names.index(name)]
+        if number >= size:
+            raise VolumeError(f"{path} has no {name} {number}", f"There are {size}, from 0 on.")
+    fixed = [chosen.get(name) for name in names]
+    kept = [axis for axis, number in enumerate(fixed) if number is None]
+    if axes is None:
+        extra = [axis for axis in kept if shape[axis] == 1] if len(kept) > 3 else []
+    else:
+        extra = [axis for axis in kept if names[axis] not in _SPACE and shape[axis] == 1]
+    for axis in extra:
+        fixed[axis] = 0
+    kept = [axis for axis in kept if fixed[axis] is None]
+    sizes = [shape[axis] for axis in kept]
+    if axes is not None:
+        others = [axis for axis in kept if names[axis] not in _SPACE]
+        if others:
+            text = " and ".join(f"{shape[a]} {_PLURALS.get(names[a], f'along axis {names[a]}')}" for a in others)
+            raise _choose(place, text, [names[axis] for axis in others])
+        found = {names[axis]: axis for axis in kept}
+        if not {"y", "x"} <= set(found):
+            raise VolumeError(f"{path} is no image: its axes are {', '.join(names)}", "It must have Y and X.")
+        order = (found.get("z"), found["y"], found["x"])
+    elif len(kept) > 3:
+        raise _choose(place, f"{len(kept)} dimensions, its shape is {tuple(shape)}", [names[kept[0]]])
+    elif len(kept) < 2:
+        raise VolumeError(f"{path} is no image: its shape is {tuple(shape)}", "It must be (Y, X) or (Z, Y, X).")
+    elif len(kept) == 3 and sizes[2] in (3, 4) and min(sizes[:2]) >= 16:
+        raise _choose(place, f"{sizes[2]} channels by its shape {tuple(shape)}", [names[kept[2]]])
+    else:
+        order = (kept[0] if len(kept) == 3 else None, kept[-2], kept[-1])
+    depth, height, width = (1 if axis is None else int(shape[axis]) for axis in order)
+    return Layout((depth, height, width), tuple(fixed), order)
+
+
+def _choose(place: Place, what: str, names: Sequence[str]) -> VolumeError:
+    chosen = dict.fromkeys(dict(place.chosen)) | dict.fromkeys(names)
+    text = "&".join(f"{name}={dict(place.chosen).get(name, 0)}" for name in chosen)
+    return VolumeError(f"{place.path} has {what}", f"Choose one, such as {shlex.quote(f'{place.bare}?{text}')}.")
+
+
+def offer(found: Sequence[str]) -> str:
+    """A hint of what to type for the arrays that are there."""
+    if not found:
+        return "No array in it is an image."
+    more = f" and {len(found) - _MOST_OFFERED} more" if len(found) > _MOST_OFFERED else ""
+    return f"As an image, give one of: {', '.join(found[:_MOST_OFFERED])}{more}."
+
+
+def offered(file: Path, inside: str, shape: Sequence[int], kind: str) -> str:
+    """An array for :func:`offer`: what to type for it, and what it is."""
+    return f"{shlex.quote(f'{file}:/{inside}')} ({words.sizes(shape)} {kind})"
+
+
+def check_chunks(place: Place, chunks: Sequence[int], dtype: np.dtype[Any]) -> None:
+    """Raise :class:`VolumeError` if what has to be decoded at once is larger than any file that is whole has it."""
+    size = prod(chunks) * dtype.itemsize
+    if size > LARGEST_CHUNK or min(chunks, default=1) < 1:
+        what = f"{place.path} is stored in pieces of {words.sizes(chunks)} voxels, {words.amount(size, 'B')} each"
+        raise VolumeError(what, "Save it with smaller chunks.")
+
+
+class ArraySource:
+    """Voxels of an array that is read by slicing along Z.
+
+    Slices of a chunk are decoded together: those of the last band of chunks are kept for whoever reads on.
+
+    Args:
+        place: For messages.
+        shape: (Z, Y, X).
+        dtype: Of the voxels, as they are given.
+        read: Gives slices z0:z1 as (n, Y, X).
+        depth: Slices that are stored together.
+    """
+
+    def __init__(
+        self,
+        place: Place,
+        shape: tuple[int, int, int],
+        dtype: np.dtype[Any],
+        read: Callable[[int, int], npt.NDArray[Any]],
+        depth: int,
+    ) -> None:
+        self.shape, self.dtype = shape, dtype.newbyteorder("=")
+        self.voxel_size: tuple[float, float, float] | None = None
+        self.voxel_unit = ""
+        self.warnings: tuple[str, ...] = ()
+        self.scale: float | None = None
+        self._place, self._read = place, read
+        plane = shape[1] * shape[2] * dtype.itemsize
+        self._depth = max(1, min(depth, shape[0]))
+        self._keeps = self._depth > 1 and self._depth * plane <= BAND_BYTES
+        self._kept: tuple[int, npt.NDArray[Any]] | None = None
+
+    def read_into(self, z0: int, out: npt.NDArray[Any]) -> None:
+        """Fill ``out`` (n, Y, X) with the slices from ``z0`` on."""
+        z, end, depth = z0, z0 + len(out), self._depth
+        while z < end:
+            first = z - z % depth
+            last = min(first + depth, self.shape[0])
+            stop = min(last, end)
+            if self._keeps and (z > first or stop < last):
+                if self._kept is None or self._kept[0] != first:
+                    self._kept = None  # before the next one is read, so that one at most is held
+                    self._kept = first, self._given(first, last)
+                out[z - z0 : stop - z0] = self._kept[1][z - first : stop - first]
+            else:
+                out[z - z0 : stop - z0] = self._given(z, stop)
+            z = stop
+
+    def _given(self, z0: int, z1: int) -> npt.NDArray[Any]:
+        with explained(self._place, f", slices {z0} to {z1 - 1}"):
+            return self._read(z0, z1)
+
+
+@contextmanager
+def explained(place: Place, where: str = "") -> Iterator[None]:
+    """Turn whatever a library raises about a damaged file into a :class:`VolumeError`."""
+    try:
+        yield
+    except EngineError:
+        raise
+    except MemoryError as error:
+        what = f"Memory does not suffice to decode {place.path}{where}"
+        raise ResourceError(what, "Save it with smaller chunks.") from error
+    except Exception as error:  # the libraries raise nearly anything on a damaged file
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        what = f"{place.path}{where} cannot be read ({reason[:160]})"
+        raise VolumeError(what, "Copy or export it again.") from error

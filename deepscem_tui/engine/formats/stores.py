@@ -1,0 +1,84 @@
+"""Stores in folders: their metadata, read without following what leads out of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from deepscem_tui.engine import words
+from deepscem_tui.engine.errors import VolumeError
+from deepscem_tui.engine.formats.table import Place
+from deepscem_tui.engine.plain_files import COPY_AGAIN
+
+__all__ = ["check_claim", "damaged", "folder_in", "read_json"]
+
+_METADATA_BYTES = 16 * 2**20
+_BLANK, _EXPANSION = 256 << 30, 1100  # as of HDF5 files: what is not backed by files may be blank, but not without end
+
+
+def folder_in(place: Place, inside: str) -> Path:
+    """The folder of an array or a group of a store.
+
+    Raises:
+        VolumeError: the name leads out of the store, or through a link.
+    """
+    folder = place.file
+    for part in inside.split("/") if inside else ():
+        if part in ("", ".", "..") or "\\" in part or ":" in part or "\0" in part:
+            raise VolumeError(f"{place.path} is no name in a store", "Check the name.")
+        folder = folder / part
+        if folder.is_symlink():
+            raise VolumeError(f"{place.path}: {folder} is a link, which is not followed", "Copy what it leads to.")
+    return folder
+
+
+def read_json(place: Place, path: Path) -> dict[str, Any] | None:
+    """A file of metadata; None if there is none.
+
+    Raises:
+        VolumeError: it is damaged, a link or no file.
+    """
+    try:
+        status = path.lstat()
+        if not stat.S_ISREG(status.st_mode) or status.st_size > _METADATA_BYTES:
+            raise VolumeError(f"{place.path}: {path} is no file of metadata", COPY_AGAIN)
+        found = json.loads(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError, RecursionError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise VolumeError(f"{place.path}: {path} cannot be read ({reason[:120]})", COPY_AGAIN) from error
+    if not isinstance(found, dict):
+        raise VolumeError(f"{place.path}: {path} is damaged", COPY_AGAIN)
+    return found
+
+
+@contextmanager
+def damaged(place: Place, path: Path) -> Iterator[None]:
+    """Turn what is raised where metadata is not as it should be into a :class:`VolumeError`."""
+    try:
+        yield
+    except VolumeError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
+        what = f"{place.path}: {path} is damaged ({type(error).__name__}: {str(error)[:120]})"
+        raise VolumeError(what, COPY_AGAIN) from error
+
+
+def check_claim(place: Place, folder: Path, nbytes: int) -> None:
+    """Raise :class:`VolumeError` if files are too small for an array: those of a megabyte cannot hold a terabyte."""
+    if nbytes <= _BLANK:
+        return
+    backed = 0
+    for where, _, files in os.walk(folder):
+        for name in files:
+            backed += Path(where, name).lstat().st_size * _EXPANSION
+            if nbytes <= _BLANK + backed:
+                return
+    what = f"{place.path} claims {words.amount(nbytes, 'B')}, more than its files can hold"
+    raise VolumeError(what, COPY_AGAIN)

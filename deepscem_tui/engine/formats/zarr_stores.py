@@ -1,0 +1,333 @@
+"""Zarr and OME-Zarr stores in folders, read with the library zarr after a look of our own at what they claim.
+
+A store may come from anywhere. Nothing outside its folder is opened, links are not followed, codecs are those of a list
+(of zarr's own, some run code that is in the data), and no piece may unfold to more than its chunk.
+
+Sources: https://zarr-specs.readthedocs.io/, https://ngff.openmicroscopy.org/0.5/ and 0.4
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from deepscem_tui.engine import extras
+from deepscem_tui.engine.devices import available_cores
+from deepscem_tui.engine.errors import ParameterError, VolumeError
+from deepscem_tui.engine.formats.arrays import ArraySource, check_chunks, explained, layout_of, offer, offered
+from deepscem_tui.engine.formats.pieces import check_piece
+from deepscem_tui.engine.formats.stores import check_claim, damaged, folder_in, read_json
+from deepscem_tui.engine.formats.table import Place
+from deepscem_tui.engine.plain_files import COPY_AGAIN, check_dtype
+from deepscem_tui.engine.tiff_metadata import length_unit
+
+__all__ = ["is_store", "open_store", "refuse_other_folders"]
+
+_METADATA = ("zarr.json", ".zarray", ".zgroup", ".zattrs")
+_CODECS = {"bytes", "transpose", "blosc", "gzip", "zstd", "crc32c", "sharding_indexed"}
+_COMPRESSORS = {"blosc", "gzip", "zlib", "zstd", "lz4"}  # of version 2
+_FILTERS = {"shuffle", "delta"}
+_MOST_FOLDERS = 500
+
+
+@dataclass(frozen=True)
+class _Node:
+    """An array or a group, by its metadata."""
+
+    folder: Path
+    version: int
+    attributes: Mapping[str, Any]
+    shape: tuple[int, ...] = ()
+    chunks: tuple[int, ...] = ()  # what is decoded together
+    dtype: np.dtype[Any] | None = None  # None for a group
+    axes: tuple[str, ...] | None = None
+    outermost: str = ""  # the codec that a piece on the disk was written with last; empty where there is none, or many
+
+    @property
+    def is_array(self) -> bool:
+        return self.dtype is not None
+
+
+@contextmanager
+def open_store(place: Place) -> Iterator[ArraySource]:
+    """Open an array of a Zarr store, or the largest image of an OME-Zarr store.
+
+    Raises:
+        VolumeError: the store is damaged, leads elsewhere, claims too much, or has no image there.
+        MissingLibraryError: zarr is not installed.
+    """
+    node = _node(place, place.inside)
+    inside = place.inside
+    if not node.is_array:
+        levels = _levels(node)
+        if not levels:
+            raise VolumeError(f"{place.path} has several arrays, or none", _hint(place))
+        inside = "/".join(part for part in (inside, levels[0][0]) if part)
+        node = _node(place, inside)
+    if not node.is_array or node.dtype is None:
+        raise VolumeError(f"{place.path} has no array {inside!r}", _hint(place))
+    check_dtype(place.path, node.dtype)
+    check_chunks(place, node.chunks, node.dtype)
+    check_claim(place, node.folder, prod(node.shape) * node.dtype.itemsize)
+    axes, sizes, unit = _described(place, inside, node)
+    layout = layout_of(place, node.shape, axes)
+    zarr = extras.load("zarr", "zarr", f"Reading {place.file}")
+    with explained(place):
+        array = zarr.open_array(store=_files()(place.file, node), path=inside, mode="r", zarr_format=node.version)
+        if array.shape != node.shape or array.dtype.newbyteorder("=") != node.dtype.newbyteorder("="):
+            raise VolumeError(f"{place.path} was changed meanwhile", "Try again.")
+    kind = node.dtype.newbyteorder("=")
+
+    def read(z0: int, z1: int) -> npt.NDArray[Any]:
+        with zarr.config.set({"async.concurrency": available_cores(), "threading.max_workers": available_cores()}):
+            return layout.read(array, z0, z1).astype(kind, copy=False)
+
+    source = ArraySource(place, layout.shape, node.dtype, read, layout.along(node.chunks, 1)[0])
+    if unit and sizes is not None:
+        size = layout.voxel_size(sizes)
+        if size is not None:
+            source.voxel_size, source.voxel_unit = size, unit
+    yield source
+
+
+# ------------------------------------------------------------------------------------------------ metadata
+
+
+def _node(place: Place, inside: str) -> _Node:
+    """What is at a name in a store.
+
+    Raises:
+        VolumeError: nothing, or nothing that can be used.
+    """
+    folder = folder_in(place, inside)
+    about = read_json(place, folder / "zarr.json")
+    if about is not None:
+        with damaged(place, folder / "zarr.json"):
+            return _of_version_3(place, folder, about)
+    attributes = read_json(place, folder / ".zattrs") or {}
+    about = read_json(place, folder / ".zarray")
+    if about is not None:
+        with damaged(place, folder / ".zarray"):
+            return _of_version_2(place, folder, about, attributes)
+    if (folder / ".zgroup").exists() or attributes:
+        return _Node(folder, 2, attributes)
+    if inside:
+        raise VolumeError(f"{place.file} has no array {inside!r}", _hint(place))
+    raise VolumeError(f"{place.file} is no Zarr store: it has no metadata", COPY_AGAIN)
+
+
+def _of_version_3(place: Place, folder: Path, about: Mapping[str, Any]) -> _Node:
+    attributes = about.get("attributes") or {}
+    if about["node_type"] == "group":
+        return _Node(folder, 3, dict(attributes))
+    if about["node_type"] != "array":
+        raise ValueError("neither a group nor an array")
+    grid = about["chunk_grid"]
+    if grid["name"] != "regular" or about.get("storage_transformers"):
+        raise VolumeError(f"{place.path} is stored in a way that is not supported", "Save it again with zarr.")
+    kind = about["data_type"]
+    if not isinstance(kind, str) or kind not in np.sctypeDict:
+        raise VolumeError(f"{place.path} holds values of type {str(kind)[:60]}, not numbers", "Save it as numbers.")
+    chunks, codecs = grid["configuration"]["chunk_shape"], about["codecs"]
+    outermost = str(codecs[-1]["name"])
+    for _ in range(3):
+        names = [codec["name"] for codec in codecs]
+        _check_codecs(place, set(names) - _CODECS)
+        if "sharding_indexed" not in names:
+            break
+        inner = codecs[names.index("sharding_indexed")]["configuration"]
+        _check_codecs(place, {codec["name"] for codec in inner.get("index_codecs", ())} - {"bytes", "crc32c"})
+        chunks, codecs, outermost = inner["chunk_shape"], inner["codecs"], ""
+    else:
+        raise VolumeError(f"{place.path} is stored in a way that is not supported", "Save it again with zarr.")
+    given = about.get("dimension_names")
+    axes = tuple(str(name).lower() for name in given) if given and all(given) else None
+    return _array(folder, 3, attributes, about["shape"], chunks, np.dtype(kind), axes, outermost)
+
+
+def _of_version_2(place: Place, folder: Path, about: Mapping[str, Any], attributes: Mapping[str, Any]) -> _Node:
+    compressor = about["compressor"]
+    name = str(compressor["id"]) if compressor else ""
+    _check_codecs(place, {name} - _COMPRESSORS - {""})
+    filters = {str(item["id"]) for item in about.get("filters") or ()}
+    _check_codecs(place, filters - _FILTERS)
+    if not isinstance(about["dtype"], str):
+        raise VolumeError(f"{place.path} holds values with named parts, not numbers", "Save it as numbers.")
+    names = attributes.get("_ARRAY_DIMENSIONS")
+    axes = tuple(str(item).lower() for item in names) if names else None
+    return _array(folder, 2, attributes, about["shape"], about["chunks"], np.dtype(about["dtype"]), axes, name)
+
+
+def _array(
+    folder: Path,
+    version: int,
+    attributes: Mapping[str, Any],
+    shape: Any,
+    chunks: Any,
+    dtype: np.dtype[Any],
+    axes: tuple[str, ...] | None,
+    outermost: str,
+) -> _Node:
+    sizes, pieces = tuple(map(int, shape)), tuple(map(int, chunks))
+    if len(sizes) != len(pieces) or min((*sizes, 0)) < 0 or not min((*pieces, 1)) > 0:
+        raise ValueError(f"shape {sizes}, chunks {pieces}")
+    if axes is not None and (len(axes) != len(sizes) or len(set(axes)) < len(axes) or not {"y", "x"} <= set(axes)):
+        axes = None
+    return _Node(folder, version, dict(attributes), sizes, pieces, dtype, axes, outermost)
+
+
+def _check_codecs(place: Place, unknown: set[str]) -> None:
+    if unknown:
+        what = f"{place.path} is compressed in a way that is not supported ({min(unknown)[:60]})"
+        raise VolumeError(what, "Save it with zstd, gzip or blosc.")
+
+
+# ------------------------------------------------------------------------------------------------ OME-Zarr
+
+
+def _multiscales(node: _Node) -> Mapping[str, Any] | None:
+    """The description of the first image of a group, of version 0.5 or an older one."""
+    ome = node.attributes.get("ome")
+    found = (ome if isinstance(ome, dict) else node.attributes).get("multiscales")
+    return found[0] if isinstance(found, list) and found and isinstance(found[0], dict) else None
+
+
+def _levels(node: _Node) -> list[tuple[str, Mapping[str, Any]]]:
+    """Paths of an image's arrays, the largest first, and what is said of each."""
+    datasets = (_multiscales(node) or {}).get("datasets")
+    if not isinstance(datasets, list):
+        return []
+    found = [item for item in datasets if isinstance(item, dict) and isinstance(item.get("path"), str)]
+    return [(item["path"].strip("/"), item) for item in found]
+
+
+def _described(place: Place, inside: str, node: _Node) -> tuple[Sequence[str] | None, Sequence[float] | None, str]:
+    """Names of the axes, size of a voxel along each, and its unit; by the OME-Zarr group that the array is of."""
+    parts = inside.split("/") if inside else []
+    for count in range(len(parts) - 1, -1, -1):
+        try:
+            group = _node(place, "/".join(parts[:count]))
+        except VolumeError:
+            continue
+        path = "/".join(parts[count:])
+        level = next((item for name, item in _levels(group) if name == path), None)
+        if level is not None:
+            with damaged(place, group.folder):
+                return _of_level(_multiscales(group) or {}, level, node)
+    return node.axes, None, ""
+
+
+def _of_level(
+    about: Mapping[str, Any], level: Mapping[str, Any], node: _Node
+) -> tuple[Sequence[str] | None, Sequence[float] | None, str]:
+    given = about.get("axes")
+    if given is None:  # as before version 0.3
+        axes, units = list("tczyx")[-len(node.shape) :], {}
+    else:
+        axes = [str(axis["name"] if isinstance(axis, dict) else axis).lower() for axis in given]
+        units = {str(axis["name"]).lower(): str(axis.get("unit") or "") for axis in given if isinstance(axis, dict)}
+    if len(axes) != len(node.shape) or len(set(axes)) < len(axes) or not {"y", "x"} <= set(axes):
+        return node.axes, None, ""
+    sizes = [1.0] * len(axes)
+    for transformation in (*level.get("coordinateTransformations", ()), *about.get("coordinateTransformations", ())):
+        if transformation.get("type") == "scale":
+            factors = transformation["scale"]
+            sizes = [size * float(factor) for size, factor in zip(sizes, factors, strict=True)]
+    known = {length_unit(units.get(name, "")) for name in axes if name in "zyx"}
+    return axes, [float(f"{size:.12g}") for size in sizes], known.pop() if len(known) == 1 else ""
+
+
+def _hint(place: Place) -> str:
+    """What to type for the images and arrays of a store."""
+    found: list[str] = []
+    waiting, looked = [""], 0
+    while waiting and looked < _MOST_FOLDERS:
+        inside = waiting.pop(0)
+        looked += 1
+        try:
+            node = _node_quietly(place, inside)
+            if node is None:
+                continue
+            if node.is_array and node.dtype is not None and len(node.shape) >= 2:
+                found.append(offered(place.file, inside, node.shape, node.dtype.name))
+            elif not node.is_array:
+                below = (entry.name for entry in os.scandir(node.folder) if entry.is_dir(follow_symlinks=False))
+                waiting += ["/".join(part for part in (inside, name) if part) for name in sorted(below)]
+        except (VolumeError, OSError):
+            continue
+    return offer(found)
+
+
+def _node_quietly(place: Place, inside: str) -> _Node | None:
+    """What is at a name, without advice where nothing is: advice is what this is asked for."""
+    folder = place.file / inside
+    if not any((folder / name).exists() for name in _METADATA):
+        return _Node(folder, 3, {}) if not inside else None
+    return _node(place, inside)
+
+
+# ------------------------------------------------------------------------------------------------ files
+
+
+@cache
+def _files() -> Any:
+    """The class of stores that open nothing but regular files of their folder, and pieces of a size that can be."""
+    from zarr.storage import LocalStore
+
+    class Files(LocalStore):  # type: ignore[misc]
+        def __init__(self, root: Path, node: _Node) -> None:
+            super().__init__(root, read_only=True)
+            assert node.dtype is not None
+            self._node, self._piece = node, prod(node.chunks) * node.dtype.itemsize
+
+        async def get(self, key: str, prototype: Any = None, byte_range: Any = None) -> Any:
+            self._check_file(key)
+            found = await super().get(key, prototype, byte_range)
+            self._check(key, found, byte_range)
+            return found
+
+        def get_sync(self, key: str, **options: Any) -> Any:
+            self._check_file(key)
+            found = super().get_sync(key, **options)
+            self._check(key, found, options.get("byte_range"))
+            return found
+
+        def _check_file(self, key: str) -> None:
+            path = self.root / key
+            try:
+                status = path.lstat()
+            except (FileNotFoundError, NotADirectoryError):
+                return
+            if not stat.S_ISREG(status.st_mode):
+                raise VolumeError(f"{path} is no regular file, and is not opened", COPY_AGAIN)
+
+        def _check(self, key: str, found: Any, byte_range: Any) -> None:
+            if found is None or byte_range is not None or key.endswith(_METADATA):
+                return
+            if self._node.outermost:
+                check_piece(self.root / key, found.to_bytes(), self._node.outermost, self._piece)
+
+    return Files
+
+
+def is_store(folder: Path) -> bool:
+    """Whether a folder is a Zarr store."""
+    return any((folder / name).is_file() for name in _METADATA)
+
+
+def refuse_other_folders(place: Place) -> None:
+    """Raise :class:`ParameterError` if a folder is no Zarr store: it is never replaced."""
+    if not is_store(place.file):
+        raise ParameterError(
+            f"{place.file} is a folder, but no Zarr store: it is never replaced", "Choose another name."
+        )

@@ -1,0 +1,505 @@
+"""Zarr, OME-Zarr, N5 and NIfTI, against the libraries zarr, tensorstore and nibabel."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import shutil
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from bad_input import mutated
+from test_formats import IMAGE, SHAPE, SIZE, convert, jpeg, read, refusal, write
+
+from deepscem_tui.engine import actions, extras
+from deepscem_tui.engine import parameters as p
+from deepscem_tui.engine.context import Context
+from deepscem_tui.engine.errors import MissingLibraryError, ParameterError, ResourceError, Stopped, VolumeError
+from deepscem_tui.engine.formats import FORMATS, place_of
+from deepscem_tui.engine.formats.pieces import check_piece
+from deepscem_tui.engine.slice_files import is_several_files
+from deepscem_tui.engine.stop import Stop
+from deepscem_tui.engine.volumes import create_volume
+
+MOST_LEVELS = np.random.default_rng(1).integers(0, 255, (9, 601, 500)).astype(np.uint8)
+
+
+# ------------------------------------------------------------------------------------------------ Zarr in
+
+
+@pytest.fixture(scope="session")
+def zarr() -> Any:
+    return pytest.importorskip("zarr", reason="zarr 3 needs Python 3.11")
+
+
+def _ome(version: str, sizes: list[float], axes: str = "zyx", unit: str = "nanometer") -> dict[str, Any]:
+    """The attributes of an image with one level, by hand."""
+    image = {
+        "axes": [{"name": axis, "type": "space", "unit": unit} if axis in "zyx" else {"name": axis} for axis in axes],
+        "datasets": [{"path": "s0", "coordinateTransformations": [{"type": "scale", "scale": sizes}]}],
+        "coordinateTransformations": [{"type": "scale", "scale": [2.0] * len(axes)}],
+    }
+    about: dict[str, Any] = {"version": version, "multiscales": [image]}
+    return {"ome": about} if version == "0.5" else about
+
+
+@pytest.mark.parametrize("version", [2, 3])
+@pytest.mark.parametrize("kind", ["bool", "uint8", ">u2", "int16", "float32", "float64"])
+def test_arrays_of_zarr_stores(tmp_path: Path, zarr: Any, version: int, kind: str) -> None:
+    voxels = IMAGE.astype(kind)
+    if version == 3:
+        voxels = voxels.astype(voxels.dtype.newbyteorder("="))
+    group = zarr.open_group(tmp_path / "a.zarr", mode="w", zarr_format=version)
+    group.create_array("em/raw", data=voxels, chunks=(2, 4, 4))
+    for text in ("a.zarr/em/raw", "a.zarr:/em/raw", "a.zarr:em/raw/"):
+        found, volume = read(tmp_path / text)
+        assert np.array_equal(found, voxels)
+        assert volume.voxel_size is None
+    assert not is_several_files(tmp_path / "a.zarr")
+
+
+@pytest.mark.parametrize("codec", ["blosc", "gzip", "zstd", "none", "sharded", "zlib", "lz4"])
+def test_how_chunks_may_be_compressed(tmp_path: Path, zarr: Any, codec: str) -> None:
+    import numcodecs
+
+    options: dict[str, Any] = {
+        "blosc": {"compressors": zarr.codecs.BloscCodec()},
+        "gzip": {"compressors": zarr.codecs.GzipCodec()},
+        "zstd": {"compressors": zarr.codecs.ZstdCodec(checksum=True)},
+        "none": {"compressors": None},
+        "sharded": {"shards": (4, 8, 8)},
+        "zlib": {"zarr_format": 2, "compressors": numcodecs.Zlib()},
+        "lz4": {"zarr_format": 2, "compressors": numcodecs.LZ4()},
+    }[codec]
+    zarr.create_array(tmp_path / "a.zarr", data=IMAGE, chunks=(2, 4, 4), **options)
+    assert np.array_equal(read(tmp_path / "a.zarr")[0], IMAGE)
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_ome_zarr_stores(tmp_path: Path, zarr: Any, version: str) -> None:
+    path = tmp_path / "a.ome.zarr"
+    group = zarr.open_group(path, mode="w", zarr_format=3 if version == "0.5" else 2)
+    group.create_array("s0", data=np.stack([IMAGE, IMAGE + 1])[np.newaxis], chunks=(1, 1, 2, 4, 4))
+    group.attrs.update(_ome(version, [1, 1, 15, 4, 2], "tczyx"))
+    assert "Choose one, such as '" in refusal(path)
+    assert "2 channels" in refusal(Path(f"{path}:/s0"))
+    for channel in (0, 1):
+        found, volume = read(Path(f"{path}:/s0?c={channel}"))
+        assert np.array_equal(found, IMAGE + channel)
+        assert (volume.voxel_size, volume.voxel_unit) == (SIZE, "nm")  # both transformations
+    assert "There are 2" in refusal(Path(f"{path}:/s0?c=2"))
+    assert "a.ome.zarr:/s0 (1 x 2 x 5 x 7 x 11 uint8)" in refusal(Path(f"{path}:/s1"))
+    assert volume.shape == SHAPE
+
+
+def test_axes_without_names_and_other_names(tmp_path: Path, zarr: Any) -> None:
+    group = zarr.open_group(tmp_path / "a.zarr", mode="w")
+    group.create_array("plain", data=np.stack([IMAGE, IMAGE + 1]))
+    group.create_array("turned", data=np.moveaxis(IMAGE, 0, 2), dimension_names=("y", "x", "z"))
+    group.create_array("flat", data=IMAGE[0], dimension_names=("Y", "X"))
+    assert "?0=0" in refusal(tmp_path / "a.zarr" / "plain")
+    assert np.array_equal(read(tmp_path / "a.zarr" / "plain?0=1")[0], IMAGE + 1)
+    assert np.array_equal(read(tmp_path / "a.zarr" / "turned")[0], IMAGE)
+    assert np.array_equal(read(tmp_path / "a.zarr" / "flat")[0], IMAGE[:1])
+    text = refusal(tmp_path / "a.zarr")
+    assert "a.zarr:/plain (2 x 5 x 7 x 11 uint8)" in text
+
+
+def _edited(path: Path, change: Callable[[Any], Any]) -> None:
+    about = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(change(about) or about), encoding="utf-8")
+
+
+def _set(*keys: Any) -> Callable[[Any], Any]:
+    *path, last, value = keys
+
+    def change(about: Any) -> None:
+        for key in path:
+            about = about[key]
+        about[last] = value
+
+    return change
+
+
+def _of_old(**changes: Any) -> Callable[[Any], Any]:
+    return lambda about: about | changes
+
+
+HOSTILE: dict[str, tuple[int, Callable[[Any], Any], str]] = {
+    "unpickles": (2, _of_old(compressor={"id": "pickle"}), "pickle"),
+    "unpickles in a filter": (2, _of_old(filters=[{"id": "pickle"}]), "pickle"),
+    "objects": (2, _of_old(dtype="|O", filters=[{"id": "shuffle"}]), "type object"),
+    "named parts": (2, _of_old(dtype=[["a", "<i4"]]), "named parts"),
+    "a type that is none": (2, _of_old(dtype="<q9"), "damaged"),
+    "complex": (2, _of_old(dtype="<c8"), "complex"),
+    "no shape": (2, _of_old(shape=None), "damaged"),
+    "negative": (2, _of_old(shape=[-5, 7, 11]), "damaged"),
+    "chunks of nothing": (2, _of_old(chunks=[0, 4, 4]), "damaged"),
+    "other chunks": (2, _of_old(chunks=[4, 4]), "damaged"),
+    "huge chunks": (2, _of_old(chunks=[2**20, 2**10, 2**10]), "smaller chunks"),
+    "1 TB": (2, _of_old(shape=[2**20, 2**10, 2**10]), "more than its files can hold"),
+    "a codec of others": (3, _set("codecs", 1, "name", "numcodecs.pickle"), "not supported"),
+    "texts": (3, _set("data_type", "string"), "not numbers"),
+    "a grid of others": (3, _set("chunk_grid", "name", "rectangular"), "not supported"),
+    "no codecs": (3, _set("codecs", []), "damaged"),
+    "no node type": (3, _set("node_type", None), "damaged"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_metadata_that_is_refused(tmp_path: Path, zarr: Any, name: str) -> None:
+    version, change, what = HOSTILE[name]
+    zarr.create_array(tmp_path / "a.zarr", data=IMAGE, chunks=(2, 4, 4), zarr_format=version)
+    _edited(tmp_path / "a.zarr" / ("zarr.json" if version == 3 else ".zarray"), change)
+    assert what in refusal(tmp_path / "a.zarr")
+
+
+def test_files_that_are_refused(tmp_path: Path, zarr: Any) -> None:
+    path = tmp_path / "a.zarr"
+
+    def fresh(**options: Any) -> Path:
+        shutil.rmtree(path, ignore_errors=True)
+        zarr.create_array(path, data=IMAGE, chunks=(2, 4, 4), **options)
+        return path / "c" / "1" / "0" / "0"
+
+    piece = fresh()
+    piece.write_bytes(piece.read_bytes()[:-3])
+    assert "cannot be read" in refusal(path)
+    piece = fresh()
+    piece.unlink()
+    piece.symlink_to("/etc/passwd")
+    assert "no regular file" in refusal(path)
+    piece = fresh(compressors=zarr.codecs.BloscCodec())
+    content = bytearray(piece.read_bytes())
+    content[4:8] = struct.pack("<I", 2**31 - 64)
+    piece.write_bytes(content)
+    assert "unfolds to more" in refusal(path)
+    fresh()
+    (path / "zarr.json").write_text("{" * 100_000, encoding="ascii")
+    assert "cannot be read" in refusal(path)
+    (path / "zarr.json").unlink()
+    assert "no Zarr store" in refusal(path)
+    fresh()
+    for inside in ("../a.zarr", "c/../..", "no"):
+        assert "name" in refusal(Path(f"{path}:/{inside}")) or "no array" in refusal(Path(f"{path}:/{inside}"))
+    (tmp_path / "b.zarr").mkdir()
+    shutil.copy(path / "zarr.json", tmp_path / "b.zarr" / "zarr.json")
+    _edited(tmp_path / "b.zarr" / "zarr.json", lambda _: {"zarr_format": 3, "node_type": "group", "attributes": {}})
+    (tmp_path / "b.zarr" / "out").symlink_to(path)
+    assert "is not followed" in refusal(tmp_path / "b.zarr" / "out")
+    (tmp_path / "c.zarr").write_bytes(b"no folder")
+    assert "no folder" in refusal(tmp_path / "c.zarr")
+
+
+@pytest.mark.parametrize("codec", ["gzip", "zlib", "zstd"])
+def test_pieces_that_unfold_without_end(tmp_path: Path, codec: str) -> None:
+    import imagecodecs
+
+    encode = {"gzip": gzip.compress, "zlib": imagecodecs.zlib_encode, "zstd": imagecodecs.zstd_encode}[codec]
+    voxels = np.random.default_rng(0).integers(0, 255, 2**20, np.uint8).tobytes()
+    check_piece(tmp_path, encode(voxels), codec, 2**20)
+    bomb = encode(voxels + bytes(2**22))
+    with pytest.raises(Exception, match="unfolds to more"):
+        check_piece(tmp_path, bomb, codec, 2**20)
+
+
+# ------------------------------------------------------------------------------------------------ Zarr out
+
+
+@pytest.mark.parametrize("kind", ["bool", "uint8", "int16", "float16", "float32", "uint32"])
+def test_ome_zarr_stores_are_written(tmp_path: Path, zarr: Any, kind: str) -> None:
+    path = write(tmp_path / "a.ome.zarr", MOST_LEVELS.astype(kind), voxel_size=(30, 8, 8), voxel_unit="nm")
+    group = zarr.open_group(path, mode="r")
+    (image,) = group.attrs["ome"]["multiscales"]
+    assert group.attrs["ome"]["version"] == "0.5"
+    assert [axis["name"] + axis["unit"] for axis in image["axes"]] == ["znanometer", "ynanometer", "xnanometer"]
+    steps = [level["coordinateTransformations"][0]["scale"] for level in image["datasets"]]
+    assert steps == [[30, 8, 8], [30, 16, 16], [30, 32, 32]]
+    first, second, third = (group[level["path"]] for level in image["datasets"])
+    assert (first.shape, second.shape, third.shape) == ((9, 601, 500), (9, 301, 250), (9, 151, 125))
+    stored = MOST_LEVELS.astype(kind).astype("uint8" if kind == "bool" else kind)
+    assert np.array_equal(first[:], stored)
+    if kind == "bool":
+        assert np.array_equal(second[:], stored[:, ::2, ::2])
+        return
+    padded = np.pad(stored, ((0, 0), (0, 1), (0, 0)), mode="edge").astype(float)
+    means = padded.reshape(9, 301, 2, 250, 2).mean(axis=(2, 4))
+    assert np.allclose(second[:], means, atol=0.5 if kind[0] in "iu" else 0.1)
+    middle = image["datasets"][1]["coordinateTransformations"][1]["translation"]
+    assert middle == [0, 4, 4]
+
+
+def test_axes_that_are_alike_are_all_reduced(tmp_path: Path, zarr: Any) -> None:
+    voxels = np.random.default_rng(0).integers(0, 9, (301, 3, 5)).astype(np.uint16)
+    group = zarr.open_group(write(tmp_path / "a.zarr", voxels, labels=True), mode="r")
+    assert [group[name].shape for name in ("0", "1")] == [(301, 3, 5), (151, 2, 3)]
+    assert np.array_equal(group["1"][:], voxels[::2, ::2, ::2])
+    assert "unit" not in group.attrs["ome"]["multiscales"][0]["axes"][0]
+    assert read(tmp_path / "a.zarr")[1].voxel_size is None
+
+
+def test_only_stores_are_replaced(tmp_path: Path, zarr: Any) -> None:
+    path = write(tmp_path / "a.ome.zarr", IMAGE)
+    with pytest.raises(ParameterError, match="exists already"):
+        write(path, IMAGE)
+    write(path, IMAGE + 1, overwrite=True)
+    assert np.array_equal(read(path)[0], IMAGE + 1)
+    assert [found.name for found in tmp_path.iterdir()] == ["a.ome.zarr"]
+    (tmp_path / "mine.zarr").mkdir()
+    (tmp_path / "mine.zarr" / "thesis.txt").write_text("years of work")
+    (tmp_path / "file.zarr").write_text("no folder")
+    (tmp_path / "link.zarr").symlink_to(path)
+    for name in ("mine.zarr", "file.zarr", "link.zarr"):
+        with pytest.raises(ParameterError, match="never replaced"):
+            write(tmp_path / name, IMAGE, overwrite=True)
+    assert (tmp_path / "mine.zarr" / "thesis.txt").exists()
+    with pytest.raises(ParameterError, match="a part"):
+        write(Path(f"{path}:/0"), IMAGE, overwrite=True)
+    with pytest.raises(ParameterError, match="itself"):
+        convert(Path(f"{path}:/0"), path, overwrite=True)
+
+
+def test_what_broke_off_leaves_the_store_as_it_was(tmp_path: Path, zarr: Any) -> None:
+    path = write(tmp_path / "a.ome.zarr", IMAGE)
+    with pytest.raises(ValueError, match="2 of 5"), create_volume(path, SHAPE, "u1", overwrite=True) as writer:
+        writer.write(IMAGE[:2])
+    stop = Stop()
+    stop.request("by the test")
+    with pytest.raises(Stopped):
+        convert(path, tmp_path / "b.zarr", Context(stop=stop))
+    assert [found.name for found in tmp_path.iterdir()] == ["a.ome.zarr"]
+    assert np.array_equal(read(path)[0], IMAGE)
+
+
+def test_a_store_that_was_left_is_swept(tmp_path: Path, zarr: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from deepscem_tui.engine import files
+
+    left = files.temporary_name(tmp_path / "a.zarr")
+    left.mkdir()
+    (left / "zarr.json").touch()
+    monkeypatch.setattr(files, "running", lambda _: None)
+    monkeypatch.setattr(files, "_swept", set())
+    write(tmp_path / "b.zarr", IMAGE)
+    assert [found.name for found in tmp_path.iterdir()] == ["b.zarr"]
+
+
+# ------------------------------------------------------------------------------------------------ N5
+
+
+@pytest.fixture
+def n5(tmp_path: Path) -> Path:
+    tensorstore = pytest.importorskip("tensorstore")
+
+    def make(name: str, voxels: Any, **about: Any) -> None:
+        metadata = {
+            "dataType": voxels.dtype.name,
+            "dimensions": voxels.shape[::-1],
+            "blockSize": [4, 4, 2][-voxels.ndim :],
+        }
+        metadata |= {"compression": {"type": "gzip"}}
+        spec = {"driver": "n5", "kvstore": {"driver": "file", "path": f"{tmp_path}/a.n5/{name}"}, "metadata": metadata}
+        tensorstore.open(spec, create=True).result()[...] = voxels.T
+        _edited(tmp_path / "a.n5" / name / "attributes.json", lambda made: made | about)
+
+    make("em/s0", IMAGE)
+    make("em/s1", IMAGE[::2, ::2, ::2], downsamplingFactors=[2, 2, 2])
+    make("own", IMAGE.astype(np.uint16), pixelResolution={"dimensions": SIZE[::-1], "unit": "um"})
+    make("flat", IMAGE[0], pixelResolution=[4.0, 8.0])
+    (tmp_path / "a.n5" / "em" / "attributes.json").write_text(json.dumps({"resolution": SIZE[::-1]}))
+    return tmp_path / "a.n5"
+
+
+def test_n5_stores(n5: Path) -> None:
+    for name, size, unit in (("em", SIZE, "nm"), ("em/s0", SIZE, "nm"), ("own", SIZE, "µm")):
+        found, volume = read(n5 / name)
+        assert np.array_equal(found, IMAGE)
+        assert (volume.voxel_size, volume.voxel_unit) == (size, unit)
+    found, volume = read(Path(f"{n5}:/em/s1"))
+    assert np.array_equal(found, IMAGE[::2, ::2, ::2])
+    assert volume.voxel_size == tuple(2 * size for size in SIZE)
+    found, volume = read(n5 / "flat")
+    assert np.array_equal(found, IMAGE[:1])
+    assert volume.voxel_size == (8, 8, 4)
+
+
+def test_n5_stores_that_are_refused(n5: Path) -> None:
+    assert "a.n5:/em/s0 (5 x 7 x 11 uint8)" in refusal(n5)
+    assert "is no array" in refusal(n5 / "no")
+    (n5 / "link").symlink_to(n5 / "own")
+    assert "is not followed" in refusal(n5 / "link")
+    block = n5 / "own" / "0" / "0" / "0"
+    content = block.read_bytes()
+    block.write_bytes(content[:-5])
+    assert "cannot be read" in refusal(n5 / "own")
+    block.write_bytes(content[:16] + gzip.compress(bytes(10**8)))
+    assert "cannot be read" in refusal(n5 / "own")
+    block.write_bytes(content)
+    about = n5 / "own" / "attributes.json"
+    right = about.read_text()
+    for change, what in (
+        ({"blockSize": [2**20] * 3}, "smaller chunks"),
+        ({"dimensions": [2**20] * 3}, "more than its files can hold"),
+        ({"dataType": "object"}, "type object"),
+        ({"dataType": "odd"}, "damaged"),
+        ({"blockSize": [4, 4]}, "damaged"),
+        ({"compression": {"type": "pickle"}}, "cannot be read"),
+    ):
+        _edited(about, lambda made, change=change: made | change)
+        assert what in refusal(n5 / "own")
+        about.write_text(right)
+    with pytest.raises(ParameterError, match="not written"):
+        write(n5.with_name("b.n5"), IMAGE)
+
+
+# ------------------------------------------------------------------------------------------------ NIfTI
+
+
+@pytest.fixture(scope="session")
+def nibabel() -> Any:
+    return pytest.importorskip("nibabel")
+
+
+@pytest.mark.parametrize("end", [".nii", ".nii.gz"])
+@pytest.mark.parametrize("kind", ["u1", ">i2", "f4", "f8"])
+def test_nifti_files_are_read(tmp_path: Path, nibabel: Any, end: str, kind: str) -> None:
+    header = nibabel.Nifti1Header(endianness=">" if kind[0] == ">" else "<")
+    header.set_xyzt_units("micron")
+    header.set_data_dtype(kind)
+    image = nibabel.Nifti1Image(IMAGE.T.astype(kind), np.diag([0.004, 0.008, 0.03, 1]), header)
+    nibabel.save(image, tmp_path / f"a{end}")
+    found, volume = read(tmp_path / f"a{end}")
+    assert np.array_equal(found, IMAGE)
+    assert (volume.dtype, volume.voxel_unit) == (np.dtype(kind).newbyteorder("="), "µm")
+    assert volume.voxel_size == pytest.approx((0.03, 0.008, 0.004))
+    assert ("start" in "".join(volume.warnings)) == (end == ".nii.gz")
+
+
+def test_values_that_are_scaled_and_other_shapes(tmp_path: Path, nibabel: Any) -> None:
+    image = nibabel.Nifti2Image(IMAGE.T[..., np.newaxis], np.eye(4))
+    image.header.set_slope_inter(0.5, -3)
+    nibabel.save(image, tmp_path / "a.nii")
+    found, volume = read(tmp_path / "a.nii")
+    assert found.dtype == np.float32
+    assert np.allclose(found, nibabel.load(tmp_path / "a.nii").get_fdata()[..., 0].T)
+    assert volume.voxel_size is None  # no unit
+    nibabel.save(nibabel.Nifti1Image(IMAGE[0].T, np.eye(4)), tmp_path / "b.nii")
+    assert np.array_equal(read(tmp_path / "b.nii")[0], IMAGE[:1])
+
+
+def test_nifti_files_that_are_refused(tmp_path: Path, nibabel: Any) -> None:
+    for end in (".nii", ".nii.gz"):
+        path = tmp_path / f"a{end}"
+        nibabel.save(nibabel.Nifti1Image(IMAGE.T, np.eye(4)), path)
+        content = path.read_bytes()
+        for cut in (0, 3, 200, len(content) - 40):
+            path.write_bytes(content[:cut])
+            refusal(path)
+        path.write_bytes(b"text " * 1000)
+        refusal(path)
+    path = tmp_path / "b.nii"
+    nibabel.save(nibabel.Nifti1Image(np.zeros((11, 7, 5, 3), np.uint8), np.eye(4)), path)
+    assert "4 dimensions" in refusal(path)
+    colour = np.zeros((11, 7, 5), [("R", "u1"), ("G", "u1"), ("B", "u1")])
+    nibabel.save(nibabel.Nifti1Image(colour, np.eye(4)), path)
+    assert "colour" in refusal(path)
+    nibabel.save(nibabel.Nifti1Image(np.zeros((11, 7, 5), np.complex64), np.eye(4)), path)
+    assert "complex" in refusal(path)
+    nibabel.save(nibabel.Nifti1Image(IMAGE.T, np.eye(4)), path)
+    content = bytearray(path.read_bytes())
+    content[42:48] = struct.pack("<3h", 32767, 32767, 32767)
+    path.write_bytes(content)
+    assert "should have" in refusal(path)
+    with gzip.open(tmp_path / "b.nii.gz", "wb") as file:
+        file.write(content)
+    assert "should have" in refusal(tmp_path / "b.nii.gz")
+
+
+@pytest.mark.parametrize("end", [".nii", ".nii.gz"])
+@pytest.mark.parametrize("kind", ["bool", "uint8", "int16", "float16", "float32", "uint32", "float64"])
+def test_nifti_files_are_written(tmp_path: Path, nibabel: Any, end: str, kind: str) -> None:
+    path = write(tmp_path / f"a{end}", IMAGE.astype(kind), voxel_size=SIZE, voxel_unit="nm")
+    image = nibabel.load(path)
+    assert np.array_equal(np.asarray(image.dataobj).T, IMAGE.astype(kind))
+    assert image.get_data_dtype() == {"bool": "uint8", "float16": "float32"}.get(kind, kind)
+    assert image.header.get_xyzt_units()[0] == "micron"
+    assert image.header.get_zooms() == pytest.approx((0.004, 0.008, 0.03))
+    found, volume = read(path)
+    assert np.array_equal(found, IMAGE.astype(kind))
+    assert volume.voxel_size == pytest.approx((0.03, 0.008, 0.004))
+
+
+def test_probabilities_keep_their_scale(tmp_path: Path, nibabel: Any) -> None:
+    path = write(tmp_path / "a.nii", IMAGE, scale=1 / 255)
+    assert np.allclose(nibabel.load(path).get_fdata().T, IMAGE / 255)
+
+
+# ------------------------------------------------------------------------------------------------ all
+
+
+ALL = [".mrc", ".h5:/raw", ".nii", ".nii.gz", ".ome.zarr", ".n5:/raw", ".jpg"]
+
+
+def _made(folder: Path, end: str) -> Path:
+    path = Path(f"{folder}/a{end}")
+    if end.startswith(".n5"):
+        tensorstore = pytest.importorskip("tensorstore")
+        metadata = {"dataType": "uint8", "dimensions": SHAPE[::-1], "blockSize": [4, 4, 2]}
+        spec = {"driver": "n5", "kvstore": {"driver": "file", "path": f"{folder}/a.n5/raw"}, "metadata": metadata}
+        tensorstore.open(spec, create=True).result()[...] = IMAGE.T
+        return path
+    if end == ".jpg":
+        return jpeg(path)
+    pytest.importorskip("zarr" if "zarr" in end else "nibabel" if "nii" in end else "mrcfile")
+    return write(path, IMAGE, voxel_size=SIZE, voxel_unit="nm")
+
+
+@pytest.mark.parametrize("end", ALL)
+def test_whatever_is_damaged_ends_in_one_message(tmp_path: Path, end: str) -> None:
+    path = _made(tmp_path, end)
+    file = place_of(path).file
+    parts = sorted(part for part in (file.rglob("*") if file.is_dir() else [file]) if part.is_file())
+    whole = {part: part.read_bytes() for part in parts}
+    refused = 0
+    for seed in range(60):
+        part = parts[seed % len(parts)]
+        part.write_bytes(mutated(whole[part], seed))
+        try:
+            read(path)
+        except (VolumeError, ResourceError) as error:
+            refused += bool(error.hint)
+        part.write_bytes(whole[part])
+    assert refused
+    read(path)
+
+
+@pytest.mark.parametrize("end", [".ome.zarr", ".nii", ".nii.gz"])
+def test_an_image_comes_back(tmp_path: Path, end: str) -> None:
+    pytest.importorskip("zarr" if "zarr" in end else "nibabel")
+    image = write(tmp_path / "in.npy", IMAGE.astype(np.int16))
+    out = tmp_path / f"out{end}"
+    assert convert(image, out, voxel_size="30,8,4 nm", dry_run=True).facts["voxel_size"] == list(SIZE)
+    assert not out.exists()
+    convert(image, out, voxel_size="30,8,4 nm")
+    back = convert(out, tmp_path / "back.npy").facts
+    assert np.array_equal(np.load(tmp_path / "back.npy"), IMAGE)
+    factor = {"nm": 1, "µm": 1000}[back["voxel_unit"]]
+    assert [size * factor for size in back["voxel_size"]] == pytest.approx(SIZE)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["in.npy", f"out{end}", "back.npy"])
+    facts = actions.ACTIONS["info"].carry_out(p.Info(path=out), Context()).facts
+    assert facts["format"] == place_of(out).format.name  # type: ignore[union-attr]
+
+
+def test_a_missing_library_is_told_with_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(module: str) -> None:
+        raise ImportError(name=module)
+
+    monkeypatch.setattr(extras, "import_module", missing)
+    for known in FORMATS:
+        if known.extra and known.writer:
+            with pytest.raises(MissingLibraryError, match=rf"pip install 'deepscem-tui\[{known.extra}\]'"):
+                write(tmp_path / f"a{known.suffixes[0]}", IMAGE)
+    assert not list(tmp_path.iterdir())
