@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine import words
-from deepscem_tui.engine.cleaning import Cleaner, cleaned, cleaning_voxels, foreground
+from deepscem_tui.engine.cleaning import Cleaner, cleaned, cleaning_voxels, foreground, say_if_no_mask
 from deepscem_tui.engine.components import Mask, Watch, slabs
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.datasets import MemberWriter, NewDataset, Sample, new_dataset, open_dataset
@@ -75,6 +75,9 @@ def clean_masks(parameters: p.CleanMasks, context: Context) -> Result:
         total = sum(
             len(sample.labels) * (cleaning_voxels(parameters, sample.shape) + prod(sample.shape)) for sample in samples
         )
+        for sample in samples:
+            for name, label in zip(names, sample.labels, strict=False):
+                say_if_no_mask(f"label {name!r} of {sample.name!r}", label, sample.shape[0], context.report)
         cleaning = _Cleaning(parameters, names, Watch(context, "Cleaning", total))
         if in_dataset:
             cleaning.into_dataset(labelled, samples, context)

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine import words
-from deepscem_tui.engine.cleaning import Cleaner, cleaned, cleaning_voxels, foreground, probabilities
+from deepscem_tui.engine.cleaning import Cleaner, cleaned, cleaning_voxels, foreground, probabilities, say_if_no_mask
 from deepscem_tui.engine.components import Components, Watch, components, slabs
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.errors import DatasetError, ParameterError
 from deepscem_tui.engine.files import Together, refuse_existing
 from deepscem_tui.engine.formats import with_stem
+from deepscem_tui.engine.given_objects import given_components
 from deepscem_tui.engine.object_table import COLUMNS, SHOWN, Measured, write_csv
 from deepscem_tui.engine.physical import Voxels
 from deepscem_tui.engine.results import Result, Table
@@ -156,11 +158,15 @@ def _measure(
     """Find the objects of one label, measure them and write their numbers."""
     voxels = Voxels(sample.name, sample.voxel_size, sample.voxel_unit)
     what = f"label {name!r} of {sample.name!r}"
-    values = probabilities(label)
+    values = None if parameters.instances else probabilities(label)
     with ExitStack() as files:
         cleaner = Cleaner(parameters, voxels, watch, files, _folder(parameters))
-        mask = cleaned(foreground(sample, label, parameters.threshold), cleaner)
-        found = components(mask, parameters.connectivity, cleaner.scratch(mask), watch, values)
+        if parameters.instances:
+            found = given_components(sample.shape, _known(sample, label), cleaner.scratch(sample.shape), watch)
+        else:
+            say_if_no_mask(what, label, sample.shape[0], context.report)
+            mask = cleaned(foreground(sample, label, parameters.threshold), cleaner)
+            found = components(mask, parameters.connectivity, cleaner.scratch(mask.shape), watch, values)
         if parameters.split_touching is not None:
             depth = voxels.length(parameters.split_touching, "split_touching")
             divided = split(found, depth, voxels.sides, parameters.connectivity, context, values)
@@ -175,7 +181,15 @@ def _measure(
         surfaces = SurfaceCounter(len(found), voxels.sides, sample.shape[0] == 1)
         _number(found, surfaces, sample, out, watch, parameters.overwrite, together)
     known = values is not None
-    return Measured(sample.name, name, sample.shape, voxels, found.statistics, surfaces.surfaces, known)
+    return Measured(sample.name, name, sample.shape, voxels, found.statistics, found.names, surfaces.surfaces, known)
+
+
+def _known(sample: LabelledSample, label: Sliced) -> Callable[[int, int], npt.NDArray[Any]]:
+    """How numbers of objects are read, 0 where nobody has annotated."""
+    ignored = sample.ignored
+    if ignored is None:
+        return lambda z0, z1: label[z0:z1]
+    return lambda z0, z1: label[z0:z1] * (ignored[z0:z1] == 0)
 
 
 def _folder(parameters: p.FindObjects) -> Path:
@@ -204,7 +218,8 @@ def _number(
     together: Together,
 ) -> None:
     """Count the surfaces, and write the numbers if there is a file for them."""
-    kind = np.dtype(np.uint16 if len(found) < 2**16 else np.uint32)
+    names = np.concatenate([[0], found.names]).astype(np.uint32)
+    kind = np.dtype(np.uint16 if names.max() < 2**16 else np.uint32)
     with ExitStack() as files:
         writer = None
         if out is not None:
@@ -219,7 +234,7 @@ def _number(
             slab, following = numbers[: z1 - z0], numbers[z1 - z0 :]
             surfaces.add(slab, following[0] if len(following) else None)
             if writer is not None:
-                writer.write(slab.astype(kind, copy=False))
+                writer.write(names.astype(kind)[slab])
             watch.advance(slab.size)
 
 

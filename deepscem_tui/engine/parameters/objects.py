@@ -94,3 +94,16 @@ class FindObjects(Cleaning):
         otherwise="not",
     )
     leave_out_edge: bool = option(False, "Leave out objects that the edge of the volume cuts.", title="Leave out edge")
+    instances: bool = option(
+        False,
+        "INPUT holds numbers of objects, each above 0 one of its own, as other programs write them: they are measured, "
+        "and keep their numbers.",
+        more=True,
+    )
+
+    @model_validator(mode="after")
+    def _instances_as_they_are(self) -> FindObjects:
+        for name in ("smooth", "fill_holes", "split_touching"):
+            if self.instances and getattr(self, name) is not None:
+                raise wrong(name, "is for masks, and --instances says that there are objects already")
+        return self
