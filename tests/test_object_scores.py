@@ -24,8 +24,9 @@ from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.datasets import change_dataset, new_dataset
 from deepscem_tui.engine.errors import ResourceError
 from deepscem_tui.engine.evaluation import evaluate
+from deepscem_tui.engine.given_objects import given_numbers
 from deepscem_tui.engine.ignoring import write_ignored
-from deepscem_tui.engine.object_scores import IOUS, ObjectScore, given_numbers, score_objects
+from deepscem_tui.engine.object_scores import IOUS, ObjectScore, score_objects
 from deepscem_tui.engine.results import Result
 from deepscem_tui.engine.surface_distances import score_surfaces
 

@@ -23,8 +23,10 @@ from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine.components import Mask, Watch, components
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.datasets import new_dataset
-from deepscem_tui.engine.errors import DatasetError, ParameterError, Stopped
+from deepscem_tui.engine.errors import DataError, DatasetError, ParameterError, Stopped
+from deepscem_tui.engine.given_objects import given_components
 from deepscem_tui.engine.objects import find_objects
+from deepscem_tui.engine.reporting import Reporter
 from deepscem_tui.engine.scratch import open_scratch
 from deepscem_tui.engine.stop import Stop
 from deepscem_tui.engine.surface_area import SurfaceCounter
@@ -63,8 +65,18 @@ def found_in(mask: Array, connectivity: int, thickness: int, probabilities: Arra
         return found.read(0, mask.shape[0]), found.statistics
 
 
-def found(path: Path, **options: Any) -> Any:
-    return find_objects(p.FindObjects.model_validate({"input": path, **options}), Context())
+class Listener(Reporter):
+    """Keeps what is said."""
+
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+
+    def warning(self, text: str) -> None:
+        self.warnings.append(text)
+
+
+def found(path: Path, report: Reporter | None = None, **options: Any) -> Any:
+    return find_objects(p.FindObjects.model_validate({"input": path, **options}), Context(report or Reporter()))
 
 
 # ------------------------------------------------------------------------------------------------ components
@@ -277,6 +289,38 @@ def test_each_sample_and_label_has_a_file_and_probabilities_a_mean(tmp_path: Pat
         found(file, sample=("c",))
 
 
+@settings(max_examples=40)
+@given(SHAPES, st.integers(0, 2**32 - 1), st.integers(1, 4), st.sampled_from([np.uint16, np.float32, np.uint8]))
+def test_numbers_that_objects_have_are_kept(
+    shape: tuple[int, int, int], seed: int, thickness: int, kind: type[Any]
+) -> None:
+    values = (np.random.default_rng(seed).integers(0, 6, shape) * 40).astype(kind)
+    with pytest.MonkeyPatch.context() as patch, open_scratch(shape, Path(tempfile.gettempdir())) as ids:
+        patch.setattr(slabwise, "SLAB_VOXELS", thickness * values[0].size)
+        objects = given_components(shape, lambda z0, z1: values[z0:z1], ids, Watch(Context(), "", 1))
+        back = np.concatenate([[0], objects.names])[objects.read(0, shape[0])]
+    assert np.array_equal(back, values)
+    assert np.array_equal(objects.statistics.voxels, [np.count_nonzero(values == name) for name in objects.names])
+    assert list(objects.statistics.first) == sorted(np.flatnonzero(values == name)[0] for name in objects.names)
+
+
+def test_objects_of_another_program_are_measured_under_their_numbers(tmp_path: Path) -> None:
+    touching = np.zeros((2, 6, 9), np.uint16)
+    touching[:, 1:5, 1:4], touching[:, 1:5, 4:8], touching[0, 0, 0] = 700, 20, 70
+    tifffile.imwrite(tmp_path / "ids.tif", touching, photometric="minisblack")
+    heard = Listener()
+    assert len(found(tmp_path / "ids.tif", heard).facts["objects"]) == 2
+    assert "--instances" in heard.warnings[0]
+    rows = found(tmp_path / "ids.tif", instances=True, min_size=2, out=tmp_path / "out.tif").facts["objects"]
+    assert [(row["id"], row["voxels"]) for row in rows] == [(20, 32), (700, 24)]
+    assert set(np.unique(tifffile.imread(tmp_path / "out.tif"))) == {0, 20, 700}
+    np.save(tmp_path / "large.npy", np.array([[[2**33]]]))
+    with pytest.raises(DataError, match="number"):
+        found(tmp_path / "large.npy", instances=True)
+    with pytest.raises(ValueError, match="objects already"):
+        p.FindObjects.model_validate({"input": "i", "instances": True, "smooth": 1})
+
+
 def test_a_slice_has_areas_and_outlines(tmp_path: Path) -> None:
     np.save(tmp_path / "slice.npy", BOX[1])
     (row,) = found(tmp_path / "slice.npy").facts["objects"]
@@ -291,7 +335,7 @@ def test_nothing_is_written_over_or_left(tmp_path: Path) -> None:
     table.write_text("mine")
     with pytest.raises(ParameterError, match="exists already"):
         found(file, csv=table, out=out)
-    with pytest.raises(ParameterError, match="input itself"):
+    with pytest.raises(ParameterError, match="cannot be both"):
         found(file, csv=file, overwrite=True)
     assert (table.read_text(), out.exists()) == ("mine", False)
     assert not found(file, csv=table, out=out, overwrite=True, dry_run=True).tables

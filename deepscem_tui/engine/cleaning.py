@@ -15,15 +15,17 @@ import numpy.typing as npt
 from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine.components import Mask, Watch, check_slices, components, labelled
 from deepscem_tui.engine.physical import Voxels
+from deepscem_tui.engine.reporting import Reporter
 from deepscem_tui.engine.scratch import Scratch, open_scratch
 from deepscem_tui.engine.sources import LabelledSample, Sliced
 from deepscem_tui.engine.tiling import Shape
 
-__all__ = ["Cleaner", "cleaned", "cleaning_voxels", "foreground", "probabilities"]
+__all__ = ["Cleaner", "cleaned", "cleaning_voxels", "foreground", "probabilities", "say_if_no_mask"]
 
 Bools = npt.NDArray[np.bool_]
 
 _SMOOTHING_BYTES = 7  # a voxel: of the mask, and of its float32
+_VALUES_OF_A_MASK = 2
 _TRUNCATE = 4.0  # standard deviations at which a Gaussian ends
 _HOLES_TOUCH = 6  # the background through faces only, as scipy's binary_fill_holes has it
 
@@ -46,9 +48,9 @@ class Cleaner:
     files: ExitStack
     folder: Path
 
-    def scratch(self, mask: Mask) -> Scratch:
-        """A file for the numbers of a mask's voxels."""
-        return self.files.enter_context(open_scratch(mask.shape, self.folder))
+    def scratch(self, shape: Shape) -> Scratch:
+        """A file for the numbers of a volume's voxels."""
+        return self.files.enter_context(open_scratch(shape, self.folder))
 
 
 def foreground(sample: LabelledSample, label: Sliced, threshold: float) -> Mask:
@@ -69,6 +71,21 @@ def probabilities(label: Sliced) -> Callable[[int, int], npt.NDArray[Any]] | Non
     return (lambda z0, z1: label[z0:z1]) if label[0:1].dtype.kind == "f" else None
 
 
+def say_if_no_mask(what: str, label: Sliced, depth: int, report: Reporter) -> None:
+    """Warn where the middle slice of a label holds more than two whole numbers: it may be an image, or instances.
+
+    Args:
+        what: The label, for the message.
+        depth: Of the volume, in slices.
+    """
+    values = label[depth // 2 : depth // 2 + 1]
+    if values.dtype.kind in "iu" and len(np.unique(values)) > _VALUES_OF_A_MASK:
+        report.warning(
+            f"{what} has more than two values: whatever is above 0 is foreground. If they are numbers of objects, "
+            "find-objects measures these with --instances"
+        )
+
+
 def cleaned(mask: Mask, cleaner: Cleaner) -> Mask:
     """The mask as the parameters want it: smoothed, then filled, then without small objects.
 
@@ -85,7 +102,7 @@ def cleaned(mask: Mask, cleaner: Cleaner) -> Mask:
         most = np.inf if parameters.fill_holes == "all" else voxels.count(parameters.fill_holes, "fill_holes")
         mask = _filled_in_slices(mask, most) if parameters.holes_in == "slices" else _filled(mask, most, cleaner)
     if parameters.min_size is not None:
-        found = components(mask, parameters.connectivity, cleaner.scratch(mask), cleaner.watch)
+        found = components(mask, parameters.connectivity, cleaner.scratch(mask.shape), cleaner.watch)
         mask = found.selected(found.statistics.voxels >= voxels.count(parameters.min_size, "min_size"))
     return mask
 
@@ -115,7 +132,7 @@ def smoothed(mask: Mask, deviations: list[float]) -> Mask:
 def _filled(mask: Mask, most: float, cleaner: Cleaner) -> Mask:
     """With its background filled where that does not reach the border and has no more than so many voxels."""
     background = Mask(mask.shape, lambda z0, z1: ~mask.read(z0, z1), mask.depth)
-    found = components(background, _HOLES_TOUCH, cleaner.scratch(mask), cleaner.watch)
+    found = components(background, _HOLES_TOUCH, cleaner.scratch(mask.shape), cleaner.watch)
     holes = ~found.statistics.touches_edge(mask.shape) & (found.statistics.voxels <= most)
     return found.selected(holes, background=True)
 

@@ -90,11 +90,13 @@ class Components:
         ids: What the voxels have in the file, 0 in the background.
         number: uint32, by what they have in the file: the number of the object, from 1; 0 for 0.
         statistics: Of the objects, in the order of their numbers.
+        given: uint32 (n,), what they are called where that is not their numbers.
     """
 
     ids: Scratch
     number: Ids
     statistics: Statistics
+    given: Ids | None = None
 
     def __len__(self) -> int:
         return len(self.statistics)
@@ -103,6 +105,11 @@ class Components:
     def shape(self) -> Shape:
         """(Z, Y, X)"""
         return self.ids.shape
+
+    @property
+    def names(self) -> Ids:
+        """uint32 (n,), what the objects are called: 1, 2 ... unless they had numbers before."""
+        return np.arange(1, len(self) + 1, dtype=np.uint32) if self.given is None else self.given
 
     def read(self, z0: int, z1: int) -> Ids:
         """Numbers of the objects in slices, (n, Y, X)."""
@@ -125,7 +132,8 @@ class Components:
             left_out: (n,)
         """
         kept = np.concatenate([[0], np.where(left_out, 0, np.cumsum(~left_out))]).astype(np.uint32)
-        return Components(self.ids, kept[self.number], self.statistics[~left_out])
+        given = None if self.given is None else self.given[~left_out]
+        return Components(self.ids, kept[self.number], self.statistics[~left_out], given)
 
 
 def labelled(mask: Bools, connectivity: int) -> tuple[Ids, int]:

@@ -16,7 +16,8 @@ import numpy.typing as npt
 from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine.cleaning import foreground
 from deepscem_tui.engine.components import Mask, Watch, components
-from deepscem_tui.engine.object_scores import IOUS, Numbered, ObjectScore, given_numbers, score_objects
+from deepscem_tui.engine.given_objects import Numbered, given_numbers
+from deepscem_tui.engine.object_scores import IOUS, ObjectScore, score_objects
 from deepscem_tui.engine.physical import Voxels
 from deepscem_tui.engine.results import Table
 from deepscem_tui.engine.scratch import open_scratch

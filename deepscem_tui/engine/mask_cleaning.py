@@ -13,19 +13,20 @@ import numpy.typing as npt
 
 from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine import words
-from deepscem_tui.engine.cleaning import Cleaner, cleaned, cleaning_voxels, foreground
+from deepscem_tui.engine.cleaning import Cleaner, cleaned, cleaning_voxels, foreground, say_if_no_mask
 from deepscem_tui.engine.components import Mask, Watch, slabs
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.datasets import MemberWriter, NewDataset, Sample, new_dataset, open_dataset
 from deepscem_tui.engine.errors import ParameterError
 from deepscem_tui.engine.files import Together, refuse_existing
+from deepscem_tui.engine.formats import is_place
 from deepscem_tui.engine.ignoring import copy_masks
 from deepscem_tui.engine.objects import chosen_samples, result_files
 from deepscem_tui.engine.physical import Voxels
 from deepscem_tui.engine.results import Result, Table
 from deepscem_tui.engine.sample_copying import copy
-from deepscem_tui.engine.sources import Labelled, LabelledSample, open_labelled, same_file
-from deepscem_tui.engine.volumes import VolumeWriter, create_volume
+from deepscem_tui.engine.sources import Labelled, LabelledSample, open_labelled, refuse_among_slices, same_file
+from deepscem_tui.engine.volume_writer import VolumeWriter, check_target, create_volume
 
 __all__ = ["clean_masks"]
 
@@ -48,9 +49,10 @@ def clean_masks(parameters: p.CleanMasks, context: Context) -> Result:
     out = parameters.out
     if same_file(out, parameters.input):
         raise ParameterError(f"{out} is the input itself", "Give the result a file of its own.", "out")
+    refuse_among_slices("INPUT", parameters.input, out)
     with open_labelled(parameters.input, "predictions") as labelled:
         samples = chosen_samples(labelled, parameters.sample)
-        in_dataset = out.suffix.lower() == _DATASET
+        in_dataset = out.suffix.lower() == _DATASET and not is_place(out)  # else it names something in the file
         names = list(labelled.label_names)[: max(len(sample.labels) for sample in samples)]
         if not in_dataset and len(samples) > 1:
             listed = words.listed(sample.name for sample in samples)
@@ -61,7 +63,10 @@ def clean_masks(parameters: p.CleanMasks, context: Context) -> Result:
             )
         files = [out] if in_dataset else result_files(out, [(name,) for name in names])
         for file in files:
-            refuse_existing(file, parameters.overwrite)
+            if in_dataset:
+                refuse_existing(file, parameters.overwrite)
+            else:
+                check_target(file, np.bool_, parameters.overwrite)
         count = sum(len(sample.labels) for sample in samples)
         what = f"{words.counted(count, 'mask')} of {words.counted(len(samples), 'sample')}"
         facts: dict[str, Any] = {"input": str(parameters.input), "files": [str(file) for file in files]}
@@ -70,6 +75,9 @@ def clean_masks(parameters: p.CleanMasks, context: Context) -> Result:
         total = sum(
             len(sample.labels) * (cleaning_voxels(parameters, sample.shape) + prod(sample.shape)) for sample in samples
         )
+        for sample in samples:
+            for name, label in zip(names, sample.labels, strict=False):
+                say_if_no_mask(f"label {name!r} of {sample.name!r}", label, sample.shape[0], context.report)
         cleaning = _Cleaning(parameters, names, Watch(context, "Cleaning", total))
         if in_dataset:
             cleaning.into_dataset(labelled, samples, context)
@@ -96,7 +104,7 @@ class _Cleaning:
             for index, file in enumerate(files):
                 with create_volume(
                     file, sample.shape, np.bool_,
-                    voxel_size=sample.voxel_size, voxel_unit=sample.voxel_unit,
+                    voxel_size=sample.voxel_size, voxel_unit=sample.voxel_unit, labels=True,
                     overwrite=self._parameters.overwrite, together=together,
                 ) as writer:  # fmt: skip
                     self._clean(sample, index, _appended(writer))

@@ -14,30 +14,15 @@ import numpy as np
 import numpy.typing as npt
 
 from deepscem_tui.engine.components import Watch, slabs
-from deepscem_tui.engine.tiling import Shape
+from deepscem_tui.engine.given_objects import Numbered
 
-__all__ = ["IOUS", "Matches", "Numbered", "ObjectScore", "given_numbers", "score_objects"]
+__all__ = ["IOUS", "Matches", "ObjectScore", "score_objects"]
 
 Ids = npt.NDArray[np.uint32]
 Bools = npt.NDArray[np.bool_]
 
 IOUS = (0.5, 0.75)  # an object is found if it overlaps with another by more than this
 _HELD = 2**17  # rows of the table that are held before equal ones are added up
-
-
-@dataclass(frozen=True)
-class Numbered:
-    """Objects as numbers.
-
-    Args:
-        shape: (Z, Y, X).
-        count: Numbers are from 1 to this.
-        read: The slices from the first to before the second, uint32 (n, Y, X), 0 in the background.
-    """
-
-    shape: Shape
-    count: int
-    read: Callable[[int, int], Ids]
 
 
 @dataclass(frozen=True)
@@ -132,31 +117,6 @@ class ObjectScore:
         return max(0.0, (self.theirs_log - self.both_log) / self.voxels) if self.voxels else None
 
 
-def given_numbers(shape: Shape, read: Callable[[int, int], npt.NDArray[Any]], watch: Watch) -> Numbered:
-    """Objects that have numbers already: any above 0, of any type.
-
-    Args:
-        read: The slices from the first to before the second; not more than it is called for is held.
-
-    Raises:
-        Stopped: on request.
-    """
-    known = np.zeros(0, np.int64)
-    for z0, z1 in slabs(shape):
-        values = _plain(read(z0, z1)).reshape(-1)
-        some = values[np.flatnonzero(np.diff(values, prepend=values[:1] + 1))] if values.size else values
-        whole = np.nan_to_num(some).astype(np.int64)
-        known = np.union1d(known, whole[whole > 0])
-        watch.advance(values.size)
-
-    def numbers(z0: int, z1: int) -> Ids:
-        values = np.nan_to_num(read(z0, z1)).astype(np.int64)
-        found = np.searchsorted(known, values) + 1
-        return np.where(values > 0, found, 0).astype(np.uint32)
-
-    return Numbered(shape, len(known), numbers)
-
-
 def score_objects(
     reference: Numbered, segmentation: Numbered, unknown: Callable[[int, int], Bools] | None, watch: Watch
 ) -> ObjectScore:
@@ -174,11 +134,6 @@ def score_objects(
         table.add(ours, theirs, None if unknown is None else ~unknown(z0, z1))
         watch.advance(ours.size)
     return table.score()
-
-
-def _plain(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Numbers that can be subtracted."""
-    return values.view(np.uint8) if values.dtype == np.bool_ else values
 
 
 class _SharedVoxels:

@@ -40,7 +40,8 @@ class Measured:
         sample, label: Their names.
         shape: Of the volume, (Z, Y, X).
         voxels: Of the sample.
-        statistics: Of the objects 1, 2, ...
+        statistics: Of the objects.
+        ids: (n,) what they are called.
         surfaces: (n,) in the square of the unit.
         probabilities: Whether there are any.
     """
@@ -50,6 +51,7 @@ class Measured:
     shape: Shape
     voxels: Voxels
     statistics: Statistics
+    ids: npt.NDArray[Any]
     surfaces: npt.NDArray[np.float64]
     probabilities: bool
 
@@ -82,7 +84,7 @@ class Measured:
         lengths = (found.high - found.low) * sides
         ends = np.stack([found.low, found.high], axis=2).reshape(-1, 6)
         columns: list[Sequence[Any]] = [
-            (wanted + 1).tolist(), [self.voxels.length_unit] * len(wanted), found.voxels.tolist(),
+            self.ids[wanted].tolist(), [self.voxels.length_unit] * len(wanted), found.voxels.tolist(),
             volumes.tolist(), self.surfaces[wanted].tolist(), _diameters(volumes, self.flat).tolist(),
             elongation.tolist(), [None] * len(wanted) if self.flat else flatness.tolist(),
             *(found.centroids * sides).T.tolist(), *lengths.T.tolist(), *found.centroids.T.tolist(), *ends.T.tolist(),

@@ -3,29 +3,32 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine import words
-from deepscem_tui.engine.cleaning import Cleaner, cleaned, cleaning_voxels, foreground, probabilities
+from deepscem_tui.engine.cleaning import Cleaner, cleaned, cleaning_voxels, foreground, probabilities, say_if_no_mask
 from deepscem_tui.engine.components import Components, Watch, components, slabs
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.errors import DatasetError, ParameterError
 from deepscem_tui.engine.files import Together, refuse_existing
+from deepscem_tui.engine.formats import with_stem
+from deepscem_tui.engine.given_objects import given_components
 from deepscem_tui.engine.object_table import COLUMNS, SHOWN, Measured, write_csv
 from deepscem_tui.engine.physical import Voxels
 from deepscem_tui.engine.results import Result, Table
 from deepscem_tui.engine.sample_copying import is_text
-from deepscem_tui.engine.sources import Labelled, LabelledSample, Sliced, open_labelled, same_file
+from deepscem_tui.engine.sources import Labelled, LabelledSample, Sliced, open_labelled, refuse_among_slices, same_file
 from deepscem_tui.engine.surface_area import SurfaceCounter
 from deepscem_tui.engine.touching import split
-from deepscem_tui.engine.volumes import create_volume
+from deepscem_tui.engine.volume_writer import check_target, create_volume
 
 __all__ = ["chosen_samples", "find_objects", "result_files"]
 
@@ -97,7 +100,7 @@ def chosen_samples(labelled: Labelled, names: Sequence[str]) -> list[LabelledSam
 
 
 def result_files(out: Path, parts: Sequence[Sequence[str]]) -> list[Path]:
-    """A file for each result: OUT itself for one, OUT_<part>.tif by the parts of their names that differ.
+    """A file for each result: OUT itself for one, OUT_<part> by the parts of their names that differ.
 
     Args:
         parts: Of each result, such as the names of its sample and label.
@@ -108,7 +111,7 @@ def result_files(out: Path, parts: Sequence[Sequence[str]]) -> list[Path]:
     names = ["_".join(words.file_name(text) for text, use in zip(part, differ, strict=True) if use) for part in parts]
     if len({name.casefold() for name in names}) < len(names):
         names = [f"{index}_{name}" for index, name in enumerate(names)]
-    return [out.with_name(f"{out.stem}_{name}{out.suffix}") for name in names]
+    return [with_stem(out, f"_{name}") for name in names]
 
 
 def _outputs(
@@ -123,11 +126,23 @@ def _outputs(
             for name, _ in zip(labelled.label_names, sample.labels, strict=False)
         ]  # fmt: skip
         found = dict(zip(parts, result_files(parameters.out, parts), strict=True))
-    for path in (*found.values(), *([parameters.csv] if parameters.csv else [])):
-        if same_file(path, parameters.input):
-            raise ParameterError(f"{path} is the input itself", "Give the result a file of its own.", "out")
-        refuse_existing(path, parameters.overwrite)
+    if parameters.csv is not None:
+        _check_result(parameters.csv, "csv", [parameters.input, *found.values()])
+        refuse_existing(parameters.csv, parameters.overwrite)
+    for path in found.values():
+        _check_result(path, "out", [parameters.input])
+        refuse_among_slices("INPUT", parameters.input, path)
+        check_target(path, np.uint16, parameters.overwrite)
     return found
+
+
+def _check_result(path: Path, parameter: str, others: Sequence[Path]) -> None:
+    """Raise :class:`ParameterError` if a result is one of the files that are read or made, too."""
+    for other in others:
+        if same_file(path, other):
+            raise ParameterError(
+                f"{path} cannot be both --{parameter} and {other}", "Give each a file of its own.", parameter
+            )
 
 
 def _measure(
@@ -143,11 +158,15 @@ def _measure(
     """Find the objects of one label, measure them and write their numbers."""
     voxels = Voxels(sample.name, sample.voxel_size, sample.voxel_unit)
     what = f"label {name!r} of {sample.name!r}"
-    values = probabilities(label)
+    values = None if parameters.instances else probabilities(label)
     with ExitStack() as files:
         cleaner = Cleaner(parameters, voxels, watch, files, _folder(parameters))
-        mask = cleaned(foreground(sample, label, parameters.threshold), cleaner)
-        found = components(mask, parameters.connectivity, cleaner.scratch(mask), watch, values)
+        if parameters.instances:
+            found = given_components(sample.shape, _known(sample, label), cleaner.scratch(sample.shape), watch)
+        else:
+            say_if_no_mask(what, label, sample.shape[0], context.report)
+            mask = cleaned(foreground(sample, label, parameters.threshold), cleaner)
+            found = components(mask, parameters.connectivity, cleaner.scratch(mask.shape), watch, values)
         if parameters.split_touching is not None:
             depth = voxels.length(parameters.split_touching, "split_touching")
             divided = split(found, depth, voxels.sides, parameters.connectivity, context, values)
@@ -162,7 +181,15 @@ def _measure(
         surfaces = SurfaceCounter(len(found), voxels.sides, sample.shape[0] == 1)
         _number(found, surfaces, sample, out, watch, parameters.overwrite, together)
     known = values is not None
-    return Measured(sample.name, name, sample.shape, voxels, found.statistics, surfaces.surfaces, known)
+    return Measured(sample.name, name, sample.shape, voxels, found.statistics, found.names, surfaces.surfaces, known)
+
+
+def _known(sample: LabelledSample, label: Sliced) -> Callable[[int, int], npt.NDArray[Any]]:
+    """How numbers of objects are read, 0 where nobody has annotated."""
+    ignored = sample.ignored
+    if ignored is None:
+        return lambda z0, z1: label[z0:z1]
+    return lambda z0, z1: label[z0:z1] * (ignored[z0:z1] == 0)
 
 
 def _folder(parameters: p.FindObjects) -> Path:
@@ -191,14 +218,15 @@ def _number(
     together: Together,
 ) -> None:
     """Count the surfaces, and write the numbers if there is a file for them."""
-    kind = np.dtype(np.uint16 if len(found) < 2**16 else np.uint32)
+    names = np.concatenate([[0], found.names]).astype(np.uint32)
+    kind = np.dtype(np.uint16 if names.max() < 2**16 else np.uint32)
     with ExitStack() as files:
         writer = None
         if out is not None:
             writer = files.enter_context(
                 create_volume(
                     out, found.shape, kind, voxel_size=sample.voxel_size, voxel_unit=sample.voxel_unit,
-                    overwrite=overwrite, together=together,
+                    labels=True, overwrite=overwrite, together=together,
                 )
             )  # fmt: skip
         for z0, z1 in slabs(found.shape):
@@ -206,7 +234,7 @@ def _number(
             slab, following = numbers[: z1 - z0], numbers[z1 - z0 :]
             surfaces.add(slab, following[0] if len(following) else None)
             if writer is not None:
-                writer.write(slab.astype(kind, copy=False))
+                writer.write(names.astype(kind)[slab])
             watch.advance(slab.size)
 
 

@@ -10,7 +10,7 @@ from deepscem_tui.engine import actions, words
 from deepscem_tui.engine.actions import Action
 from deepscem_tui.engine.catalogue import Catalogue, Cataloguer, DatasetEntry, ModelEntry
 from deepscem_tui.engine.formats import place_of
-from deepscem_tui.engine.parameters import SUFFIXES
+from deepscem_tui.engine.sources import is_image_file
 
 _SCAN_SECONDS = 2.0
 _NAMES = {
@@ -109,7 +109,7 @@ def objects_of(masks: Path) -> dict[str, Path]:
 
 def cleaned(masks: Path) -> Path:
     """Where the cleaned masks of a data set or image file go."""
-    suffix = ".hdf5" if masks.suffix.lower() in SUFFIXES["dataset"] else ".tif"
+    suffix = ".tif" if is_image_file(masks) else ".hdf5"
     return free(masks.with_name(words.file_name(f"{masks.stem}-clean") + suffix))
 
 

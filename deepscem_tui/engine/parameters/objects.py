@@ -62,7 +62,7 @@ class CleanMasks(Cleaning):
     OUT is a data set (.hdf5), or an image file (with several labels one file each, OUT_<label>.tif).
     """
 
-    out: Path = argument("Result to make (.hdf5, .tif or .tiff).", makes="dataset or TIFF")
+    out: Path = argument("Result to make: a data set (.hdf5), or an image file.", makes="dataset or made image")
 
     @model_validator(mode="after")
     def _something(self) -> CleanMasks:
@@ -79,9 +79,9 @@ class FindObjects(Cleaning):
     """
 
     out: Path | None = argument(
-        "Image file to make, of the objects' numbers (.tif, .tiff or .npy); none if not given.",
+        "Image file to make, of the objects' numbers; none if not given.",
         default=None,
-        makes="image",
+        makes="made image",
         otherwise="none",
     )
     csv: Path | None = option(
@@ -94,3 +94,16 @@ class FindObjects(Cleaning):
         otherwise="not",
     )
     leave_out_edge: bool = option(False, "Leave out objects that the edge of the volume cuts.", title="Leave out edge")
+    instances: bool = option(
+        False,
+        "INPUT holds numbers of objects, each above 0 one of its own, as other programs write them: they are measured, "
+        "and keep their numbers.",
+        more=True,
+    )
+
+    @model_validator(mode="after")
+    def _instances_as_they_are(self) -> FindObjects:
+        for name in ("smooth", "fill_holes", "split_touching"):
+            if self.instances and getattr(self, name) is not None:
+                raise wrong(name, "is for masks, and --instances says that there are objects already")
+        return self
