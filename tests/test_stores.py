@@ -6,6 +6,7 @@ import gzip
 import json
 import shutil
 import struct
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -512,7 +513,7 @@ def test_a_missing_library_is_told_with_the_command(tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr(extras, "import_module", missing)
     for known in FORMATS:
-        if known.extra and known.writer:
+        if known.extra and known.writer and not (known.extra == "zarr" and sys.version_info < (3, 11)):
             with pytest.raises(MissingLibraryError, match=rf"pip install 'deepscem-tui\[{known.extra}\]'"):
                 write(tmp_path / f"a{known.suffixes[0]}", IMAGE)
     assert not list(tmp_path.iterdir())

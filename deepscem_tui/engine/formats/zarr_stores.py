@@ -21,12 +21,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from deepscem_tui.engine import extras
 from deepscem_tui.engine.devices import available_cores
 from deepscem_tui.engine.errors import ParameterError, VolumeError
 from deepscem_tui.engine.formats.arrays import ArraySource, check_chunks, explained, layout_of, offer, offered
 from deepscem_tui.engine.formats.pieces import check_piece
-from deepscem_tui.engine.formats.stores import check_claim, damaged, folder_in, read_json
+from deepscem_tui.engine.formats.stores import check_claim, damaged, folder_in, read_json, zarr_library
 from deepscem_tui.engine.formats.table import Place
 from deepscem_tui.engine.plain_files import COPY_AGAIN, check_dtype
 from deepscem_tui.engine.tiff_metadata import length_unit
@@ -81,7 +80,7 @@ def open_store(place: Place) -> Iterator[ArraySource]:
     check_claim(place, node.folder, prod(node.shape) * node.dtype.itemsize)
     axes, sizes, unit = _described(place, inside, node)
     layout = layout_of(place, node.shape, axes)
-    zarr = extras.load("zarr", "zarr", f"Reading {place.file}")
+    zarr = zarr_library(f"Reading {place.file}")
     with explained(place):
         array = zarr.open_array(store=_files()(place.file, node), path=inside, mode="r", zarr_format=node.version)
         if array.shape != node.shape or array.dtype.newbyteorder("=") != node.dtype.newbyteorder("="):
