@@ -375,6 +375,16 @@ def test_results_that_cannot_be(tmp_path: Path, out: str, what: str) -> None:
         convert(write(tmp_path / "in.npy", IMAGE), tmp_path / out)
 
 
+def test_addresses_are_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    image = write(tmp_path / "in.npy", IMAGE)
+    for address in ("s3://bucket/a.zarr", "https://example.org/a.tif", "file:///tmp/a.mrc"):
+        with pytest.raises(ParameterError, match="an address"):
+            convert(image, Path(address))
+        assert "There is no file" in refusal(Path(address))
+    assert [path.name for path in tmp_path.iterdir()] == ["in.npy"]
+
+
 # ------------------------------------------------------------------------------------------------ slices
 
 
