@@ -64,7 +64,7 @@ def test_arrays_of_zarr_stores(tmp_path: Path, zarr: Any, version: int, kind: st
     assert not is_several_files(tmp_path / "a.zarr")
 
 
-@pytest.mark.parametrize("codec", ["blosc", "gzip", "zstd", "none", "sharded", "zlib", "lz4"])
+@pytest.mark.parametrize("codec", ["blosc", "gzip", "zstd", "none", "sharded", "checked", "zlib", "lz4"])
 def test_how_chunks_may_be_compressed(tmp_path: Path, zarr: Any, codec: str) -> None:
     import numcodecs
 
@@ -74,6 +74,7 @@ def test_how_chunks_may_be_compressed(tmp_path: Path, zarr: Any, codec: str) -> 
         "zstd": {"compressors": zarr.codecs.ZstdCodec(checksum=True)},
         "none": {"compressors": None},
         "sharded": {"shards": (4, 8, 8)},
+        "checked": {"compressors": (zarr.codecs.GzipCodec(), zarr.codecs.Crc32cCodec())},
         "zlib": {"zarr_format": 2, "compressors": numcodecs.Zlib()},
         "lz4": {"zarr_format": 2, "compressors": numcodecs.LZ4()},
     }[codec]
@@ -175,6 +176,9 @@ def test_files_that_are_refused(tmp_path: Path, zarr: Any) -> None:
     piece.unlink()
     piece.symlink_to("/etc/passwd")
     assert "no regular file" in refusal(path)
+    piece = fresh(compressors=(zarr.codecs.GzipCodec(), zarr.codecs.Crc32cCodec()))
+    piece.write_bytes(piece.read_bytes()[:-1] + b"?")
+    assert "cannot be read" in refusal(path)
     piece = fresh(compressors=zarr.codecs.BloscCodec())
     content = bytearray(piece.read_bytes())
     content[4:8] = struct.pack("<I", 2**31 - 64)
