@@ -1,13 +1,12 @@
 """Memory that reading and writing each format takes, of a volume and of one four times as long.
 
 ``python benchmarks/formats.py`` prints, for each format and way, the peak of a process of its own for both and their
-ratio: near 1 where a slab is held at a time. A process that does nothing but import is the line at the top.
+ratio: near 1 where a slab is held at a time. A process that does nothing but import is the line at the top. Linux only.
 """
 
 from __future__ import annotations
 
 import argparse
-import resource
 import subprocess
 import sys
 import tempfile
@@ -48,7 +47,8 @@ def convert(image: str, out: str) -> None:
 
     if image:
         convert_image(p.ConvertImage(image=image, out=out, overwrite=True), Context())
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    status = Path("/proc/self/status").read_text(encoding="ascii")  # getrusage would tell the parent's, too
+    print(int(status.partition("VmHWM:")[2].split()[0]) / 1024)
 
 
 def peak(image: str, out: str) -> tuple[float, float]:

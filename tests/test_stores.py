@@ -6,6 +6,7 @@ import gzip
 import json
 import shutil
 import struct
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,7 @@ def test_arrays_of_zarr_stores(tmp_path: Path, zarr: Any, version: int, kind: st
     assert not is_several_files(tmp_path / "a.zarr")
 
 
-@pytest.mark.parametrize("codec", ["blosc", "gzip", "zstd", "none", "sharded", "zlib", "lz4"])
+@pytest.mark.parametrize("codec", ["blosc", "gzip", "zstd", "none", "sharded", "checked", "zlib", "lz4"])
 def test_how_chunks_may_be_compressed(tmp_path: Path, zarr: Any, codec: str) -> None:
     import numcodecs
 
@@ -73,6 +74,7 @@ def test_how_chunks_may_be_compressed(tmp_path: Path, zarr: Any, codec: str) -> 
         "zstd": {"compressors": zarr.codecs.ZstdCodec(checksum=True)},
         "none": {"compressors": None},
         "sharded": {"shards": (4, 8, 8)},
+        "checked": {"compressors": (zarr.codecs.GzipCodec(), zarr.codecs.Crc32cCodec())},
         "zlib": {"zarr_format": 2, "compressors": numcodecs.Zlib()},
         "lz4": {"zarr_format": 2, "compressors": numcodecs.LZ4()},
     }[codec]
@@ -174,6 +176,9 @@ def test_files_that_are_refused(tmp_path: Path, zarr: Any) -> None:
     piece.unlink()
     piece.symlink_to("/etc/passwd")
     assert "no regular file" in refusal(path)
+    piece = fresh(compressors=(zarr.codecs.GzipCodec(), zarr.codecs.Crc32cCodec()))
+    piece.write_bytes(piece.read_bytes()[:-1] + b"?")
+    assert "cannot be read" in refusal(path)
     piece = fresh(compressors=zarr.codecs.BloscCodec())
     content = bytearray(piece.read_bytes())
     content[4:8] = struct.pack("<I", 2**31 - 64)
@@ -512,7 +517,7 @@ def test_a_missing_library_is_told_with_the_command(tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr(extras, "import_module", missing)
     for known in FORMATS:
-        if known.extra and known.writer:
+        if known.extra and known.writer and not (known.extra == "zarr" and sys.version_info < (3, 11)):
             with pytest.raises(MissingLibraryError, match=rf"pip install 'deepscem-tui\[{known.extra}\]'"):
                 write(tmp_path / f"a{known.suffixes[0]}", IMAGE)
     assert not list(tmp_path.iterdir())

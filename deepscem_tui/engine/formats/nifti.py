@@ -31,7 +31,7 @@ __all__ = ["nifti_writer", "open_nifti"]
 _UNITS = {"meter": "m", "mm": "mm", "micron": "µm"}
 _EXPANSION = 1100  # bytes that deflate makes of one at most
 _LARGEST_EXTENSIONS = 64 * 2**20  # bytes before the voxels
-_LEVEL = 4
+_LEVEL = 1  # as nibabel takes
 _LONGEST = 32767  # voxels along an axis in a header of version 1
 
 

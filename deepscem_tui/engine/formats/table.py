@@ -254,6 +254,7 @@ PICTURES = (".png", ".jpg", ".jpeg")
 STORES = tuple(suffix for known in FORMATS if known.folder for suffix in known.suffixes)
 """Ends of the names of folders that are images."""
 
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+]{1,9}:")  # as a path begins that is one; a drive has one letter
 _BY_SUFFIX = {suffix: known for known in FORMATS for suffix in known.suffixes}
 _LONGEST = sorted(_BY_SUFFIX, key=len, reverse=True)
 _INSIDE = re.compile(
@@ -374,6 +375,8 @@ def refuse_unknown(place: Place, what: Literal["read", "written"]) -> Format:
     """
     error = VolumeError if what == "read" else ParameterError
     known = place.format
+    if _ADDRESS.fullmatch(place.path.parts[0] if place.path.parts else ""):
+        raise error(f"{place.path} is an address, not a file on this machine", "Copy it here first.")
     if known is not None and known.does(what):
         return known
     ends = words.either(kinds(what))
