@@ -20,7 +20,7 @@ from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine.cleaning import Cleaner, cleaned
 from deepscem_tui.engine.components import Mask, Watch
 from deepscem_tui.engine.context import Context
-from deepscem_tui.engine.datasets import new_dataset, open_dataset
+from deepscem_tui.engine.datasets import change_dataset, new_dataset, open_dataset
 from deepscem_tui.engine.errors import ParameterError
 from deepscem_tui.engine.ignoring import ignored_in, write_ignored
 from deepscem_tui.engine.mask_cleaning import clean_masks
@@ -36,7 +36,7 @@ def cleaned_in(mask: Array, thickness: int, size: tuple[float, float, float] | N
     with pytest.MonkeyPatch.context() as patch, ExitStack() as files:
         patch.setattr(slabwise, "SLAB_VOXELS", thickness * mask[0].size)
         voxels = Voxels("a", size, "nm" if size else "")
-        cleaner = Cleaner(parameters, voxels, Watch(Context(), "", 1), files, Path(tempfile.gettempdir()))
+        cleaner = Cleaner(parameters, voxels, None, Watch(Context(), "", 1), files, Path(tempfile.gettempdir()))
         found = cleaned(Mask(mask.shape, lambda z0, z1: mask[z0:z1]), cleaner)
         return np.concatenate([found.read(z0, z1) for z0, z1 in slabwise.slabs(mask.shape)])
 
@@ -114,6 +114,26 @@ def dataset(path: Path, kind: str, arrays: list[Array]) -> Path:
             for index, array in enumerate(arrays):
                 sample[f"{kind}_{index:04d}"][0:6] = array
     return path
+
+
+def test_what_nobody_has_annotated_stays_background(tmp_path: Path) -> None:
+    source = dataset(tmp_path / "l.hdf5", "label", [MASK])
+    unknown = np.zeros(MASK.shape, bool)
+    unknown[2, 3:5, 3:5] = True  # in the middle of the object
+    with change_dataset(source) as changed:
+        write_ignored(changed, "a", None, lambda _, z0, z1: unknown[z0:z1])
+    clean(source, tmp_path / "out.hdf5", sample=("a",), fill_holes="all", smooth="0.1")
+    with open_dataset(tmp_path / "out.hdf5") as made:
+        assert np.array_equal(made.sample("a").labels[0][2, 3:5, 3:5], np.zeros((2, 2)))
+        assert made.sample("a").labels[0][2].sum() == 12
+
+
+def test_outlines_are_not_smoothed_beyond_measure(tmp_path: Path) -> None:
+    source = dataset(tmp_path / "p.hdf5", "prediction", [MASK])
+    with pytest.raises(ParameterError, match="2,500 voxels") as caught:
+        clean(source, tmp_path / "out.hdf5", smooth="20um")
+    assert "unit" in caught.value.hint
+    assert not (tmp_path / "out.hdf5").exists()
 
 
 def test_predictions_stay_predictions_and_the_image_comes_along(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from scipy.spatial import cKDTree
 from skimage.metrics import adapted_rand_error, hausdorff_distance, variation_of_information
+from test_dataset_actions import Heard
 
 from deepscem_tui.engine import components as slabwise
 from deepscem_tui.engine import parameters as p
@@ -248,3 +249,17 @@ def test_a_label_that_is_not_there_has_no_scores(tmp_path: Path) -> None:
     assert [document["objects"][0]["f1"], document["partition"][0]["arand"], document["surfaces"][0]["hd95"]] == [
         None
     ] * 3
+
+
+def test_voxels_of_another_size_are_told_of(tmp_path: Path) -> None:
+    reference = dataset(tmp_path / "t.hdf5", "label", [TRUE])
+    found = dataset(tmp_path / "p.hdf5", "prediction", [FOUND])
+    heard = Heard()
+    evaluate(p.Evaluate(reference=reference, segmentation=found, surfaces=True), Context(heard))
+    assert not heard.warnings
+    with change_dataset(found) as changed:
+        changed.set_attributes({"voxel_size": (1.0, 1.0, 1.0), "voxel_unit": "nm"}, "a")
+    heard = Heard()
+    evaluate(p.Evaluate(reference=reference, segmentation=found, surfaces=True), Context(heard))
+    (warning,) = heard.warnings
+    assert "distances are by the reference's" in warning

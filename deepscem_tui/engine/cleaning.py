@@ -14,6 +14,8 @@ import numpy.typing as npt
 
 from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine.components import Mask, Watch, check_slices, components, labelled
+from deepscem_tui.engine.errors import ParameterError
+from deepscem_tui.engine.ignoring import Ignored
 from deepscem_tui.engine.physical import Voxels
 from deepscem_tui.engine.reporting import Reporter
 from deepscem_tui.engine.scratch import Scratch, open_scratch
@@ -27,6 +29,7 @@ Bools = npt.NDArray[np.bool_]
 _SMOOTHING_BYTES = 7  # a voxel: of the mask, and of its float32
 _VALUES_OF_A_MASK = 2
 _TRUNCATE = 4.0  # standard deviations at which a Gaussian ends
+_MOST_SMOOTHING = 64  # voxels: beyond, it takes ever longer and leaves nothing of a shape
 _HOLES_TOUCH = 6  # the background through faces only, as scipy's binary_fill_holes has it
 
 
@@ -37,6 +40,7 @@ class Cleaner:
     Args:
         parameters: What is to be done.
         voxels: Of the sample.
+        ignored: What of it nobody has annotated, which stays background; None for nothing.
         watch: Told of each slab of each pass.
         files: Keeps files of numbers until the mask is not needed any more.
         folder: Where these lie.
@@ -44,6 +48,7 @@ class Cleaner:
 
     parameters: p.Cleaning
     voxels: Voxels
+    ignored: Ignored | None
     watch: Watch
     files: ExitStack
     folder: Path
@@ -96,15 +101,26 @@ def cleaned(mask: Mask, cleaner: Cleaner) -> Mask:
     """
     parameters, voxels = cleaner.parameters, cleaner.voxels
     if parameters.smooth is not None:
-        deviation = voxels.length(parameters.smooth, "smooth")
-        mask = smoothed(mask, [deviation / side for side in voxels.sides])
+        length = voxels.length(parameters.smooth, "smooth")
+        deviations = [length / side for side in voxels.sides]
+        if max(deviations) > _MOST_SMOOTHING:
+            what = f"--smooth is {max(deviations):,.0f} voxels of {voxels.name!r}, and may be {_MOST_SMOOTHING} at most"
+            raise ParameterError(what, "Is its unit right?", "smooth")
+        mask = smoothed(mask, deviations)
     if parameters.fill_holes is not None:
         most = np.inf if parameters.fill_holes == "all" else voxels.count(parameters.fill_holes, "fill_holes")
         mask = _filled_in_slices(mask, most) if parameters.holes_in == "slices" else _filled(mask, most, cleaner)
+    if cleaner.ignored is not None:
+        mask = _where_annotated(mask, cleaner.ignored)
     if parameters.min_size is not None:
         found = components(mask, parameters.connectivity, cleaner.scratch(mask.shape), cleaner.watch)
         mask = found.selected(found.statistics.voxels >= voxels.count(parameters.min_size, "min_size"))
     return mask
+
+
+def _where_annotated(mask: Mask, ignored: Ignored) -> Mask:
+    """Without what smoothing and filling have put where nobody has annotated."""
+    return Mask(mask.shape, lambda z0, z1: mask.read(z0, z1) & (ignored[z0:z1] == 0), mask.depth)
 
 
 def smoothed(mask: Mask, deviations: list[float]) -> Mask:

@@ -21,6 +21,7 @@ from deepscem_tui.engine.errors import DataError, DatasetError, ParameterError
 from deepscem_tui.engine.files import refuse_existing, write_text
 from deepscem_tui.engine.further_scores import ALL, Further, further_scores, further_tables, further_voxels, wide
 from deepscem_tui.engine.metrics import Confusion, ThresholdCurve, confusion
+from deepscem_tui.engine.physical import Voxels
 from deepscem_tui.engine.results import Result, Table
 from deepscem_tui.engine.sources import Labelled, LabelledSample, Sliced, open_labelled, same_file
 
@@ -34,6 +35,7 @@ MEAN = "mean"
 
 # Voxels of one label that are compared at a time.
 _SLAB_VOXELS = 2**24
+_ROUNDED = 1e-3  # of a voxel's side, as files round it
 
 
 def evaluate(parameters: p.Evaluate, context: Context) -> Result:
@@ -74,6 +76,8 @@ def evaluate(parameters: p.Evaluate, context: Context) -> Result:
                 ]
             grey += [f"{name} of {true.name}" for name, label in zip(names, compared, strict=False) if label.grey]
     facts = _left_out(pairs, counts, context)
+    if parameters.surfaces:
+        _say_whose_voxels(pairs, context)
     if grey and parameters.instances not in ("reference", "both"):
         context.report.warning(
             f"{parameters.reference} has more than two values in {words.listed(grey)}: whatever is above 0 counts as "
@@ -185,6 +189,18 @@ def _left_out(
     for name, share in shares.items():
         context.report.message(f"{100 * share:.3g} % of the voxels of {name!r} are not labelled: they are left out")
     return {"left_out": shares} if shares else {}
+
+
+def _say_whose_voxels(pairs: Sequence[tuple[LabelledSample, LabelledSample]], context: Context) -> None:
+    """Warn where reference and segmentation say that voxels have another size: distances are in the reference's."""
+    for true, found in pairs:
+        one, other = (Voxels(sample.name, sample.voxel_size, sample.voxel_unit) for sample in (true, found))
+        if one.known and other.known and not np.allclose(one.sides, other.sides, rtol=_ROUNDED):
+            sizes = (f"{words.sizes(sample.voxel_size or ())} {sample.voxel_unit}" for sample in (true, found))
+            context.report.warning(
+                f"Voxels of {true.name!r} are {next(sizes)} in the reference and {next(sizes)} in the segmentation: "
+                "distances are by the reference's"
+            )
 
 
 def _foreground(values: npt.NDArray[Any], threshold: float) -> npt.NDArray[np.bool_]:

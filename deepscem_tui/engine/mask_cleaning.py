@@ -150,7 +150,8 @@ class _Cleaning:
         after = 0
         with ExitStack() as files:
             voxels = Voxels(sample.name, sample.voxel_size, sample.voxel_unit)
-            mask = cleaned(counted.mask, Cleaner(parameters, voxels, self._watch, files, parameters.out.parent))
+            cleaner = Cleaner(parameters, voxels, sample.ignored, self._watch, files, parameters.out.parent)
+            mask = cleaned(counted.mask, cleaner)
             for z0, z1 in slabs(mask.shape, mask.depth):
                 slab = mask.read(z0, z1)
                 after += int(np.count_nonzero(slab))

@@ -160,7 +160,7 @@ def _measure(
     what = f"label {name!r} of {sample.name!r}"
     values = None if parameters.instances else probabilities(label)
     with ExitStack() as files:
-        cleaner = Cleaner(parameters, voxels, watch, files, _folder(parameters))
+        cleaner = Cleaner(parameters, voxels, sample.ignored, watch, files, _folder(parameters))
         if parameters.instances:
             found = given_components(sample.shape, _known(sample, label), cleaner.scratch(sample.shape), watch)
         else:
