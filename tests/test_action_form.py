@@ -655,6 +655,8 @@ def test_completion(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert complete("./stacks/i", ".tif") == "./stacks/inner.tif"
     assert complete(".h", ".tif") == ".hidden.tif"
     assert complete("st\x1b", ".tif") is None
+    Path("cell.ome.zarr").mkdir()
+    assert complete("ce", ".tif") == "cell.ome.zarr"  # an image, though a folder
     assert [complete(text, ".tif") for text in ("", "stacks/", "nowhere/x", "~nobody/x", "..")] == [None] * 5
 
 

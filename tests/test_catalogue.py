@@ -40,6 +40,14 @@ def test_what_is_new_is_read_however_little_time_there_is(tmp_path: Path) -> Non
     assert unread[-1] < 3
 
 
+def test_images_are_files_and_stores_of_every_format_but_pictures(tmp_path: Path) -> None:
+    for name in ("a.tif", "b.mrc", "c.NII.gz", "d.h5", "e.png", "f.jpg", "g.txt"):
+        (tmp_path / name).write_bytes(b"something")
+    (tmp_path / "s.ome.zarr").mkdir()
+    (tmp_path / "s.ome.zarr" / "inner.tif").touch()
+    assert [path.name for path in Cataloguer().scan(tmp_path).images] == ["a.tif", "b.mrc", "c.NII.gz", "s.ome.zarr"]
+
+
 @pytest.mark.parametrize("model", [["a"], 3, {"a": 1}, True, ""])
 def test_values_of_another_kind_are_not_remembered(model: object, tmp_path: Path) -> None:
     assert not first_values(ACTIONS["train"], tmp_path, {"model": model}).get("model")

@@ -98,7 +98,8 @@ def test_welcome_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, golden: 
     [
         (("train.hdf5",), {"a": "add-sample", "r": "rename-dataset", "l": "set-aliases", "s": "save-dataset",
                            "t": "distance-transform", "n": "create-dataset", "f": "import-folder",
-                           "x": "split-dataset", "y": "set-voxel-size", "m": "find-objects", "g": "clean-masks"}),
+                           "x": "split-dataset", "y": "set-voxel-size", "m": "find-objects", "g": "clean-masks",
+                           "h": "convert-image"}),
         (("train.hdf5", "two [b]"), {"r": "rename-sample", "c": "crop-sample", "e": "export-sample",
                                        "b": "set-labelled", "m": "find-objects"}),
     ],

@@ -81,6 +81,23 @@ def test_files_are_listed_by_kind_and_taken(folder: Path) -> None:
     drive(app, script)
 
 
+def test_a_store_is_taken_as_a_file_is_and_what_is_in_one_typed(folder: Path) -> None:
+    (folder / "cell.ome.zarr" / "0").mkdir(parents=True)
+    for keys, wanted in (("", "cell.ome.zarr"), (":/0", "cell.ome.zarr:/0")):
+        app = DialogApp(FileDialog("cell", (".tif", ".ome.zarr"), title="Image"))
+
+        async def script(pilot: Pilot[None], app: DialogApp = app, keys: str = keys, wanted: str = wanted) -> None:
+            await until(pilot, lambda: app.names == ["..", "cell.ome.zarr"])
+            if keys:
+                app.dialog.query_one(Input).value = wanted
+                await pilot.press("ctrl+s")
+            else:
+                await pilot.press("down", "enter")
+            await until(pilot, lambda: app.answers == [wanted])
+
+        drive(app, script)
+
+
 def test_folders_are_gone_through_by_keyboard(folder: Path) -> None:
     app = DialogApp(FileDialog("", (".tif",)))
 

@@ -16,6 +16,7 @@ import tifffile
 from deepscem_tui.engine import actions, formats
 from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine.context import Context
+from deepscem_tui.engine.datasets import open_dataset
 from deepscem_tui.engine.errors import EngineError, ParameterError, Stopped, VolumeError
 from deepscem_tui.engine.formats import FORMATS, place_of
 from deepscem_tui.engine.results import Result
@@ -374,6 +375,16 @@ def test_results_that_cannot_be(tmp_path: Path, out: str, what: str) -> None:
         convert(write(tmp_path / "in.npy", IMAGE), tmp_path / out)
 
 
+def test_addresses_are_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    image = write(tmp_path / "in.npy", IMAGE)
+    for address in ("s3://bucket/a.zarr", "https://example.org/a.tif", "file:///tmp/a.mrc"):
+        with pytest.raises(ParameterError, match="an address"):
+            convert(image, Path(address))
+        assert "There is no file" in refusal(Path(address))
+    assert [path.name for path in tmp_path.iterdir()] == ["in.npy"]
+
+
 # ------------------------------------------------------------------------------------------------ slices
 
 
@@ -442,6 +453,30 @@ def test_slices_that_may_be_missing(tmp_path: Path, names: tuple[str, ...], gap:
 # ------------------------------------------------------------------------------------------------ everywhere
 
 
+def test_a_folder_of_images_of_other_formats_is_imported(tmp_path: Path) -> None:
+    pytest.importorskip("nibabel")
+    for name, image, label in (("x", "x.mrc", "x.nii.gz"), ("y", "y.ome.tif", "y.npy")):
+        write(tmp_path / "in" / "images" / image, IMAGE.astype(np.int16), voxel_size=SIZE, voxel_unit="nm")
+        write(tmp_path / "in" / "masks" / label, 10 * len(name) < IMAGE)
+    given = p.ImportFolder(file=tmp_path / "d.hdf5", folder=tmp_path / "in")
+    actions.ACTIONS["import-folder"].carry_out(given, Context())
+    with open_dataset(tmp_path / "d.hdf5") as dataset:
+        assert list(dataset.samples) == ["x", "y"]
+        for sample in dataset.samples.values():
+            assert np.array_equal(sample.labels[0][:], IMAGE > 10)
+            assert sample.voxel_size is not None
+
+
+def test_a_colour_tiff_keeps_its_voxel_size(tmp_path: Path) -> None:
+    colours = np.zeros((5, 7, 11, 3), np.uint8)
+    colours[..., 0] = 255
+    about = {"axes": "ZYXS", "spacing": 30.0, "unit": "nm"}
+    tifffile.imwrite(tmp_path / "a.tif", colours, imagej=True, resolution=(1 / 4, 1 / 8), metadata=about)
+    with open_slices(tmp_path / "a.tif", colours=True) as volume:
+        assert volume.voxel_size == pytest.approx(SIZE)
+        assert volume.read(0, 1).max() == 0xFF0000
+
+
 @pytest.mark.parametrize("end", ["tif", "ome.tif", "mrc", "npy", "ome.zarr", "nii.gz"])
 def test_a_sample_is_exported_in_any_format(tmp_path: Path, end: str) -> None:
     if end == "ome.zarr":
@@ -480,6 +515,7 @@ def test_wherever_an_image_is_taken(tmp_path: Path, name: str) -> None:
         return actions.ACTIONS[action].carry_out(actions.build(actions.ACTIONS[action], values), Context())
 
     assert do("info", path=path).facts["format"] == name
+    assert volume.name in ("a.mrc", "a.h5:/raw")
     assert do("preview", file=path, width=20).facts["slices"] == 5
     do("create-dataset", file=tmp_path / "d.hdf5", name="d", n_labels=1)
     do("add-sample", file=tmp_path / "d.hdf5", name="s", image=path, labels=[str(path)], ignore_mask=path)

@@ -1,5 +1,6 @@
 """How weights are changed: optimizers, rates, averages, parts of a batch, frozen layers, several devices."""
 
+import gc
 import json
 import math
 import os
@@ -109,6 +110,19 @@ def test_every_optimizer_lowers_the_loss(normal: Path, optimizer: str) -> None:
     losses = [trainer.step(batch(), 1e-2, state).loss for _ in range(30)]
     assert losses[-1] < 0.8 * losses[0]
     assert state.updates == 30
+
+
+def test_a_training_leaves_no_graph_behind(normal: Path) -> None:
+    def graphs() -> int:
+        gc.collect()
+        return sum(type(one).__name__ == "FuncGraph" for one in gc.get_objects())
+
+    made(normal).step(batch(), 1e-3, State())
+    before, frozen = graphs(), gc.get_freeze_count()
+    for _ in range(3):
+        made(normal).step(batch(), 1e-3, State())
+    assert gc.get_freeze_count() == frozen  # what is frozen is never collected, nor listed
+    assert graphs() <= before
 
 
 def test_in_bfloat16_it_learns_too_and_the_result_is_float32(normal: Path) -> None:

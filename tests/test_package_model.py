@@ -85,7 +85,9 @@ def test_the_validator_accepts_it(settings: Any, normalization: str, rules: list
     assert np.load(archive.open("test_output.npy")).std() > 1e-3
     sides = {axis["id"]: axis["size"] for axis in said["inputs"][0]["axes"] if axis["type"] == "space"}
     for (axis, size), side in zip(sides.items(), shape[2:], strict=True):
-        assert side >= size["min"] > 2 * said["outputs"][0]["axes"][2 + list(sides).index(axis)]["halo"]
+        halo = said["outputs"][0]["axes"][2 + list(sides).index(axis)]["halo"]
+        assert side >= size["min"] > 2 * halo
+        assert halo % 2 == 0  # which earlier validators insist on
         assert (side - size["min"]) % size["step"] == 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from deepscem_tui.action_commands import _from_file
 from deepscem_tui.engine import parameters as p
+from deepscem_tui.engine import runs
 from deepscem_tui.engine.actions import ACTIONS, build
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.datasets import new_dataset
@@ -21,6 +23,7 @@ from deepscem_tui.engine.networks import divisor
 from deepscem_tui.engine.planning import plan
 from deepscem_tui.engine.proposal import Machine, Proposal, propose
 from deepscem_tui.engine.reporting import Reporter
+from deepscem_tui.engine.stop import Stop
 from deepscem_tui.engine.survey import SampleFacts, Survey
 
 GIB = 2**30
@@ -159,6 +162,10 @@ def test_what_is_unusual_is_said(samples: list[SampleFacts], words: str) -> None
 class Listener(Reporter):
     def __init__(self) -> None:
         self.warnings: list[str] = []
+        self.messages: list[str] = []
+
+    def message(self, text: str) -> None:
+        self.messages.append(text)
 
     def warning(self, text: str) -> None:
         self.warnings.append(text)
@@ -184,6 +191,15 @@ def dataset(tmp_path: Path) -> Path:
 
 def do(dataset: Path, context: Context | None = None, **more: Any) -> Any:
     return plan(p.Plan(**{"dataset": dataset, "measure": False, **more}), context or Context())
+
+
+def test_tensorflow_is_said_to_be_loaded_only_where_it_is(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "tensorflow", raising=False)
+    monkeypatch.setattr("deepscem_tui.engine.planning.seconds_a_step", lambda *_: 1.0)
+    for measure, loading in ((False, False), (True, True)):
+        heard = Listener()
+        runs.perform(ACTIONS["plan"], p.Plan(dataset=dataset, measure=measure), heard, Stop())
+        assert ("Loading TensorFlow" in heard.messages) == loading
 
 
 def test_the_data_set_is_looked_at(dataset: Path) -> None:

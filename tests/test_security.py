@@ -11,6 +11,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -309,6 +310,8 @@ def test_nothing_is_sent_or_fetched(kit: Path, tmp_path: Path) -> None:
         "run predict t.keras d.hdf5 p.hdf5", "run evaluate d.hdf5 p.hdf5", "run info t.keras", "runs list",
         "run convert-model t.keras t.h5", "run export-model t.keras t.onnx",
         "run package-model t.keras t.zip --author A --cite A;10.1234/b --license MIT", "run export-sample p.hdf5 s out",
+        "run convert-image image.tif i.mrc", "run convert-image i.mrc i.nii", "run convert-image i.nii i.h5:/raw",
+        *(("run convert-image i.h5:/raw i.ome.zarr", "run info i.ome.zarr") if find_spec("zarr") else ()),
     ]  # fmt: skip
     for name in ("image.tif", "mask.tif"):
         (tmp_path / name).write_bytes((kit / name).read_bytes())

@@ -28,7 +28,15 @@ from imagecodecs import deflate_encode
 
 from deepscem_tui.engine.errors import DatasetError
 
-__all__ = ["GROUP_BYTES", "MemberWriter", "chunk_shape", "create_member", "read_attributes", "write_attributes"]
+__all__ = [
+    "GROUP_BYTES",
+    "GZIP_LEVEL",
+    "MemberWriter",
+    "chunk_shape",
+    "create_member",
+    "read_attributes",
+    "write_attributes",
+]
 
 Shape = tuple[int, int, int]
 

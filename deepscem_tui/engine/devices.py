@@ -119,6 +119,7 @@ def _load_libraries() -> None:
             load(os.fsencode(folder / name), os.RTLD_NOW)
 
 
+@cache
 def keras() -> Any:
     """Import Keras, after TensorFlow is set up: whatever Keras makes first settles TensorFlow's devices."""
     tensorflow()

@@ -107,7 +107,7 @@ class LabelSource:
     @property
     def file_names(self) -> str:
         """Without their folders."""
-        return "+".join(volume.path.name for volume in self.volumes)
+        return "+".join(volume.name for volume in self.volumes)
 
     @property
     def nbytes(self) -> int:

@@ -150,7 +150,7 @@ def find_greys(volume: Volume, how: Normalisation, report: Reporter, stop: Stop)
     if how == MIN_MAX:
         found = value_range(volume, report, stop)
         return Greys((Grey(found.low, found.high),), found.non_finite)
-    task, depth = f"Grey values of {volume.path.name}", volume.shape[0]
+    task, depth = f"Grey values of {volume.name}", volume.shape[0]
     kind: Callable[[np.dtype[Any]], _Seen] = _Counted if _countable(volume.dtype) else _Sampled
     whole, each, non_finite = kind(volume.dtype), [], 0
     report.progress(task, 0, depth, "slices")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from deepscem_tui.engine.devices import keras
+from deepscem_tui.engine.devices import keras, tensorflow
 
 __all__ = ["make_optimizer"]
 
@@ -34,4 +34,8 @@ def make_optimizer(name: str, rate: float, weight_decay: float, variables: list[
         if kept:
             made.exclude_from_weight_decay(var_list=kept)
     made.build(variables)
+    if tensorflow().distribute.get_strategy().num_replicas_in_sync == 1:
+        # A sum over one device changes nothing, but TensorFlow registers a gradient of it, which nobody asks for and
+        # which keeps the graph of the traced step for as long as the process lives.
+        made._all_reduce_sum_gradients = lambda pairs: pairs
     return made

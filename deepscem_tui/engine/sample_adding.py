@@ -343,7 +343,7 @@ def _provenance(parameters: p.AddSample, image: Volume, labels: OpenedLabels, gr
         size = (given[0], given[1], given[2])
     sources = [labels.source_of(label) for label in range(len(labels.names))]
     return {
-        "source": _encodable(image.path.name),
+        "source": _encodable(image.name),
         "source_type": image.dtype.name,
         "normalization": str(_wanted(parameters)) if _wanted(parameters) != MIN_MAX else None,
         "source_range": (float(greys.each[0].low), float(greys.each[0].high)) if len(greys.each) == 1 else None,

@@ -20,7 +20,7 @@ from deepscem_tui.engine.dataset_samples import Dataset, Member
 from deepscem_tui.engine.dataset_tree import stored_name
 from deepscem_tui.engine.errors import VolumeError
 from deepscem_tui.engine.ignoring import Ignored
-from deepscem_tui.engine.plain_files import FortranSource, PlainSource
+from deepscem_tui.engine.plain_files import PlainSource
 from deepscem_tui.engine.stop import Stop
 from deepscem_tui.engine.volumes import Volume
 
@@ -143,7 +143,7 @@ class VolumeVoxels:
     def __init__(self, volume: Volume) -> None:
         self._volume = volume
         source = volume._source  # rows of it can be read where slices would be a thousand times as much
-        self._plain = source if isinstance(source, PlainSource) and not isinstance(source, FortranSource) else None
+        self._plain = source if type(source) is PlainSource else None  # others lie, or are to be read, differently
 
     def image(self, part: Part, stop: Stop) -> tuple[npt.NDArray[Any], bool]:
         down, across = part.steps()

@@ -80,6 +80,11 @@ class Volume:
         self._source = source
 
     @property
+    def name(self) -> str:
+        """Of the file, with what of it this is."""
+        return place_of(self.path).name
+
+    @property
     def nbytes(self) -> int:
         """Bytes of all voxels, uncompressed."""
         return prod(self.shape) * self.dtype.itemsize
@@ -190,7 +195,7 @@ def value_range(volume: Volume, report: Reporter, stop: Stop) -> ValueRange:
         VolumeError: if no voxel is finite, or the file is damaged.
         Stopped: if a stop was requested.
     """
-    task, slices = f"Range of {volume.path.name}", volume.shape[0]
+    task, slices = f"Range of {volume.name}", volume.shape[0]
     extremes: list[Any] = []
     non_finite = 0
     report.progress(task, 0, slices, "slices")

@@ -23,7 +23,8 @@ from textual.widgets.option_list import Option
 
 from deepscem_tui.console import safe
 from deepscem_tui.engine import words
-from deepscem_tui.engine.formats import STORES
+from deepscem_tui.engine.errors import ParameterError
+from deepscem_tui.engine.formats import STORES, place_of
 from deepscem_tui.widgets.path_input import PathInput
 
 __all__ = ["FileDialog", "browse"]
@@ -268,8 +269,8 @@ def _kind(typed: str) -> str:
         path = Path(typed or ".").expanduser()
         if path.is_dir() and not _is_store(path.name):
             return "folder"
-        return "file" if path.exists() else ""
-    except (OSError, RuntimeError, ValueError):
+        return "file" if place_of(path).file.exists() else ""
+    except (OSError, RuntimeError, ValueError, ParameterError):
         return "unknown"
 
 

@@ -175,6 +175,9 @@ class ArraySource:
         plane = shape[1] * shape[2] * dtype.itemsize
         self._depth = max(1, min(depth, shape[0]))
         self._keeps = self._depth > 1 and self._depth * plane <= BAND_BYTES
+        if self._depth > 1 and not self._keeps:
+            deep = f"its chunks are {self._depth} slices deep, {words.amount(self._depth * plane, 'B')} together"
+            self.warnings = (f"{deep}: they are decoded again for each slab",)
         self._kept: tuple[int, npt.NDArray[Any]] | None = None
 
     def read_into(self, z0: int, out: npt.NDArray[Any]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,14 @@ import numpy as np
 import numpy.typing as npt
 
 from deepscem_tui.engine import words
+from deepscem_tui.engine.dataset_layout import GZIP_LEVEL, MemberWriter
 from deepscem_tui.engine.dataset_samples import SCALE
 from deepscem_tui.engine.dataset_tree import Unusable, check_stored, child, names
+from deepscem_tui.engine.devices import available_cores
 from deepscem_tui.engine.errors import ParameterError, VolumeError
 from deepscem_tui.engine.formats.arrays import ArraySource, Layout, check_chunks, layout_of, offer, offered
 from deepscem_tui.engine.formats.arrays import explained as library_explained
-from deepscem_tui.engine.formats.bands import Band, chunks_for
+from deepscem_tui.engine.formats.bands import chunks_for
 from deepscem_tui.engine.formats.table import Place
 from deepscem_tui.engine.plain_files import check_dtype
 from deepscem_tui.engine.probing import probe
@@ -32,7 +35,6 @@ from deepscem_tui.engine.volume_writer import Target, VolumeWriter
 __all__ = ["array_writer", "arrays_in", "hint_in", "open_array", "refuse_others"]
 
 _MOST_OBJECTS = 2000  # that are looked at in a file
-_GZIP = 4
 
 
 @contextmanager
@@ -190,30 +192,25 @@ def hint_in(path: Path, file: h5py.File) -> str:
 class _ArrayWriter(VolumeWriter):
     """An array of an HDF5 file."""
 
-    def __init__(self, target: Target, array: h5py.Dataset) -> None:
+    def __init__(self, target: Target, member: MemberWriter) -> None:
         super().__init__(target)
-
-        def put(first: int, slices: npt.NDArray[Any]) -> None:
-            array[first : first + len(slices)] = slices
-
-        self.band = Band(target.shape, target.stored, array.chunks[0], put)
+        self._member = member
 
     def _write(self, slab: npt.NDArray[Any]) -> None:
-        self.band.add(slab)
+        self._member[self.written : self.written + len(slab)] = slab
 
 
 @contextmanager
 def array_writer(target: Target) -> Iterator[VolumeWriter]:
     """Write an HDF5 file with one array, in chunks that are compressed."""
-    with h5py.File(target.temporary, "w") as file:
+    with h5py.File(target.temporary, "w") as file, ThreadPoolExecutor(available_cores()) as pool:
         array = file.create_dataset(
             target.place.inside,
             target.shape,
             target.stored,
             chunks=chunks_for(target.shape, target.stored.itemsize),
             compression="gzip",
-            compression_opts=_GZIP,
-            shuffle=target.stored.itemsize > 1,
+            compression_opts=GZIP_LEVEL,
         )
         for axis, name in enumerate("zyx"):
             array.dims[axis].label = name
@@ -223,9 +220,9 @@ def array_writer(target: Target) -> Iterator[VolumeWriter]:
             metres = METRES[target.voxel_unit]
             for name, unit in (("resolution", "nm"), ("element_size_um", "µm")):
                 array.attrs[name] = [float(f"{size * metres / METRES[unit]:.12g}") for size in target.voxel_size]
-        writer = _ArrayWriter(target, array)
-        yield writer
-        writer.band.flush()
+        member = MemberWriter(array, pool)
+        yield _ArrayWriter(target, member)
+        member.finish()
 
 
 def refuse_others(place: Place) -> None:

@@ -31,12 +31,12 @@ __all__ = ["nifti_writer", "open_nifti"]
 _UNITS = {"meter": "m", "mm": "mm", "micron": "µm"}
 _EXPANSION = 1100  # bytes that deflate makes of one at most
 _LARGEST_EXTENSIONS = 64 * 2**20  # bytes before the voxels
-_LEVEL = 4
+_LEVEL = 1  # as nibabel takes
 _LONGEST = 32767  # voxels along an axis in a header of version 1
 
 
-class _ScaledSource(PlainSource):
-    """Values that are a straight line of those stored, as float32."""
+class _Converted(PlainSource):
+    """Voxels of a compressed file, or values that are a straight line of those stored, as float32."""
 
     slope, intercept = 1.0, 0.0
 
@@ -94,11 +94,12 @@ def _source(place: Place, nibabel: Any, file: BinaryIO, compressed: bool) -> Pla
     size, needed = path.stat().st_size, offset + prod(kept) * stored.itemsize
     if not 0 < offset <= _LARGEST_EXTENSIONS or needed > size * (_EXPANSION if compressed else 1):
         raise VolumeError(f"{path} should have {needed} bytes by its header, but it has {size}", COPY_AGAIN)
-    source = _ScaledSource(path, file, offset, (z, y, x), stored)
     slope, intercept = header.get_slope_inter()
-    if slope is not None and (slope, intercept or 0.0) != (1.0, 0.0):
-        if not (math.isfinite(slope) and math.isfinite(intercept)):
-            raise VolumeError(f"{path} is damaged: its values are scaled by {slope}", COPY_AGAIN)
+    scaled = slope is not None and (slope, intercept or 0.0) != (1.0, 0.0)
+    if scaled and not (math.isfinite(slope) and math.isfinite(intercept)):
+        raise VolumeError(f"{path} is damaged: its values are scaled by {slope}", COPY_AGAIN)
+    source = (_Converted if scaled or compressed else PlainSource)(path, file, offset, (z, y, x), stored)
+    if scaled and isinstance(source, _Converted):
         source.scaled(float(slope), float(intercept))
     unit = _UNITS.get(header.get_xyzt_units()[0], "")
     sizes = [float(f"{float(zoom):.7g}") for zoom in header.get_zooms()[:3]]

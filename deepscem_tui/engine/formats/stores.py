@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 import os
 import stat
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from deepscem_tui.engine import words
-from deepscem_tui.engine.errors import VolumeError
+from deepscem_tui.engine import extras, words
+from deepscem_tui.engine.errors import MissingLibraryError, VolumeError
 from deepscem_tui.engine.formats.table import Place
 from deepscem_tui.engine.plain_files import COPY_AGAIN
 
-__all__ = ["check_claim", "damaged", "folder_in", "read_json"]
+__all__ = ["check_claim", "damaged", "folder_in", "read_json", "zarr_library"]
 
 _METADATA_BYTES = 16 * 2**20
 _BLANK, _EXPANSION = 256 << 30, 1100  # as of HDF5 files: what is not backed by files may be blank, but not without end
@@ -68,6 +69,20 @@ def damaged(place: Place, path: Path) -> Iterator[None]:
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
         what = f"{place.path}: {path} is damaged ({type(error).__name__}: {str(error)[:120]})"
         raise VolumeError(what, COPY_AGAIN) from error
+
+
+def zarr_library(purpose: str) -> Any:
+    """The library zarr, which has no version for Python 3.10.
+
+    Args:
+        purpose: As the subject of a sentence.
+
+    Raises:
+        MissingLibraryError: it is not installed, or cannot be.
+    """
+    if sys.version_info < (3, 11):
+        raise MissingLibraryError(f"{purpose} needs Python 3.11 or later", "Install the program with a newer Python.")
+    return extras.load("zarr", "zarr", purpose)
 
 
 def check_claim(place: Place, folder: Path, nbytes: int) -> None:

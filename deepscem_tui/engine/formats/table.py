@@ -11,12 +11,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, Literal
 
 from deepscem_tui.engine import words
 from deepscem_tui.engine.errors import ParameterError, VolumeError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 __all__ = [
     "FORMATS",
@@ -95,6 +96,8 @@ class Format:
 
     def stored(self, dtype: Any) -> np.dtype[Any]:
         """The type that a file keeps."""
+        import numpy as np  # not for the names alone, which --help needs
+
         kind = np.dtype(dtype)
         stored: np.dtype[Any] = np.dtype(self.wider.get(kind.name, kind))
         return stored
@@ -251,6 +254,7 @@ PICTURES = (".png", ".jpg", ".jpeg")
 STORES = tuple(suffix for known in FORMATS if known.folder for suffix in known.suffixes)
 """Ends of the names of folders that are images."""
 
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+]{1,9}:")  # as a path begins that is one; a drive has one letter
 _BY_SUFFIX = {suffix: known for known in FORMATS for suffix in known.suffixes}
 _LONGEST = sorted(_BY_SUFFIX, key=len, reverse=True)
 _INSIDE = re.compile(
@@ -292,6 +296,11 @@ class Place:
         """The file's name without its end."""
         suffix = _suffix(self.file.name) or self.file.suffix
         return self.file.name[: -len(suffix)] if suffix else self.file.name
+
+    @property
+    def name(self) -> str:
+        """The file's name, with what of it is meant: ``file.h5:/volumes/raw``."""
+        return self.file.name + str(self.path)[len(str(self.file)) :]
 
     @property
     def bare(self) -> str:
@@ -366,6 +375,8 @@ def refuse_unknown(place: Place, what: Literal["read", "written"]) -> Format:
     """
     error = VolumeError if what == "read" else ParameterError
     known = place.format
+    if _ADDRESS.fullmatch(place.path.parts[0] if place.path.parts else ""):
+        raise error(f"{place.path} is an address, not a file on this machine", "Copy it here first.")
     if known is not None and known.does(what):
         return known
     ends = words.either(kinds(what))

@@ -21,12 +21,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from deepscem_tui.engine import extras
 from deepscem_tui.engine.devices import available_cores
 from deepscem_tui.engine.errors import ParameterError, VolumeError
 from deepscem_tui.engine.formats.arrays import ArraySource, check_chunks, explained, layout_of, offer, offered
 from deepscem_tui.engine.formats.pieces import check_piece
-from deepscem_tui.engine.formats.stores import check_claim, damaged, folder_in, read_json
+from deepscem_tui.engine.formats.stores import check_claim, damaged, folder_in, read_json, zarr_library
 from deepscem_tui.engine.formats.table import Place
 from deepscem_tui.engine.plain_files import COPY_AGAIN, check_dtype
 from deepscem_tui.engine.tiff_metadata import length_unit
@@ -37,6 +36,7 @@ _METADATA = ("zarr.json", ".zarray", ".zgroup", ".zattrs")
 _CODECS = {"bytes", "transpose", "blosc", "gzip", "zstd", "crc32c", "sharding_indexed"}
 _COMPRESSORS = {"blosc", "gzip", "zlib", "zstd", "lz4"}  # of version 2
 _FILTERS = {"shuffle", "delta"}
+_CHECKSUM = 4  # bytes
 _MOST_FOLDERS = 500
 
 
@@ -51,7 +51,8 @@ class _Node:
     chunks: tuple[int, ...] = ()  # what is decoded together
     dtype: np.dtype[Any] | None = None  # None for a group
     axes: tuple[str, ...] | None = None
-    outermost: str = ""  # the codec that a piece on the disk was written with last; empty where there is none, or many
+    outermost: str = ""  # the codec that a piece on the disk was written with last; empty where there are many
+    trailer: int = 0  # bytes of a checksum after that
 
     @property
     def is_array(self) -> bool:
@@ -81,7 +82,7 @@ def open_store(place: Place) -> Iterator[ArraySource]:
     check_claim(place, node.folder, prod(node.shape) * node.dtype.itemsize)
     axes, sizes, unit = _described(place, inside, node)
     layout = layout_of(place, node.shape, axes)
-    zarr = extras.load("zarr", "zarr", f"Reading {place.file}")
+    zarr = zarr_library(f"Reading {place.file}")
     with explained(place):
         array = zarr.open_array(store=_files()(place.file, node), path=inside, mode="r", zarr_format=node.version)
         if array.shape != node.shape or array.dtype.newbyteorder("=") != node.dtype.newbyteorder("="):
@@ -139,7 +140,8 @@ def _of_version_3(place: Place, folder: Path, about: Mapping[str, Any]) -> _Node
     if not isinstance(kind, str) or kind not in np.sctypeDict:
         raise VolumeError(f"{place.path} holds values of type {str(kind)[:60]}, not numbers", "Save it as numbers.")
     chunks, codecs = grid["configuration"]["chunk_shape"], about["codecs"]
-    outermost = str(codecs[-1]["name"])
+    written = [str(codec["name"]) for codec in codecs if codec["name"] != "crc32c"]
+    outermost, trailer = written[-1], _CHECKSUM * (codecs[-1]["name"] == "crc32c")
     for _ in range(3):
         names = [codec["name"] for codec in codecs]
         _check_codecs(place, set(names) - _CODECS)
@@ -147,12 +149,12 @@ def _of_version_3(place: Place, folder: Path, about: Mapping[str, Any]) -> _Node
             break
         inner = codecs[names.index("sharding_indexed")]["configuration"]
         _check_codecs(place, {codec["name"] for codec in inner.get("index_codecs", ())} - {"bytes", "crc32c"})
-        chunks, codecs, outermost = inner["chunk_shape"], inner["codecs"], ""
+        chunks, codecs, outermost, trailer = inner["chunk_shape"], inner["codecs"], "", 0
     else:
         raise VolumeError(f"{place.path} is stored in a way that is not supported", "Save it again with zarr.")
     given = about.get("dimension_names")
     axes = tuple(str(name).lower() for name in given) if given and all(given) else None
-    return _array(folder, 3, attributes, about["shape"], chunks, np.dtype(kind), axes, outermost)
+    return _array(folder, 3, attributes, about["shape"], chunks, np.dtype(kind), axes, outermost, trailer)
 
 
 def _of_version_2(place: Place, folder: Path, about: Mapping[str, Any], attributes: Mapping[str, Any]) -> _Node:
@@ -177,13 +179,14 @@ def _array(
     dtype: np.dtype[Any],
     axes: tuple[str, ...] | None,
     outermost: str,
+    trailer: int = 0,
 ) -> _Node:
     sizes, pieces = tuple(map(int, shape)), tuple(map(int, chunks))
     if len(sizes) != len(pieces) or min((*sizes, 0)) < 0 or not min((*pieces, 1)) > 0:
         raise ValueError(f"shape {sizes}, chunks {pieces}")
     if axes is not None and (len(axes) != len(sizes) or len(set(axes)) < len(axes) or not {"y", "x"} <= set(axes)):
         axes = None
-    return _Node(folder, version, dict(attributes), sizes, pieces, dtype, axes, outermost)
+    return _Node(folder, version, dict(attributes), sizes, pieces, dtype, axes, outermost, trailer)
 
 
 def _check_codecs(place: Place, unknown: set[str]) -> None:
@@ -315,7 +318,9 @@ def _files() -> Any:
             if found is None or byte_range is not None or key.endswith(_METADATA):
                 return
             if self._node.outermost:
-                check_piece(self.root / key, found.to_bytes(), self._node.outermost, self._piece)
+                content = found.to_bytes()
+                end = len(content) - self._node.trailer
+                check_piece(self.root / key, content[:end], self._node.outermost, self._piece)
 
     return Files
 

@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from deepscem_tui import __version__
-from deepscem_tui.engine import extras
 from deepscem_tui.engine.formats.bands import Band, chunks_for
+from deepscem_tui.engine.formats.stores import zarr_library
 from deepscem_tui.engine.volume_writer import Size, Target, VolumeWriter
 
 __all__ = ["store_writer"]
@@ -132,7 +132,7 @@ def store_writer(target: Target) -> Iterator[VolumeWriter]:
     Raises:
         MissingLibraryError: zarr is not installed.
     """
-    zarr = extras.load("zarr", "zarr", f"Writing {target.place.file}")
+    zarr = zarr_library(f"Writing {target.place.file}")
     labels = target.labels or target.dtype == np.bool_
     levels = _pyramid(target.shape, target.voxel_size)
     root = zarr.open_group(target.temporary, mode="w", zarr_format=3)

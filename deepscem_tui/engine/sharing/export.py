@@ -33,7 +33,7 @@ def export_model(parameters: p.ExportModel, context: Context) -> Result:
         raise ParameterError(f"{out} does not end in .onnx", "Name the ONNX file .onnx.", "out")
     refuse_existing(out, parameters.overwrite)
     info, graph = read_network(parameters.model)
-    check_room(graph, check_shape(info)[2:])
+    check_room(parameters.model, graph, check_shape(info)[2:])
     for library in ("onnx", "onnxruntime"):
         extras.check(library, "onnx", "Writing an ONNX file")
     check_writable(out.parent)
@@ -45,12 +45,13 @@ def export_model(parameters: p.ExportModel, context: Context) -> Result:
         with published(out) as temporary:
             write_onnx(shared, temporary)
             context.stop.check()
+            context.report.message("Computing a patch with onnxruntime and with Keras")
             difference = check_same(shared, temporary, out)
     except OSError as error:
         raise DataError(f"{out} cannot be written: {error.strerror or error}", "Is the folder yours?") from None
     takes = f"takes float32 ({', '.join(axis_names(info.dimension))})"
     steps = f"{', '.join(axis_names(info.dimension)[2:])} multiples of {words.alike(_steps(info))}"
-    summary = f"Wrote {parameters.model} as {out}: {takes}, {steps}; onnxruntime agrees with Keras to {difference:.1g}"
+    summary = f"Wrote {parameters.model} as {out}: {takes}, {steps}; onnxruntime agrees with Keras to {difference:.7f}"
     return Result(summary, _facts(out, info, difference), [_outputs(info)])
 
 

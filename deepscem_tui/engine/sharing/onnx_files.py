@@ -61,8 +61,8 @@ def load_shared(path: Path) -> Shared:
     return Shared(model, info, read_network(path)[1])
 
 
-def check_room(graph: Graph, sides: Sequence[int]) -> None:
-    """Refuse what does not fit an ONNX file, or the memory while it is made and checked.
+def check_room(path: Path, graph: Graph, sides: Sequence[int]) -> None:
+    """Refuse a model that does not fit an ONNX file, or the memory while it is made and checked.
 
     Args:
         sides: [Z,] Y, X of the largest patches, two at a time, that it is checked with.
@@ -73,14 +73,14 @@ def check_room(graph: Graph, sides: Sequence[int]) -> None:
     weights = 4 * graph.n_parameters
     if weights > _LARGEST:
         raise ResourceError(
-            f"The network has {graph.n_parameters:,} parameters, {weights / 2**30:.1f} GiB, "
+            f"The network in {path} has {graph.n_parameters:,} parameters, {weights / 2**30:.1f} GiB, "
             "and an ONNX file holds less than 2 GiB",
             "Share the .keras file instead.",
         )
     needed, free = _COPIES * weights + 2 * activation_bytes(graph, sides, 2, training=False), available_memory()
     if needed > free:
         raise ResourceError(
-            f"The export takes about {needed / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB of memory are free",
+            f"To export {path} takes about {needed / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB of memory are free",
             "End what else is running, or export it on a larger machine.",
         )
 

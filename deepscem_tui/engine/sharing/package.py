@@ -49,7 +49,7 @@ def package_model(parameters: p.PackageModel, context: Context) -> Result:
         raise ParameterError(f"{out} does not end in .zip", "Name the package .zip.", "out")
     refuse_existing(out, parameters.overwrite)
     info, graph = read_network(parameters.model)
-    check_room(graph, patch_sides(info)[3 - info.dimension :])
+    check_room(parameters.model, graph, patch_sides(info)[3 - info.dimension :])
     for library in ("onnx", "onnxruntime", "bioimageio.core"):
         extras.check(library, "bioimageio", "Making a model package")
     check_writable(out.parent)
@@ -67,6 +67,7 @@ def package_model(parameters: p.PackageModel, context: Context) -> Result:
             with published(out) as temporary:
                 _pack(Path(folder), (*_FILES, facts.original, "README.md", "bioimageio.yaml"), temporary)
                 context.stop.check()
+                context.report.message("The zoo's validator computes the test patch, and patches of other sizes")
                 _validate(temporary, out)
         except OSError as error:
             raise DataError(f"{out} cannot be written: {error.strerror or error}", "Is the folder yours?") from None
@@ -87,6 +88,7 @@ def _fill(
     folder: Path, parameters: p.PackageModel, shared: Shared, patch: Patch, context: Context
 ) -> tuple[Facts, float]:
     """Write the package's files to a folder; give what is said of the model, and how well its ONNX file agrees."""
+    context.report.message("Writing the network as ONNX, and computing a patch with it and with Keras")
     write_onnx(shared, folder / "model.onnx")
     difference = check_same(shared, folder / "model.onnx", parameters.out)
     context.stop.check()
