@@ -23,7 +23,7 @@ from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine.components import Mask, Watch, components
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.datasets import new_dataset
-from deepscem_tui.engine.errors import DataError, DatasetError, ParameterError, Stopped
+from deepscem_tui.engine.errors import DataError, DatasetError, ParameterError, ResourceError, Stopped
 from deepscem_tui.engine.given_objects import given_components
 from deepscem_tui.engine.objects import find_objects
 from deepscem_tui.engine.reporting import Reporter
@@ -327,6 +327,20 @@ def test_a_slice_has_areas_and_outlines(tmp_path: Path) -> None:
     assert (row["volume"], row["touches_edge"], row["flatness"]) == (32, False, None)
     assert row["diameter"] == pytest.approx((4 * 32 / np.pi) ** 0.5)
     assert row["surface"] == pytest.approx(24, rel=0.15)
+
+
+def test_a_disk_without_room_for_the_numbers_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("deepscem_tui.engine.space.free_bytes", lambda _: 10)
+    with pytest.raises(ResourceError, match="24 bytes are needed"), open_scratch((1, 2, 3), tmp_path):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
+def test_more_pieces_than_memory_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    np.save(tmp_path / "noise.npy", blobs((4, 40, 40), 0, 0.2))
+    monkeypatch.setattr("deepscem_tui.engine.components.available_memory", lambda: 260_000)
+    with pytest.raises(ResourceError, match="Is it noise"):
+        found(tmp_path / "noise.npy")
 
 
 def test_nothing_is_written_over_or_left(tmp_path: Path) -> None:

@@ -37,6 +37,7 @@ class ScoreTable(RefilledTable):
     HELP = """\
 **Scores** of each label in each sample, of each label over all samples (`all`), and their mean over the labels.
 A label that is not in the reference is *absent*: nothing can be found there, so it has no score.
+With *Objects* or *Surfaces* ticked in the form, columns further right score single objects and outlines.
 
 - `1` to `9`, or a click on a heading, sort by that column; again in the other direction.
 - `enter` looks at the sample: hits, misses and false alarms.
