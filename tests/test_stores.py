@@ -22,7 +22,7 @@ from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.errors import MissingLibraryError, ParameterError, ResourceError, Stopped, VolumeError
 from deepscem_tui.engine.formats import FORMATS, place_of
 from deepscem_tui.engine.formats.pieces import check_piece
-from deepscem_tui.engine.slice_files import is_several_files
+from deepscem_tui.engine.slice_files import is_several_files, open_slices
 from deepscem_tui.engine.slice_sources import Part, VolumeVoxels
 from deepscem_tui.engine.stop import Stop
 from deepscem_tui.engine.volumes import create_volume, open_volume
@@ -456,6 +456,13 @@ def test_probabilities_keep_their_scale(tmp_path: Path, nibabel: Any) -> None:
 
 
 # ------------------------------------------------------------------------------------------------ all
+
+
+def test_a_store_that_is_called_otherwise_is_told(tmp_path: Path) -> None:
+    (tmp_path / "cells").mkdir()
+    (tmp_path / "cells" / "zarr.json").touch()
+    with pytest.raises(VolumeError, match=r"must end in .zarr or .n5"), open_slices(tmp_path / "cells", colours=False):
+        pass
 
 
 ALL = [".mrc", ".h5:/raw", ".nii", ".nii.gz", ".ome.zarr", ".n5:/raw", ".jpg"]

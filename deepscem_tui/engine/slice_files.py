@@ -29,6 +29,7 @@ from deepscem_tui.engine.volumes import Volume, open_volume
 
 __all__ = ["ColourVolume", "is_several_files", "open_picture", "open_slices", "slice_files", "volume_name"]
 
+_OF_STORES = ("zarr.json", ".zgroup", ".zarray", "attributes.json")
 _COLOURS = "Convert it to grey values (in Fiji: Image > Type > 8-bit)."
 
 Code = npt.NDArray[Any]
@@ -91,6 +92,8 @@ def slice_files(path: Path) -> list[Path]:
         raise VolumeError(f"{folder} cannot be listed: {error.strerror or error}", "Check the folder.") from error
     files = [file for file in found if file.suffix.lower() in SLICES and not file.name.startswith(".")]
     if not files:
+        if path.is_dir() and any((path / name).exists() for name in _OF_STORES):
+            raise VolumeError(f"{path} seems to be a store, by what is in it", "Its name must end in .zarr or .n5.")
         kinds = words.either(SLICES)
         where = f"The folder {path} has" if path.is_dir() else f"{path} matches"
         raise VolumeError(f"{where} no image file", f"Give a file, or a folder or pattern of {kinds} files.")
