@@ -23,20 +23,21 @@ from pathlib import Path
 from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine.context import Context
 import cc3d, edt, scipy.ndimage, scipy.sparse.csgraph, skimage.measure
-from deepscem_tui.engine import mask_cleaning, objects, evaluation
+from deepscem_tui.engine import evaluation
+from deepscem_tui.engine.objects import clean_masks, find_objects
 source, what = sys.argv[1:]
 before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
 out = Path(source).with_name(f"out-{what.split()[0]}.tif")
 if what == "find":
     parameters = p.FindObjects(input=source, out=out, csv=out.with_suffix(".csv"), overwrite=True)
-    count = len(objects.find_objects(parameters, Context()).facts["objects"])
+    count = len(find_objects.find_objects(parameters, Context()).facts["objects"])
 elif what == "find, split":
     parameters = p.FindObjects.model_validate({"input": source, "out": out, "split_touching": "3", "overwrite": True})
-    count = len(objects.find_objects(parameters, Context()).facts["objects"])
+    count = len(find_objects.find_objects(parameters, Context()).facts["objects"])
 elif what == "clean":
     parameters = p.CleanMasks.model_validate(
         {"input": source, "out": out, "smooth": "1", "fill_holes": "all", "min_size": "50", "overwrite": True})
-    mask_cleaning.clean_masks(parameters, Context())
+    clean_masks.clean_masks(parameters, Context())
     count = 0
 elif what == "evaluate":
     evaluation.evaluate(p.Evaluate(reference=source, segmentation=source, objects=True), Context())

@@ -15,16 +15,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from deepscem_tui.engine import components as slabwise
 from deepscem_tui.engine import parameters as p
-from deepscem_tui.engine.cleaning import Cleaner, cleaned
-from deepscem_tui.engine.components import Mask, Watch
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.datasets import change_dataset, new_dataset, open_dataset
 from deepscem_tui.engine.errors import ParameterError
 from deepscem_tui.engine.ignoring import ignored_in, write_ignored
-from deepscem_tui.engine.mask_cleaning import clean_masks
-from deepscem_tui.engine.physical import Voxels
+from deepscem_tui.engine.objects import components as slabwise
+from deepscem_tui.engine.objects.clean_masks import clean_masks
+from deepscem_tui.engine.objects.cleaning import Cleaner, cleaned
+from deepscem_tui.engine.objects.components import Mask, Watch
+from deepscem_tui.engine.objects.physical import Voxels
 from deepscem_tui.engine.results import Result
 
 Array = npt.NDArray[Any]

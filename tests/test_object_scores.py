@@ -18,18 +18,18 @@ from scipy.spatial import cKDTree
 from skimage.metrics import adapted_rand_error, hausdorff_distance, variation_of_information
 from test_dataset_actions import Heard
 
-from deepscem_tui.engine import components as slabwise
 from deepscem_tui.engine import parameters as p
-from deepscem_tui.engine.components import Mask, Watch
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.datasets import change_dataset, new_dataset
 from deepscem_tui.engine.errors import ResourceError
 from deepscem_tui.engine.evaluation import evaluate
-from deepscem_tui.engine.given_objects import given_numbers
 from deepscem_tui.engine.ignoring import write_ignored
-from deepscem_tui.engine.object_scores import IOUS, ObjectScore, score_objects
+from deepscem_tui.engine.objects import components as slabwise
+from deepscem_tui.engine.objects.components import Mask, Watch
+from deepscem_tui.engine.objects.given import given_numbers
+from deepscem_tui.engine.objects.scores import IOUS, ObjectScore, score_objects
+from deepscem_tui.engine.objects.surface_distances import score_surfaces
 from deepscem_tui.engine.results import Result
-from deepscem_tui.engine.surface_distances import score_surfaces
 
 Array = npt.NDArray[Any]
 
@@ -117,7 +117,7 @@ def test_splits_and_mergers_are_told_apart() -> None:
 def test_many_rows_are_added_up(monkeypatch: pytest.MonkeyPatch) -> None:
     true, found = divided((9, 12, 12), 3, 9), divided((9, 12, 12), 4, 9)
     whole = score(true, found)
-    monkeypatch.setattr("deepscem_tui.engine.object_scores._HELD", 3)
+    monkeypatch.setattr("deepscem_tui.engine.objects.scores._HELD", 3)
     assert score(true, found, thickness=1) == whole
 
 
@@ -163,7 +163,7 @@ def test_what_is_not_known_has_no_outline() -> None:
 
 
 def test_too_little_memory_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("deepscem_tui.engine.surface_distances.available_memory", lambda: 1000)
+    monkeypatch.setattr("deepscem_tui.engine.objects.surface_distances.available_memory", lambda: 1000)
     mask = np.zeros((5, 9, 9), bool)
     mask[1:4, 1:8, 1:8] = True
     with pytest.raises(ResourceError, match="5 x 9 x 9 voxels"):

@@ -18,19 +18,19 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from skimage.measure import regionprops
 
-from deepscem_tui.engine import components as slabwise
 from deepscem_tui.engine import parameters as p
-from deepscem_tui.engine.components import Mask, Watch, components
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.datasets import new_dataset
 from deepscem_tui.engine.errors import DataError, DatasetError, ParameterError, ResourceError, Stopped
-from deepscem_tui.engine.given_objects import given_components
-from deepscem_tui.engine.objects import find_objects
+from deepscem_tui.engine.objects import components as slabwise
+from deepscem_tui.engine.objects.components import Mask, Watch, components
+from deepscem_tui.engine.objects.find_objects import find_objects
+from deepscem_tui.engine.objects.given import given_components
+from deepscem_tui.engine.objects.scratch import open_scratch
+from deepscem_tui.engine.objects.surface_area import SurfaceCounter
+from deepscem_tui.engine.objects.touching import split
 from deepscem_tui.engine.reporting import Reporter
-from deepscem_tui.engine.scratch import open_scratch
 from deepscem_tui.engine.stop import Stop
-from deepscem_tui.engine.surface_area import SurfaceCounter
-from deepscem_tui.engine.touching import split
 
 Array = npt.NDArray[Any]
 
@@ -203,7 +203,7 @@ def test_an_object_that_memory_does_not_suffice_for_is_left_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     np.save(tmp_path / "balls.npy", two_balls(13))
-    monkeypatch.setattr("deepscem_tui.engine.touching.available_memory", lambda: 1000)
+    monkeypatch.setattr("deepscem_tui.engine.objects.touching.available_memory", lambda: 1000)
     assert len(found(tmp_path / "balls.npy", split_touching="2").facts["objects"]) == 1
 
 
@@ -338,7 +338,7 @@ def test_a_disk_without_room_for_the_numbers_is_told(tmp_path: Path, monkeypatch
 
 def test_more_pieces_than_memory_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     np.save(tmp_path / "noise.npy", blobs((4, 40, 40), 0, 0.2))
-    monkeypatch.setattr("deepscem_tui.engine.components.available_memory", lambda: 260_000)
+    monkeypatch.setattr("deepscem_tui.engine.objects.components.available_memory", lambda: 260_000)
     with pytest.raises(ResourceError, match="Is it noise"):
         found(tmp_path / "noise.npy")
 

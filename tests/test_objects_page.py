@@ -14,7 +14,7 @@ from scipy import ndimage
 
 from deepscem_tui.cli import main
 from deepscem_tui.engine.datasets import new_dataset
-from deepscem_tui.engine.object_table import COLUMNS
+from deepscem_tui.engine.objects.table import COLUMNS
 from deepscem_tui.engine.phantom import make_phantom
 
 PAGE = (Path(__file__).parent.parent / "docs" / "objects.md").read_text(encoding="utf-8")

@@ -89,8 +89,8 @@ ACTIONS: dict[str, Action] = {
         Action("train", p.Train, "training:train", _WORK, tensorflow=True, run=True),
         Action("predict", p.Predict, "prediction:predict", _WORK, tensorflow=True, run=True),
         Action("merge", p.Merge, "shards:merge", _WORK),
-        Action("clean-masks", p.CleanMasks, "mask_cleaning:clean_masks", _WORK),
-        Action("find-objects", p.FindObjects, "objects:find_objects", _WORK),
+        Action("clean-masks", p.CleanMasks, "objects.clean_masks:clean_masks", _WORK),
+        Action("find-objects", p.FindObjects, "objects.find_objects:find_objects", _WORK),
         Action("evaluate", p.Evaluate, "evaluation:evaluate", _WORK),
     )
 }

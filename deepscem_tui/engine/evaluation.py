@@ -15,13 +15,13 @@ import numpy.typing as npt
 
 from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine import words
-from deepscem_tui.engine.components import Watch
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.errors import DataError, DatasetError, ParameterError
 from deepscem_tui.engine.files import refuse_existing, write_text
-from deepscem_tui.engine.further_scores import ALL, Further, further_scores, further_tables, further_voxels, wide
 from deepscem_tui.engine.metrics import Confusion, ThresholdCurve, confusion
-from deepscem_tui.engine.physical import Voxels
+from deepscem_tui.engine.objects.components import Watch
+from deepscem_tui.engine.objects.physical import Voxels
+from deepscem_tui.engine.objects.score_tables import ALL, Further, further_scores, further_tables, further_voxels, wide
 from deepscem_tui.engine.results import Result, Table
 from deepscem_tui.engine.sources import Labelled, LabelledSample, Sliced, open_labelled, same_file
 

@@ -15,7 +15,7 @@ from textual.widgets import ContentSwitcher, DataTable
 from deepscem_tui.console import cell, safe
 from deepscem_tui.engine.evaluation import ALL, MEAN, as_csv
 from deepscem_tui.engine.files import write_text
-from deepscem_tui.engine.further_scores import wide
+from deepscem_tui.engine.objects.score_tables import wide
 from deepscem_tui.engine.parameters import Evaluate
 from deepscem_tui.engine.results import Result, Table
 from deepscem_tui.jobs import Job

@@ -13,16 +13,16 @@ import numpy.typing as npt
 
 from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine import words
-from deepscem_tui.engine.cleaning import Cleaner, cleaned, cleaning_voxels, foreground, say_if_no_mask
-from deepscem_tui.engine.components import Mask, Watch, slabs
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.datasets import MemberWriter, NewDataset, Sample, new_dataset, open_dataset
 from deepscem_tui.engine.errors import ParameterError
 from deepscem_tui.engine.files import Together, refuse_existing
 from deepscem_tui.engine.formats import is_place
 from deepscem_tui.engine.ignoring import copy_masks
-from deepscem_tui.engine.objects import chosen_samples, result_files
-from deepscem_tui.engine.physical import Voxels
+from deepscem_tui.engine.objects.cleaning import Cleaner, cleaned, cleaning_voxels, foreground, say_if_no_mask
+from deepscem_tui.engine.objects.components import Mask, Watch, slabs
+from deepscem_tui.engine.objects.find_objects import chosen_samples, result_files
+from deepscem_tui.engine.objects.physical import Voxels
 from deepscem_tui.engine.results import Result, Table
 from deepscem_tui.engine.sample_copying import copy
 from deepscem_tui.engine.sources import Labelled, LabelledSample, open_labelled, refuse_among_slices, same_file

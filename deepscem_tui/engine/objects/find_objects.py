@@ -14,20 +14,27 @@ import numpy.typing as npt
 
 from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine import words
-from deepscem_tui.engine.cleaning import Cleaner, cleaned, cleaning_voxels, foreground, probabilities, say_if_no_mask
-from deepscem_tui.engine.components import Components, Watch, components, slabs
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.errors import DatasetError, ParameterError
 from deepscem_tui.engine.files import Together, refuse_existing
 from deepscem_tui.engine.formats import with_stem
-from deepscem_tui.engine.given_objects import given_components
-from deepscem_tui.engine.object_table import COLUMNS, SHOWN, Measured, write_csv
-from deepscem_tui.engine.physical import Voxels
+from deepscem_tui.engine.objects.cleaning import (
+    Cleaner,
+    cleaned,
+    cleaning_voxels,
+    foreground,
+    probabilities,
+    say_if_no_mask,
+)
+from deepscem_tui.engine.objects.components import Components, Watch, components, slabs
+from deepscem_tui.engine.objects.given import given_components
+from deepscem_tui.engine.objects.physical import Voxels
+from deepscem_tui.engine.objects.surface_area import SurfaceCounter
+from deepscem_tui.engine.objects.table import COLUMNS, SHOWN, Measured, write_csv
+from deepscem_tui.engine.objects.touching import split
 from deepscem_tui.engine.results import Result, Table
 from deepscem_tui.engine.sample_copying import is_text
 from deepscem_tui.engine.sources import Labelled, LabelledSample, Sliced, open_labelled, refuse_among_slices, same_file
-from deepscem_tui.engine.surface_area import SurfaceCounter
-from deepscem_tui.engine.touching import split
 from deepscem_tui.engine.volume_writer import check_target, create_volume
 
 __all__ = ["chosen_samples", "find_objects", "result_files"]

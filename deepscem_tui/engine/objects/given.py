@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from deepscem_tui.engine.components import Components, Watch, numbered, slabs
 from deepscem_tui.engine.errors import DataError
-from deepscem_tui.engine.object_statistics import Statistics, measured
-from deepscem_tui.engine.scratch import Scratch
+from deepscem_tui.engine.objects.components import Components, Watch, numbered, slabs
+from deepscem_tui.engine.objects.scratch import Scratch
+from deepscem_tui.engine.objects.statistics import Statistics, measured
 from deepscem_tui.engine.tiling import Shape
 
 __all__ = ["Numbered", "given_components", "given_numbers"]

@@ -11,10 +11,10 @@ import edt
 import numpy as np
 import numpy.typing as npt
 
-from deepscem_tui.engine.components import Components, labelled, numbered
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.devices import available_cores, available_memory
-from deepscem_tui.engine.object_statistics import Statistics, measured
+from deepscem_tui.engine.objects.components import Components, labelled, numbered
+from deepscem_tui.engine.objects.statistics import Statistics, measured
 
 __all__ = ["Split", "pieces_of", "split"]
 

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from deepscem_tui.engine.components import Watch, slabs
-from deepscem_tui.engine.given_objects import Numbered
+from deepscem_tui.engine.objects.components import Watch, slabs
+from deepscem_tui.engine.objects.given import Numbered
 
 __all__ = ["IOUS", "Matches", "ObjectScore", "score_objects"]
 

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from deepscem_tui.engine.files import Together, published
-from deepscem_tui.engine.object_statistics import Statistics
-from deepscem_tui.engine.physical import Voxels
+from deepscem_tui.engine.objects.physical import Voxels
+from deepscem_tui.engine.objects.statistics import Statistics
 from deepscem_tui.engine.tiling import Shape
 from deepscem_tui.engine.volume_writer import writing
 

@@ -14,15 +14,15 @@ import numpy as np
 import numpy.typing as npt
 
 from deepscem_tui.engine import parameters as p
-from deepscem_tui.engine.cleaning import foreground
-from deepscem_tui.engine.components import Mask, Watch, components
-from deepscem_tui.engine.given_objects import Numbered, given_numbers
-from deepscem_tui.engine.object_scores import IOUS, ObjectScore, score_objects
-from deepscem_tui.engine.physical import Voxels
+from deepscem_tui.engine.objects.cleaning import foreground
+from deepscem_tui.engine.objects.components import Mask, Watch, components
+from deepscem_tui.engine.objects.given import Numbered, given_numbers
+from deepscem_tui.engine.objects.physical import Voxels
+from deepscem_tui.engine.objects.scores import IOUS, ObjectScore, score_objects
+from deepscem_tui.engine.objects.scratch import open_scratch
+from deepscem_tui.engine.objects.surface_distances import SurfaceScore, score_surfaces
 from deepscem_tui.engine.results import Table
-from deepscem_tui.engine.scratch import open_scratch
 from deepscem_tui.engine.sources import LabelledSample, Sliced
-from deepscem_tui.engine.surface_distances import SurfaceScore, score_surfaces
 
 __all__ = ["Further", "further_scores", "further_tables", "further_voxels", "wide"]
 
