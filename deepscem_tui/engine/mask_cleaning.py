@@ -13,7 +13,15 @@ import numpy.typing as npt
 
 from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine import words
-from deepscem_tui.engine.cleaning import Cleaner, cleaned, cleaning_voxels, foreground, say_if_no_mask
+from deepscem_tui.engine.cleaning import (
+    Cleaner,
+    check_units,
+    cleaned,
+    cleaning_voxels,
+    foreground,
+    say_if_no_mask,
+    voxels_of,
+)
 from deepscem_tui.engine.components import Mask, Watch, slabs
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.datasets import MemberWriter, NewDataset, Sample, new_dataset, open_dataset
@@ -22,7 +30,6 @@ from deepscem_tui.engine.files import Together, refuse_existing
 from deepscem_tui.engine.formats import is_place
 from deepscem_tui.engine.ignoring import copy_masks
 from deepscem_tui.engine.objects import chosen_samples, result_files
-from deepscem_tui.engine.physical import Voxels
 from deepscem_tui.engine.results import Result, Table
 from deepscem_tui.engine.sample_copying import copy
 from deepscem_tui.engine.sources import Labelled, LabelledSample, open_labelled, refuse_among_slices, same_file
@@ -52,6 +59,7 @@ def clean_masks(parameters: p.CleanMasks, context: Context) -> Result:
     refuse_among_slices("INPUT", parameters.input, out)
     with open_labelled(parameters.input, "predictions") as labelled:
         samples = chosen_samples(labelled, parameters.sample)
+        check_units(parameters, samples)
         in_dataset = out.suffix.lower() == _DATASET and not is_place(out)  # else it names something in the file
         names = list(labelled.label_names)[: max(len(sample.labels) for sample in samples)]
         if not in_dataset and len(samples) > 1:
@@ -149,8 +157,9 @@ class _Cleaning:
         counted = _Counted(foreground(sample, sample.labels[index], parameters.threshold))
         after = 0
         with ExitStack() as files:
-            voxels = Voxels(sample.name, sample.voxel_size, sample.voxel_unit)
-            mask = cleaned(counted.mask, Cleaner(parameters, voxels, self._watch, files, parameters.out.parent))
+            mask = cleaned(
+                counted.mask, Cleaner(parameters, voxels_of(sample), self._watch, files, parameters.out.parent)
+            )
             for z0, z1 in slabs(mask.shape, mask.depth):
                 slab = mask.read(z0, z1)
                 after += int(np.count_nonzero(slab))
