@@ -19,10 +19,17 @@ from deepscem_tui.engine.errors import ParameterError
 from deepscem_tui.engine.files import Together, refuse_existing
 from deepscem_tui.engine.formats import is_place
 from deepscem_tui.engine.ignoring import copy_masks
-from deepscem_tui.engine.objects.cleaning import Cleaner, cleaned, cleaning_voxels, foreground, say_if_no_mask
+from deepscem_tui.engine.objects.cleaning import (
+    Cleaner,
+    check_units,
+    cleaned,
+    cleaning_voxels,
+    foreground,
+    say_if_no_mask,
+    voxels_of,
+)
 from deepscem_tui.engine.objects.components import Mask, Watch, slabs
 from deepscem_tui.engine.objects.find_objects import chosen_samples, result_files
-from deepscem_tui.engine.objects.physical import Voxels
 from deepscem_tui.engine.results import Result, Table
 from deepscem_tui.engine.sample_copying import copy
 from deepscem_tui.engine.sources import Labelled, LabelledSample, open_labelled, refuse_among_slices, same_file
@@ -52,6 +59,7 @@ def clean_masks(parameters: p.CleanMasks, context: Context) -> Result:
     refuse_among_slices("INPUT", parameters.input, out)
     with open_labelled(parameters.input, "predictions") as labelled:
         samples = chosen_samples(labelled, parameters.sample)
+        check_units(parameters, samples)
         in_dataset = out.suffix.lower() == _DATASET and not is_place(out)  # else it names something in the file
         names = list(labelled.label_names)[: max(len(sample.labels) for sample in samples)]
         if not in_dataset and len(samples) > 1:
@@ -149,8 +157,7 @@ class _Cleaning:
         counted = _Counted(foreground(sample, sample.labels[index], parameters.threshold))
         after = 0
         with ExitStack() as files:
-            voxels = Voxels(sample.name, sample.voxel_size, sample.voxel_unit)
-            cleaner = Cleaner(parameters, voxels, sample.ignored, self._watch, files, parameters.out.parent)
+            cleaner = Cleaner(parameters, voxels_of(sample), sample.ignored, self._watch, files, parameters.out.parent)
             mask = cleaned(counted.mask, cleaner)
             for z0, z1 in slabs(mask.shape, mask.depth):
                 slab = mask.read(z0, z1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from math import prod
@@ -22,7 +22,16 @@ from deepscem_tui.engine.reporting import Reporter
 from deepscem_tui.engine.sources import LabelledSample, Sliced
 from deepscem_tui.engine.tiling import Shape
 
-__all__ = ["Cleaner", "cleaned", "cleaning_voxels", "foreground", "probabilities", "say_if_no_mask"]
+__all__ = [
+    "Cleaner",
+    "check_units",
+    "cleaned",
+    "cleaning_voxels",
+    "foreground",
+    "probabilities",
+    "say_if_no_mask",
+    "voxels_of",
+]
 
 Bools = npt.NDArray[np.bool_]
 
@@ -74,6 +83,22 @@ def foreground(sample: LabelledSample, label: Sliced, threshold: float) -> Mask:
 def probabilities(label: Sliced) -> Callable[[int, int], npt.NDArray[Any]] | None:
     """How a label's probabilities are read; None if it is a mask."""
     return (lambda z0, z1: label[z0:z1]) if label[0:1].dtype.kind == "f" else None
+
+
+def voxels_of(sample: LabelledSample) -> Voxels:
+    """The voxels of a sample."""
+    return Voxels(sample.name, sample.voxel_size, sample.voxel_unit)
+
+
+def check_units(parameters: p.Cleaning, samples: Sequence[LabelledSample]) -> None:
+    """Raise :class:`ParameterError` before long work if a unit is used and the voxels of a sample have no size."""
+    for voxels in map(voxels_of, samples):
+        for name in ("smooth", "split_touching"):
+            if (given := getattr(parameters, name, None)) is not None:
+                voxels.length(given, name)
+        for name in ("fill_holes", "min_size"):
+            if (given := getattr(parameters, name)) not in (None, "all"):
+                voxels.count(given, name)
 
 
 def say_if_no_mask(what: str, label: Sliced, depth: int, report: Reporter) -> None:

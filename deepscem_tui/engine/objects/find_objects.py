@@ -20,11 +20,13 @@ from deepscem_tui.engine.files import Together, refuse_existing
 from deepscem_tui.engine.formats import with_stem
 from deepscem_tui.engine.objects.cleaning import (
     Cleaner,
+    check_units,
     cleaned,
     cleaning_voxels,
     foreground,
     probabilities,
     say_if_no_mask,
+    voxels_of,
 )
 from deepscem_tui.engine.objects.components import Components, Watch, components, slabs
 from deepscem_tui.engine.objects.given import given_components
@@ -56,6 +58,7 @@ def find_objects(parameters: p.FindObjects, context: Context) -> Result:
     with open_labelled(parameters.input, "predictions") as labelled:
         samples = chosen_samples(labelled, parameters.sample)
         names = labelled.label_names
+        check_units(parameters, samples)
         outputs = _outputs(parameters, labelled, samples)
         count = sum(len(sample.labels) for sample in samples)
         facts: dict[str, Any] = {
@@ -163,7 +166,7 @@ def _measure(
     together: Together,
 ) -> Measured:
     """Find the objects of one label, measure them and write their numbers."""
-    voxels = Voxels(sample.name, sample.voxel_size, sample.voxel_unit)
+    voxels = voxels_of(sample)
     what = f"label {name!r} of {sample.name!r}"
     values = None if parameters.instances else probabilities(label)
     with ExitStack() as files:
