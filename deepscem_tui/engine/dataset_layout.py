@@ -14,10 +14,10 @@ Measured with ``benchmarks/dataset_layout.py``:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
-from itertools import product
+from itertools import islice, product
 from typing import Any
 
 import h5py
@@ -43,6 +43,7 @@ Shape = tuple[int, int, int]
 DEPTH, SIDE, FLAT_SIDE = 8, 64, 128
 GZIP_LEVEL = 1
 GROUP_BYTES = 128 * 2**20  # of a row of chunks, which is held while it is written
+_TOGETHER = 8  # chunks that a thread compresses before another may have its turn
 ATTRIBUTE_BYTES = 64_000  # HDF5 keeps at most 64 KiB with its default format
 
 
@@ -108,20 +109,22 @@ class MemberWriter:
             raise ValueError(f"slices from {start} on after those up to {self._next}")
         if start > self._next:
             self._skip(start)
+        rows: list[tuple[int, npt.NDArray[Any]]] = []  # of chunks, with their first slices
         while start < stop:
             end = min((start // self._depth + 1) * self._depth, stop)
             part = given[len(given) - (stop - start) : len(given) - (stop - end)]
             if self._row is None and (end - start == self._depth or end == self.shape[0]) and start % self._depth == 0:
-                self._write(start, part)
+                rows.append((start, part))
             else:
                 self._gather(start, end, part)
             self._next = start = end
+        self._write(rows)
 
     def finish(self) -> None:
         """Write what is still held."""
         if self._row is not None:
             first = (self._next - 1) // self._depth * self._depth
-            self._write(first, self._row[: min(self._depth, self.shape[0] - first)])
+            self._write([(first, self._row[: min(self._depth, self.shape[0] - first)])])
             self._row = None
 
     def _skip(self, z: int) -> None:
@@ -139,29 +142,36 @@ class MemberWriter:
             self._next = end
             self.finish()
 
-    def _write(self, z: int, row: npt.NDArray[Any]) -> None:
-        """Write a row of chunks (n, Y, X) that begins at slice ``z``."""
-        row = row.astype(self.dtype, copy=False)
+    def _write(self, rows: Sequence[tuple[int, npt.NDArray[Any]]]) -> None:
+        """Write rows of chunks (n, Y, X), each with the slice at which it begins."""
         chunk = self._dataset.chunks
-        starts = list(product(range(0, self.shape[1], chunk[1]), range(0, self.shape[2], chunk[2])))
+        starts = product(rows, range(0, self.shape[1], chunk[1]), range(0, self.shape[2], chunk[2]))
+        groups = iter(lambda: list(islice(starts, _TOGETHER)), [])
+        mapped = self._pool.map(self._encoded, groups) if self._compressed else map(self._encoded, groups)
+        for group in mapped:
+            with phil:  # h5py takes its lock everywhere but here, and another thread may be reading
+                for place, content in group:
+                    self._dataset.id.write_direct_chunk(place, content)
 
-        def encoded(start: tuple[int, int]) -> bytes | None:
-            y, x = start
-            part = np.ascontiguousarray(row[:, y : y + chunk[1], x : x + chunk[2]])
+    def _encoded(
+        self, group: Sequence[tuple[tuple[int, npt.NDArray[Any]], int, int]]
+    ) -> list[tuple[tuple[int, int, int], bytes]]:
+        """Chunks as they are stored, each with its place; those that are all 0 need not be."""
+        chunk = self._dataset.chunks
+        encoded = []
+        for (z, row), y, x in group:
+            part = np.ascontiguousarray(row[:, y : y + chunk[1], x : x + chunk[2]], self.dtype)
             if not part.view(np.uint8).any():  # bytes, for float16 is slow to compare
-                return None  # as it is without being written
+                continue
             if part.shape != chunk:
                 padded = np.zeros(chunk, self.dtype)
                 padded[tuple(map(slice, part.shape))] = part
                 part = padded
             content = part.tobytes()
-            return bytes(deflate_encode(content, level=GZIP_LEVEL)) if self._compressed else content
-
-        coded = self._pool.map(encoded, starts) if self._compressed else map(encoded, starts)
-        for (y, x), content in zip(starts, coded, strict=True):
-            if content is not None:
-                with phil:  # h5py takes its lock everywhere but here, and another thread may be reading
-                    self._dataset.id.write_direct_chunk((z, y, x), content)
+            encoded.append(
+                ((z, y, x), bytes(deflate_encode(content, level=GZIP_LEVEL)) if self._compressed else content)
+            )
+        return encoded
 
 
 def write_attributes(attributes: Any, values: Mapping[str, Any], what: str) -> None:

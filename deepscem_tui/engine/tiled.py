@@ -7,6 +7,7 @@ and normalised in one thread, joined and written in another.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -233,10 +234,15 @@ class _Slabs:
             self.in_hand = InHand(layer, done, self._labels, batch.own)
         if done == len(layer.tiles):
             labels, self._labels = self._labels, None
-            if not batch.again:
-                if self._store is not None:
-                    self._store.keep(batch.index, labels)
+            if batch.again:
+                return
+            if self._store is None:
                 self._sink(layer.own[0], labels, batch.own)
+                return
+            with ThreadPoolExecutor(1, "predict-keep") as keeper:  # one waits for the disk, the other compresses
+                kept = keeper.submit(self._store.keep, batch.index, labels)
+                self._sink(layer.own[0], labels, batch.own)
+                kept.result()
 
     def keep_part(self) -> None:
         """Keep a slab that is begun."""
