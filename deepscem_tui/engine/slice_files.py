@@ -143,7 +143,7 @@ def open_picture(place: Place) -> Iterator[_SliceSource]:
 
 
 def _is_picture(path: Path) -> bool:
-    return path.suffix.lower() in PICTURES
+    return place_of(path).file.suffix.lower() in PICTURES  # not a name in a file
 
 
 def _voxel_size(file: Path, slices: int) -> tuple[Size, str] | None:
