@@ -531,13 +531,13 @@ FULL: dict[str, dict[str, Any]] = {
     "package-model": {
         "model": "m.h5",
         "out": "m.zip",
-        "author": ["Jane Doe; Institute [x]; 0000-0002-1825-0097", "\u00e9 B"],
+        "author": ["A. Author; Institute [x]; 0000-0002-1825-0097", "\u00e9 B"],
         "image": "i.hdf5",
         "sample": "s s",
         "name": "my model",
         "description": "It's a model.",
         "license": "MIT",
-        "cite": ["Doe 2025; 10.1234/abcd"],
+        "cite": ["A paper; 10.1234/abcd"],
     },
     "train": TRAIN | {"patch_size": "8,64,64", "learning_rate": "0.01", "keep_best": False, "early_stopping": True},
     "predict": {

@@ -24,7 +24,7 @@ from deepscem_tui.engine.sharing.package import package_model
 
 core = pytest.importorskip("bioimageio.core", reason="the extra 'bioimageio' is not installed")
 
-WHO = ("Jane Doe; Institute of Cells; 0000-0002-1825-0097", "\u00e9. B")
+WHO = ("A. Author; Institute of Cells; 0000-0002-1825-0097", "\u00e9. B")
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +111,7 @@ def test_what_the_package_says(tmp_path: Path) -> None:
     descr = core.load_description(out)
     assert (descr.name, descr.description, descr.license) == ("Mito net", "Finds them.", "MIT")
     assert [(author.name, author.affiliation) for author in descr.authors] == [
-        ("Jane Doe", "Institute of Cells"), ("\u00e9. B", None),
+        ("A. Author", "Institute of Cells"), ("\u00e9. B", None),
     ]  # fmt: skip
     assert [(str(entry.text), str(entry.doi)) for entry in descr.cite] == [("D; 2025", "10.1234/abcd")]
     assert descr.outputs[0].axes[1].channel_names == ["mito_chondria", "label_0001", "background"]
@@ -208,7 +208,7 @@ def test_what_is_refused_before_anything_is_computed(
     "wrong",
     [
         {"author": ()}, {"author": ("",)}, {"author": ("a/b",)}, {"author": ("A; B; C; D",)}, {"author": ("A; B; 12",)},
-        {"cite": ("Doe 2025",)}, {"cite": ("Doe; https://example.org/x",)}, {"name": "a"}, {"name": "a/b c d"},
+        {"cite": ("A paper",)}, {"cite": ("A paper; https://example.org/x",)}, {"name": "a"}, {"name": "a/b c d"},
         {"description": "two\nlines"},
     ],
     ids=str,

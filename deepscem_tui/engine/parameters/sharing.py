@@ -47,7 +47,7 @@ def _citation(value: str) -> str:
     text, _, doi = _one_line(value).rpartition(";")
     doi = re.sub(r"^(https?://)?(dx\.)?(doi\.org/|doi:)", "", doi.strip())
     if not text.strip() or not re.fullmatch(r"10\.\d{4,}\S+", doi):
-        raise ValueError('must be "TEXT; DOI", such as "Doe 2025, Cells in 3D; 10.1234/abcd"')
+        raise ValueError('must be "TEXT; DOI", such as "Title of the paper; 10.1234/abcd"')
     return f"{text.strip()}; {doi}"
 
 
