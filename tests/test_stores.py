@@ -269,6 +269,51 @@ def test_only_stores_are_replaced(tmp_path: Path, zarr: Any) -> None:
         convert(Path(f"{path}:/0"), path, overwrite=True)
 
 
+def _refused(path: Path) -> str:
+    with pytest.raises(ParameterError) as caught:
+        write(path, IMAGE, overwrite=True)
+    assert caught.value.hint
+    return str(caught.value)
+
+
+def test_a_store_is_not_replaced_with_files_of_others_in_it(tmp_path: Path, zarr: Any) -> None:
+    path = tmp_path / "a.ome.zarr"
+    for extra in ("keep/n.txt", "notes.txt", "0/c/notes.txt", "0/c/0/0/x", "0/3/0", "0/7", "labels/zarr.json"):
+        write(path, IMAGE)
+        (path / extra).parent.mkdir(parents=True, exist_ok=True)
+        (path / extra).write_text("years of work")
+        assert extra.split("/")[0] in _refused(path).rpartition(": ")[2]
+        assert (path / extra).read_text() == "years of work"
+        shutil.rmtree(path)
+    write(path, IMAGE)
+    (path / "0" / "c" / "1").symlink_to(tmp_path)
+    assert "0/c/1" in _refused(path)
+    for top in (".zattrs", ".zgroup", "zarr.json", ".zarray"):
+        mine = tmp_path / f"mine{top}.zarr"
+        mine.mkdir()
+        (mine / top).write_text("{}")
+        (mine / "n.txt").write_text("years of work")
+        assert "never replaced" in _refused(mine)
+        assert (mine / "n.txt").exists()
+    group = zarr.open_group(tmp_path / "several.zarr", mode="w")
+    group.create_array("raw", data=IMAGE)
+    assert "group of arrays" in _refused(tmp_path / "several.zarr")
+
+
+@pytest.mark.parametrize("version", [2, 3])
+@pytest.mark.parametrize("separator", ["/", "."])
+def test_images_of_others_are_replaced(tmp_path: Path, zarr: Any, version: int, separator: str) -> None:
+    kind = "v2" if version == 2 else "default"
+    options = {"zarr_format": version, "chunk_key_encoding": {"name": kind, "separator": separator}}
+    zarr.create_array(tmp_path / "a.zarr", data=IMAGE, chunks=(2, 4, 4), **options)
+    group = zarr.open_group(tmp_path / "b.zarr", mode="w", zarr_format=version)
+    group.create_array("s0", data=IMAGE, chunks=(2, 4, 4), chunk_key_encoding=options["chunk_key_encoding"])
+    group.attrs.update(_ome("0.5" if version == 3 else "0.4", [1, 1, 1]))
+    zarr.consolidate_metadata(tmp_path / "b.zarr")
+    for name in ("a.zarr", "b.zarr"):
+        assert np.array_equal(read(write(tmp_path / name, IMAGE + 1, overwrite=True))[0], IMAGE + 1)
+
+
 def test_what_broke_off_leaves_the_store_as_it_was(tmp_path: Path, zarr: Any) -> None:
     path = write(tmp_path / "a.ome.zarr", IMAGE)
     with pytest.raises(ValueError, match="2 of 5"), create_volume(path, SHAPE, "u1", overwrite=True) as writer:

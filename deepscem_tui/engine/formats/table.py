@@ -186,7 +186,7 @@ FORMATS = (
         "formats.zarr_stores:open_store",
         "formats.zarr_writer:store_writer",
         {"bool": "uint8"},
-        guard="formats.zarr_stores:refuse_other_folders",
+        guard="formats.zarr_stores:refuse_others",
         compressed="all",
         streamed="a slab, and a band of chunks",
         extra="zarr",
@@ -194,7 +194,8 @@ FORMATS = (
         folder=True,
         notes="Zarr of version 2 and 3 in a folder, OME-Zarr up to 0.5. The largest image is taken; "
         "`cell.ome.zarr:/1` is the next smaller one, `cell.ome.zarr:/0?c=1` the second channel. Compressed by blosc, "
-        "gzip, lz4, zlib or zstd. Written as OME-Zarr 0.5 with a pyramid; masks as 0 and 1. Needs Python 3.11.",
+        "gzip, lz4, zlib or zstd. Written as OME-Zarr 0.5 with a pyramid; masks as 0 and 1. `--overwrite` replaces a "
+        "folder only where it holds nothing but one image. Needs Python 3.11.",
     ),
     Format(
         "N5",

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from itertools import islice
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ from deepscem_tui.engine.formats.table import Place
 from deepscem_tui.engine.plain_files import COPY_AGAIN, check_dtype
 from deepscem_tui.engine.tiff_metadata import length_unit
 
-__all__ = ["is_store", "open_store", "refuse_other_folders"]
+__all__ = ["open_store", "refuse_others"]
 
 _METADATA = ("zarr.json", ".zarray", ".zgroup", ".zattrs")
 _CODECS = {"bytes", "transpose", "blosc", "gzip", "zstd", "crc32c", "sharding_indexed"}
@@ -325,14 +326,61 @@ def _files() -> Any:
     return Files
 
 
-def is_store(folder: Path) -> bool:
-    """Whether a folder is a Zarr store."""
-    return any((folder / name).is_file() for name in _METADATA)
+# ------------------------------------------------------------------------------------------------ replacing
 
 
-def refuse_other_folders(place: Place) -> None:
-    """Raise :class:`ParameterError` if a folder is no Zarr store: it is never replaced."""
-    if not is_store(place.file):
-        raise ParameterError(
-            f"{place.file} is a folder, but no Zarr store: it is never replaced", "Choose another name."
-        )
+def refuse_others(place: Place) -> None:
+    """Raise :class:`ParameterError` if a folder is more than one image: its other files would be lost with it."""
+    found = Place(place.file, place.file, place.format)
+    if not any((place.file / name).is_file() for name in _METADATA):
+        what = f"{place.file} is a folder, but no Zarr store: it is never replaced"
+        raise ParameterError(what, "Choose another name.", "out")
+    try:
+        top = _node(found, "")
+        arrays = {"": top} if top.is_array else {name: _node(found, name) for name, _ in _levels(top)}
+    except VolumeError as error:
+        what = f"{place.file} is never replaced, since it is no Zarr store that can be read ({error.what})"
+        raise ParameterError(what, "Remove it yourself, or choose another name.", "out") from error
+    if not arrays or not all(node.is_array for node in arrays.values()):
+        what = f"{place.file} is never replaced, since it is a group of arrays, not one image"
+        raise ParameterError(what, "Remove it yourself, or choose another name.", "out")
+    others = list(islice(_others(place.file, {tuple(filter(None, k.split("/"))): n for k, n in arrays.items()}), 4))
+    if others:
+        listed = f"{', '.join(others[:3])}{' and more' if len(others) > 3 else ''}"
+        what = f"{place.file} holds more than its image, which would be lost: {listed}"
+        raise ParameterError(what, "Remove it yourself, or choose another name.", "out")
+
+
+def _others(folder: Path, arrays: Mapping[tuple[str, ...], _Node]) -> Iterator[str]:
+    """What is in a store, relative to its folder, and is neither metadata nor a chunk of its arrays."""
+    above = {parts[:count] for parts in arrays for count in range(len(parts) + 1)}
+
+    def is_own(parts: tuple[str, ...], is_folder: bool) -> bool:
+        if is_folder and parts in above:
+            return True
+        if not is_folder and parts[:-1] in above and parts[-1] in (*_METADATA, ".zmetadata"):
+            return True
+        owners = ((parts[len(of) :], node) for of, node in arrays.items() if parts[: len(of)] == of)
+        return any(_is_chunk(node, below, is_folder) for below, node in owners)
+
+    waiting: list[tuple[str, ...]] = [()]
+    while waiting:
+        where = waiting.pop()
+        with os.scandir(folder.joinpath(*where)) as found:
+            for entry in sorted(found, key=lambda item: item.name):
+                parts, is_folder = (*where, entry.name), entry.is_dir(follow_symlinks=False)
+                if not is_own(parts, is_folder) or not (is_folder or entry.is_file(follow_symlinks=False)):
+                    yield "/".join(parts) + "/" * is_folder
+                elif is_folder:
+                    waiting.append(parts)
+
+
+def _is_chunk(node: _Node, parts: tuple[str, ...], is_folder: bool) -> bool:
+    """Whether the path below an array's folder is that of a chunk, or of a folder of chunks."""
+    numbers = [number for part in parts for number in part.split(".")]
+    if node.version == 3 and numbers[:1] == ["c"]:
+        numbers = numbers[1:]
+    elif not numbers:
+        return False
+    count = len(numbers)
+    return all(map(str.isdecimal, numbers)) and (count < len(node.shape) if is_folder else count == len(node.shape))
