@@ -300,9 +300,33 @@ def test_hdf5_files_are_written(tmp_path: Path, kind: str) -> None:
 def test_other_arrays_are_never_lost(file: Path) -> None:
     before = file.read_bytes()
     for name, options in (("new", {"overwrite": True}), ("volumes/raw", {"overwrite": True}), ("new", {})):
-        with pytest.raises(ParameterError, match=r"other arrays|exists already"):
+        with pytest.raises(ParameterError, match=r"holds more than|exists already"):
             write(within(file, name), IMAGE, **options)
     assert file.read_bytes() == before
+
+
+def test_whatever_else_an_hdf5_file_holds_is_never_lost(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    others: dict[str, Callable[[h5py.File], Any]] = {
+        "/synapses": lambda made: made.create_dataset("synapses", data=np.arange(9)),
+        "/names": lambda made: made.create_dataset("names", data=["a", "b"]),
+        "/points": lambda made: made.create_dataset("points", data=np.zeros(4, [("a", "i4")])),
+        "/number": lambda made: made.create_dataset("number", data=1.0),
+        "/v/link": lambda made: made.__setitem__("v/link", h5py.ExternalLink("other.h5", "/raw")),
+        "/group": lambda made: made.create_group("group"),
+        "/v/raw": lambda made: made.create_group("v/raw/below"),
+    }
+    for name, add in others.items():
+        with h5py.File(path, "w") as made:
+            add(made)
+        before = path.read_bytes()
+        with pytest.raises(ParameterError, match=rf"would be lost: {name}"):
+            write(within(path, "v/raw"), IMAGE, overwrite=True)
+        assert path.read_bytes() == before
+    path.write_bytes(before[:-100])
+    with pytest.raises(ParameterError, match="cannot be told"):
+        write(within(path, "v/raw"), IMAGE, overwrite=True)
+    assert path.read_bytes() == before[:-100]
 
 
 # ------------------------------------------------------------------------------------------------ convert-image

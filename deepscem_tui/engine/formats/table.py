@@ -178,7 +178,7 @@ FORMATS = (
         scale=True,
         notes="An array is named as in `file.h5:/volumes/raw`; a file without one is taken for a data set. Voxel sizes "
         "are those of `resolution` (nm) or `element_size_um`. Links out of the file are not followed. Masks are "
-        "written as 0 and 1.",
+        "written as 0 and 1. `--overwrite` replaces a file only where it holds nothing but the array of that name.",
     ),
     Format(
         "OME-Zarr",
