@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -47,6 +49,17 @@ def refusal(path: Path) -> str:
     return str(caught.value)
 
 
+def typed_back(path: Path) -> list[str]:
+    """What opens as an image when hints are typed as they are given, hints to these too."""
+    try:
+        with open_slices(path, colours=False):
+            return [str(path)]
+    except VolumeError as error:
+        told = re.search(r"(?:such as|give one of:) (.*)\.$", error.hint)
+    texts = shlex.split(re.sub(r" \([^)]*\),?", "", told[1])) if told else []
+    return [opened for text in texts for opened in typed_back(Path(text))]
+
+
 def convert(image: Path, out: Path, context: Context | None = None, **options: Any) -> Result:
     given = p.ConvertImage(image=image, out=out, **options)
     return actions.ACTIONS["convert-image"].carry_out(given, context or Context())
@@ -70,6 +83,9 @@ def write(path: Path, voxels: Any, **options: Any) -> Path:
         ("a.h5:raw", "a.h5", "raw", ()),
         ("a.H5:/b c/d?c=1&t=0", "a.H5", "b c/d", (("c", 1), ("t", 0))),
         ("a.h5", "a.h5", "", ()),
+        ("a.ome.zarr?c=1", "a.ome.zarr", "", (("c", 1),)),
+        ("x/a.n5/?time_point=2", "x/a.n5", "", (("time_point", 2),)),
+        ("a.zarr?", "a.zarr?", "", ()),
         ("C:/data/a.hdf5:/x", "C:/data/a.hdf5", "x", ()),
         ("C:/data/a.tif", "C:/data/a.tif", "", ()),
         ("12:30/a.tif", "12:30/a.tif", "", ()),
@@ -265,6 +281,23 @@ def test_a_slice_and_the_second_channel(file: Path) -> None:
 def test_what_of_hdf5_files_is_refused(file: Path, name: str, what: str) -> None:
     with pytest.raises(VolumeError, match=what):
         read(within(file, name))
+
+
+def test_channels_at_the_end_are_chosen_of(file: Path) -> None:
+    with h5py.File(file, "a") as made:
+        made["last"] = np.stack([IMAGE, IMAGE + 1], -1)
+        made["pair"] = np.zeros((7, 11, 2), np.uint8)
+    assert "last?3=0" in refusal(within(file, "last"))
+    found, volume = read(within(file, "last?3=1"))
+    assert np.array_equal(found, IMAGE + 1)
+    assert not volume.warnings
+    assert "if these are channels" in read(within(file, "last?0=0"))[1].warnings[0]
+    assert "?2=0" in read(within(file, "pair"))[1].warnings[0]
+
+
+def test_every_hint_can_be_typed_back(file: Path) -> None:
+    names = ("big", "flat", "many?0=0", "one", "tagged?c=0", "volumes/raw")
+    assert typed_back(file) == [str(within(file, name)) for name in names]
 
 
 def test_a_file_without_a_name_offers_its_arrays(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from bad_input import mutated
-from test_formats import IMAGE, SHAPE, SIZE, convert, jpeg, read, refusal, write
+from test_formats import IMAGE, SHAPE, SIZE, convert, jpeg, read, refusal, typed_back, write
 
 from deepscem_tui.engine import actions, extras
 from deepscem_tui.engine import parameters as p
@@ -97,6 +97,8 @@ def test_ome_zarr_stores(tmp_path: Path, zarr: Any, version: str) -> None:
     assert "There are 2" in refusal(Path(f"{path}:/s0?c=2"))
     assert "a.ome.zarr:/s0 (1 x 2 x 5 x 7 x 11 uint8)" in refusal(Path(f"{path}:/s1"))
     assert volume.shape == SHAPE
+    assert np.array_equal(read(Path(f"{path}?c=1"))[0], IMAGE + 1)
+    assert typed_back(path) == [f"{path}?c=0"]
 
 
 def test_axes_without_names_and_other_names(tmp_path: Path, zarr: Any) -> None:
@@ -110,6 +112,8 @@ def test_axes_without_names_and_other_names(tmp_path: Path, zarr: Any) -> None:
     assert np.array_equal(read(tmp_path / "a.zarr" / "flat")[0], IMAGE[:1])
     text = refusal(tmp_path / "a.zarr")
     assert "a.zarr:/plain (2 x 5 x 7 x 11 uint8)" in text
+    names = ("flat", "plain?0=0", "turned")
+    assert typed_back(tmp_path / "a.zarr") == [f"{tmp_path}/a.zarr:/{name}" for name in names]
 
 
 def _edited(path: Path, change: Callable[[Any], Any]) -> None:
@@ -378,6 +382,7 @@ def test_n5_stores(n5: Path) -> None:
 
 
 def test_n5_stores_that_are_refused(n5: Path) -> None:
+    assert typed_back(n5) == [f"{n5}:/{name}" for name in ("flat", "own", "em/s0", "em/s1")]
     assert "a.n5:/em/s0 (5 x 7 x 11 uint8)" in refusal(n5)
     assert "is no array" in refusal(n5 / "no")
     (n5 / "link").symlink_to(n5 / "own")

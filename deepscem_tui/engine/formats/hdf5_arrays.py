@@ -97,6 +97,7 @@ def _source(place: Place, array: h5py.Dataset) -> ArraySource:
         return layout.read(array, z0, z1).astype(kind, copy=False)
 
     source = ArraySource(place, layout.shape, array.dtype, read, depth)
+    source.warnings += layout.warnings
     if array.dtype == np.uint8:
         source.scale = _scale(array)
     found = _voxel_size(array, layout)

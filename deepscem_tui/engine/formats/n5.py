@@ -73,6 +73,7 @@ def open_n5(place: Place) -> Iterator[ArraySource]:
         return layout.read(turned, z0, z1)
 
     source = ArraySource(place, layout.shape, dtype, read, layout.along(chunks, 1)[0])
+    source.warnings += layout.warnings
     with damaged(place, folder / "attributes.json"):
         found = _voxel_size(place, inside, about, layout)
     if found is not None:

@@ -258,10 +258,10 @@ STORES = tuple(suffix for known in FORMATS if known.folder for suffix in known.s
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+]{1,9}:")  # as a path begins that is one; a drive has one letter
 _BY_SUFFIX = {suffix: known for known in FORMATS for suffix in known.suffixes}
 _LONGEST = sorted(_BY_SUFFIX, key=len, reverse=True)
-_INSIDE = re.compile(
-    rf"(.*(?:{'|'.join(re.escape(suffix) for suffix in _LONGEST if _BY_SUFFIX[suffix].inside)})):(.*)",
-    re.IGNORECASE | re.DOTALL,
-)
+_NAMED = "|".join(re.escape(suffix) for suffix in _LONGEST if _BY_SUFFIX[suffix].inside)
+_WHOLE = "|".join(re.escape(suffix) for suffix in _LONGEST if _BY_SUFFIX[suffix].inside == "may")
+_INSIDE = re.compile(rf"(.*(?:{_NAMED})):(.*)", re.IGNORECASE | re.DOTALL)
+_CHOSEN = re.compile(rf"(.*(?:{_WHOLE}))(\?.*=.*)", re.IGNORECASE | re.DOTALL)
 
 
 def suffixes(what: Literal["read", "written"]) -> tuple[str, ...]:
@@ -316,14 +316,16 @@ class Place:
 
 
 def place_of(path: Path) -> Place:
-    """Take a path such as ``cell.tif``, ``file.h5:/volumes/raw`` or ``cell.zarr/0`` apart; nothing is looked at.
+    """Take a path such as ``cell.tif``, ``file.h5:/raw``, ``cell.zarr/0`` or ``cell.zarr?c=1`` apart.
+
+    Nothing is looked at.
 
     Raises:
         ParameterError: what is chosen of the axes is not said as it should be.
     """
     parts = path.parts
     for index, part in enumerate(parts):
-        found = _INSIDE.fullmatch(part)
+        found = _INSIDE.fullmatch(part) or _CHOSEN.fullmatch(part)
         store = index < len(parts) - 1 and (known := _BY_SUFFIX.get(_suffix(part))) is not None and known.folder
         if found is None and not store:
             continue
@@ -338,7 +340,7 @@ def place_of(path: Path) -> Place:
 
 def _chosen(path: Path, query: str) -> tuple[tuple[str, int], ...]:
     pairs = [part.partition("=") for part in query.split("&")]
-    if not all(axis.isalnum() and number.isdecimal() and len(number) < 10 for axis, _, number in pairs):
+    if not all(axis and number.isdecimal() and len(number) < 10 for axis, _, number in pairs):
         what = f"{path} does not end in what is chosen of axes, such as ?c=1 or ?c=1&t=0"
         raise ParameterError(what, "Give the axis and its number, from 0 on.")
     return tuple((axis.lower(), int(number)) for axis, _, number in pairs)

@@ -95,6 +95,7 @@ def open_store(place: Place) -> Iterator[ArraySource]:
             return layout.read(array, z0, z1).astype(kind, copy=False)
 
     source = ArraySource(place, layout.shape, node.dtype, read, layout.along(node.chunks, 1)[0])
+    source.warnings += layout.warnings
     if unit and sizes is not None:
         size = layout.voxel_size(sizes)
         if size is not None:
