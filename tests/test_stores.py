@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import shutil
 import struct
 import sys
@@ -180,6 +181,12 @@ def test_files_that_are_refused(tmp_path: Path, zarr: Any) -> None:
     piece.unlink()
     piece.symlink_to("/etc/passwd")
     assert "no regular file" in refusal(path)
+    for linked in (Path("c"), Path("c", "1")):
+        fresh()
+        (path / linked).rename(tmp_path / "elsewhere")
+        (path / linked).symlink_to(tmp_path / "elsewhere")
+        assert "no folder, and is not opened" in refusal(path)
+        shutil.rmtree(tmp_path / "elsewhere")
     piece = fresh(compressors=(zarr.codecs.GzipCodec(), zarr.codecs.Crc32cCodec()))
     piece.write_bytes(piece.read_bytes()[:-1] + b"?")
     assert "cannot be read" in refusal(path)
@@ -394,6 +401,20 @@ def test_n5_stores_that_are_refused(n5: Path) -> None:
     block.write_bytes(content[:16] + gzip.compress(bytes(10**8)))
     assert "cannot be read" in refusal(n5 / "own")
     block.write_bytes(content)
+    block.rename(n5.with_name("elsewhere"))
+    assert read(n5 / "own")[0].min() == 0  # as blocks of nothing are
+    block.symlink_to(n5.with_name("elsewhere"))
+    assert "no regular file" in refusal(n5 / "own")
+    block.unlink()
+    os.mkfifo(block)
+    assert "no regular file" in refusal(n5 / "own")
+    block.unlink()
+    n5.with_name("elsewhere").rename(block)
+    (n5 / "own" / "1").rename(n5.with_name("elsewhere"))
+    (n5 / "own" / "1").symlink_to(n5.with_name("elsewhere"))
+    assert "no folder, and is not opened" in refusal(n5 / "own")
+    (n5 / "own" / "1").unlink()
+    n5.with_name("elsewhere").rename(n5 / "own" / "1")
     about = n5 / "own" / "attributes.json"
     right = about.read_text()
     for change, what in (

@@ -6,7 +6,7 @@ import json
 import os
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from deepscem_tui.engine.errors import MissingLibraryError, VolumeError
 from deepscem_tui.engine.formats.table import Place
 from deepscem_tui.engine.plain_files import COPY_AGAIN
 
-__all__ = ["check_claim", "damaged", "folder_in", "read_json", "zarr_library"]
+__all__ = ["Regular", "check_claim", "damaged", "folder_in", "read_json", "zarr_library"]
 
 _METADATA_BYTES = 16 * 2**20
 _BLANK, _EXPANSION = 256 << 30, 1100  # as of HDF5 files: what is not backed by files may be blank, but not without end
@@ -36,6 +36,39 @@ def folder_in(place: Place, inside: str) -> Path:
         if folder.is_symlink():
             raise VolumeError(f"{place.path}: {folder} is a link, which is not followed", "Copy what it leads to.")
     return folder
+
+
+class Regular:
+    """Sees that what is opened in a store is a regular file of it: no link, nor in a linked folder, no FIFO.
+
+    Args:
+        folder: The store's, or one in it that is known to be no link.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._known: set[tuple[str, ...]] = set()  # folders
+
+    def check(self, parts: Sequence[str]) -> None:
+        """Look at a file, which may be missing, and at the folders that it is in.
+
+        Raises:
+            VolumeError: one of them is something else.
+        """
+        for count in range(1, len(parts) + 1):
+            above = tuple(parts[:count])
+            if above in self._known:
+                continue
+            path, is_last = self._folder.joinpath(*above), count == len(parts)
+            try:
+                mode = path.lstat().st_mode
+            except (FileNotFoundError, NotADirectoryError):
+                return
+            if stat.S_ISDIR(mode) and not is_last:
+                self._known.add(above)
+            elif not (stat.S_ISREG(mode) and is_last):
+                what = "regular file" if is_last else "folder"
+                raise VolumeError(f"{path} is no {what}, and is not opened", COPY_AGAIN)
 
 
 def read_json(place: Place, path: Path) -> dict[str, Any] | None:

@@ -9,7 +9,6 @@ Sources: https://zarr-specs.readthedocs.io/, https://ngff.openmicroscopy.org/0.5
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ from deepscem_tui.engine.devices import available_cores
 from deepscem_tui.engine.errors import ParameterError, VolumeError
 from deepscem_tui.engine.formats.arrays import ArraySource, check_chunks, explained, layout_of, offer, offered
 from deepscem_tui.engine.formats.pieces import check_piece
-from deepscem_tui.engine.formats.stores import check_claim, damaged, folder_in, read_json, zarr_library
+from deepscem_tui.engine.formats.stores import Regular, check_claim, damaged, folder_in, read_json, zarr_library
 from deepscem_tui.engine.formats.table import Place
 from deepscem_tui.engine.plain_files import COPY_AGAIN, check_dtype
 from deepscem_tui.engine.tiff_metadata import length_unit
@@ -293,28 +292,20 @@ def _files() -> Any:
         def __init__(self, root: Path, node: _Node) -> None:
             super().__init__(root, read_only=True)
             assert node.dtype is not None
+            self._regular = Regular(root)
             self._node, self._piece = node, prod(node.chunks) * node.dtype.itemsize
 
         async def get(self, key: str, prototype: Any = None, byte_range: Any = None) -> Any:
-            self._check_file(key)
+            self._regular.check(key.split("/"))
             found = await super().get(key, prototype, byte_range)
             self._check(key, found, byte_range)
             return found
 
         def get_sync(self, key: str, **options: Any) -> Any:
-            self._check_file(key)
+            self._regular.check(key.split("/"))
             found = super().get_sync(key, **options)
             self._check(key, found, options.get("byte_range"))
             return found
-
-        def _check_file(self, key: str) -> None:
-            path = self.root / key
-            try:
-                status = path.lstat()
-            except (FileNotFoundError, NotADirectoryError):
-                return
-            if not stat.S_ISREG(status.st_mode):
-                raise VolumeError(f"{path} is no regular file, and is not opened", COPY_AGAIN)
 
         def _check(self, key: str, found: Any, byte_range: Any) -> None:
             if found is None or byte_range is not None or key.endswith(_METADATA):
