@@ -17,12 +17,13 @@ import numpy as np
 import numpy.typing as npt
 
 from deepscem_tui.engine.errors import VolumeError
+from deepscem_tui.engine.files import regular
 from deepscem_tui.engine.formats.table import Place
 from deepscem_tui.engine.plain_files import COPY_AGAIN, PlainSource
 from deepscem_tui.engine.tiff_metadata import METRES
 from deepscem_tui.engine.volume_writer import Size, Target, VolumeWriter
 
-__all__ = ["mrc_writer", "open_mrc"]
+__all__ = ["is_mrc", "mrc_writer", "open_mrc"]
 
 HEADER = 1024  # bytes
 MODES = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2"}
@@ -41,6 +42,16 @@ def open_mrc(place: Place) -> Iterator[PlainSource]:
     """
     with place.file.open("rb", buffering=0) as file:
         yield _source(place.file, file)
+
+
+def is_mrc(path: Path) -> bool:
+    """Whether a file begins as an MRC file does."""
+    try:
+        with regular(path).open("rb", buffering=0) as file:
+            _header(path, file)
+    except (OSError, VolumeError):
+        return False
+    return True
 
 
 def _source(path: Path, file: Any) -> PlainSource:

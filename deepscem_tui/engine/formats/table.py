@@ -26,6 +26,7 @@ __all__ = [
     "STORES",
     "Format",
     "Place",
+    "image_in",
     "is_place",
     "kinds",
     "place_of",
@@ -50,6 +51,8 @@ class Format:
         wider: Types that it does not know, and those that they are written as without loss.
         guard: ``module:function`` that raises :class:`ParameterError` if what is at a :class:`Place` may not be
             replaced, even where replacing is allowed; empty for none.
+        shared: Ends of names that files of quite other kinds have, too.
+        teller: ``module:function`` that tells whether a file with such a name is one of its own; empty for none.
         holds: Types that its files can hold; empty for all.
         compressed: Which voxels it compresses: those of a type, or ``all``; empty for none.
         streamed: What is held in memory while it is read or written.
@@ -67,6 +70,8 @@ class Format:
     writer: str = ""
     wider: Mapping[str, str] = field(default_factory=dict)
     guard: str = ""
+    shared: tuple[str, ...] = ()
+    teller: str = ""
     holds: tuple[str, ...] = ()
     compressed: str = ""
     streamed: str = "a slab"
@@ -93,6 +98,10 @@ class Format:
         """Raise :class:`ParameterError` if what is at a place may never be replaced."""
         if self.guard:
             _imported(self.guard)(place)
+
+    def claims(self, file: Path) -> bool:
+        """Whether a file whose name is of this format is one, told by its content where names do not tell."""
+        return _suffix(file.name) not in self.shared or bool(_imported(self.teller)(file))
 
     def stored(self, dtype: Any) -> np.dtype[Any]:
         """The type that a file keeps."""
@@ -161,9 +170,12 @@ FORMATS = (
         "formats.mrc:open_mrc",
         "formats.mrc:mrc_writer",
         {"bool": "int8", "uint8": "uint16", "float16": "float32"},  # mode 12 is known to few programs
+        shared=(".rec", ".st", ".map"),
+        teller="formats.mrc:is_mrc",
         holds=("int8", "int16", "uint16", "float32"),
         notes="Modes 0, 1, 2, 6 and 12, in both byte orders; IMOD's unsigned bytes. Masks are written as 0 and 1, and "
-        "8-bit grey values as mode 6, since mode 0 has a sign. One volume a file.",
+        "8-bit grey values as mode 6, since mode 0 has a sign. One volume a file. `import-folder` leaves out `.rec`, "
+        "`.st` and `.map` files of other kinds.",
     ),
     Format(
         "HDF5",
@@ -357,6 +369,19 @@ def is_place(path: Path) -> bool:
         and bool(place.format.reader)
         and (place.format.inside != "must" or place.path != place.file)
     )
+
+
+def image_in(folder: Path, name: str, is_folder: bool) -> Place | None:
+    """What a file or a folder in a folder is as an image, told by its name and, where that may mislead, its content.
+
+    Returns:
+        None for nothing that is read here. What may hold several arrays, one of which must be named, is given, too.
+    """
+    place = Place(folder / name, folder / name, _BY_SUFFIX.get(_suffix(name)))
+    known = place.format
+    if known is None or not known.reader or known.folder != is_folder:
+        return None
+    return place if known.claims(place.file) else None
 
 
 def stem_of(path: Path) -> str:
