@@ -170,6 +170,20 @@ def test_an_unknown_voxel_size_and_another_order_of_axes(tmp_path: Path) -> None
     assert volume.voxel_size == pytest.approx((11 * 1 / 11, 2, 5 * 3 / 5))
 
 
+def test_what_an_mrc_header_says_of_values_that_are_none(tmp_path: Path) -> None:
+    voxels = IMAGE.astype(np.float32)
+    voxels[0, 0, :2] = np.nan, np.inf
+    voxels[1] = np.nan
+    known = voxels[np.isfinite(voxels)]
+    with mrcfile.open(write(tmp_path / "a.mrc", voxels)) as made:
+        header = made.header
+        found = [header.dmin, header.dmax, header.dmean, header.rms]
+        assert found == pytest.approx([known.min(), known.max(), known.mean(), known.std()], rel=1e-5)
+    with mrcfile.open(write(tmp_path / "b.mrc", np.full(SHAPE, np.nan, np.float32))) as made:
+        assert made.header.dmax < made.header.dmin
+        assert made.header.rms < 0
+
+
 def test_mrc_files_that_are_refused(tmp_path: Path) -> None:
     path = _mrc(tmp_path / "a.mrc")
     whole = path.read_bytes()

@@ -23,6 +23,7 @@ from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.errors import MissingLibraryError, ParameterError, ResourceError, Stopped, VolumeError
 from deepscem_tui.engine.formats import FORMATS, place_of
 from deepscem_tui.engine.formats.pieces import check_piece
+from deepscem_tui.engine.reporting import Reporter
 from deepscem_tui.engine.slice_files import is_several_files
 from deepscem_tui.engine.slice_sources import Part, VolumeVoxels
 from deepscem_tui.engine.stop import Stop
@@ -100,6 +101,22 @@ def test_ome_zarr_stores(tmp_path: Path, zarr: Any, version: str) -> None:
     assert volume.shape == SHAPE
     assert np.array_equal(read(Path(f"{path}?c=1"))[0], IMAGE + 1)
     assert typed_back(path) == [f"{path}?c=0"]
+
+
+def test_units_that_differ_or_are_none(tmp_path: Path, zarr: Any) -> None:
+    group = zarr.open_group(tmp_path / "a.zarr", mode="w")
+    group.create_array("s0", data=IMAGE)
+    about = _ome("0.5", [0.015, 4, 2])
+    axes = about["ome"]["multiscales"][0]["axes"]
+    axes[0]["unit"] = "micrometer"
+    group.attrs.update(about)
+    _, volume = read(tmp_path / "a.zarr")
+    assert (volume.voxel_size, volume.voxel_unit) == (SIZE, "nm")
+    del axes[1]["unit"]
+    group.attrs.update(about)
+    _, volume = read(tmp_path / "a.zarr")
+    assert volume.voxel_size is None
+    assert "0.03 x 8 x 4, so that is not taken: give --voxel-size" in volume.warnings[0]
 
 
 def test_axes_without_names_and_other_names(tmp_path: Path, zarr: Any) -> None:
@@ -248,6 +265,16 @@ def test_ome_zarr_stores_are_written(tmp_path: Path, zarr: Any, kind: str) -> No
     assert np.allclose(second[:], means, atol=0.5 if kind[0] in "iu" else 0.1)
     middle = image["datasets"][1]["coordinateTransformations"][1]["translation"]
     assert middle == [0, 4, 4]
+
+
+@pytest.mark.parametrize("kind", ["uint64", "int64"])
+def test_means_of_the_largest_numbers(tmp_path: Path, zarr: Any, kind: str) -> None:
+    ends = np.iinfo(kind)
+    voxels = np.full((2, 2, 600), ends.max, kind)
+    voxels[..., 300:] = ends.min
+    group = zarr.open_group(write(tmp_path / "a.zarr", voxels), mode="r")
+    assert group["1"][0, 0, 0] == pytest.approx(ends.max)
+    assert group["1"][0, 0, -1] == ends.min
 
 
 def test_axes_that_are_alike_are_all_reduced(tmp_path: Path, zarr: Any) -> None:
@@ -463,6 +490,9 @@ def test_values_that_are_scaled_and_other_shapes(tmp_path: Path, nibabel: Any) -
     assert found.dtype == np.float32
     assert np.allclose(found, nibabel.load(tmp_path / "a.nii").get_fdata()[..., 0].T)
     assert volume.voxel_size is None  # no unit
+    assert not volume.warnings
+    nibabel.save(nibabel.Nifti1Image(IMAGE.T, np.diag([4, 8, 30, 1])), tmp_path / "c.nii")
+    assert "30 x 8 x 4, so that is not taken: give --voxel-size" in read(tmp_path / "c.nii")[1].warnings[0]
     nibabel.save(nibabel.Nifti1Image(IMAGE[0].T, np.eye(4)), tmp_path / "b.nii")
     assert np.array_equal(read(tmp_path / "b.nii")[0], IMAGE[:1])
 
@@ -580,6 +610,20 @@ def test_an_image_comes_back(tmp_path: Path, end: str) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["in.npy", f"out{end}", "back.npy"])
     facts = actions.ACTIONS["info"].carry_out(p.Info(path=out), Context()).facts
     assert facts["format"] == place_of(out).format.name  # type: ignore[union-attr]
+
+
+def test_ids_whose_means_would_be_written_are_told(tmp_path: Path, zarr: Any) -> None:
+    image = write(tmp_path / "in.npy", IMAGE.astype(np.uint32))
+    warnings: list[str] = []
+
+    class Listener(Reporter):
+        def warning(self, text: str) -> None:
+            warnings.append(text)
+
+    for out, options in (("a.zarr", {"labels": True}), ("b.npy", {}), ("c.zarr", {})):
+        assert not warnings
+        convert(image, tmp_path / out, Context(Listener()), **options)
+    assert "give --labels" in warnings[0]
 
 
 def test_a_missing_library_is_told_with_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

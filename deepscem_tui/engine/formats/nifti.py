@@ -23,7 +23,7 @@ from deepscem_tui.engine.errors import VolumeError
 from deepscem_tui.engine.formats.arrays import explained
 from deepscem_tui.engine.formats.table import Place
 from deepscem_tui.engine.plain_files import COPY_AGAIN, PlainSource, check_dtype
-from deepscem_tui.engine.tiff_metadata import METRES
+from deepscem_tui.engine.tiff_metadata import METRES, untold
 from deepscem_tui.engine.volume_writer import Target, VolumeWriter
 
 __all__ = ["nifti_writer", "open_nifti"]
@@ -107,8 +107,10 @@ def _source(place: Place, nibabel: Any, file: BinaryIO, compressed: bool) -> Pla
         sizes.append(sizes[1])
     if unit and len(sizes) == 3 and all(math.isfinite(one) and one > 0 for one in sizes):
         source.voxel_size, source.voxel_unit = (sizes[2], sizes[1], sizes[0]), unit
+    elif not unit and set(sizes) != {1.0}:
+        source.warnings += (untold(reversed(sizes)),)
     if compressed:
-        source.warnings = ("it is compressed as a whole: going back in it takes reading it from its start",)
+        source.warnings += ("it is compressed as a whole: going back in it takes reading it from its start",)
     return source
 
 

@@ -61,6 +61,7 @@ class Format:
         folder: Whether it is a folder.
         slices: Whether a volume may be a folder of such files, one a slice.
         scale: Whether it says what the whole numbers of probabilities stand for.
+        averages: Whether smaller copies are written with it, of means where the values are not said to be labels.
         notes: What is worth knowing, for docs/formats.md.
     """
 
@@ -80,6 +81,7 @@ class Format:
     folder: bool = False
     slices: bool = False
     scale: bool = False
+    averages: bool = False
     notes: str = ""
 
     def does(self, what: Literal["read", "written"]) -> bool:
@@ -204,10 +206,12 @@ FORMATS = (
         extra="zarr",
         inside="may",
         folder=True,
+        averages=True,
         notes="Zarr of version 2 and 3 in a folder, OME-Zarr up to 0.5. The largest image is taken; "
         "`cell.ome.zarr:/1` is the next smaller one, `cell.ome.zarr:/0?c=1` the second channel. Compressed by blosc, "
-        "gzip, lz4, zlib or zstd. Written as OME-Zarr 0.5 with a pyramid; masks as 0 and 1. `--overwrite` replaces a "
-        "folder only where it holds nothing but one image. Needs Python 3.11.",
+        "gzip, lz4, zlib or zstd. Written as OME-Zarr 0.5 with a pyramid; masks as 0 and 1. "
+        "The smaller copies are means, or with `--labels` every other voxel. `--overwrite` replaces a folder only "
+        "where it holds nothing but one image. Needs Python 3.11.",
     ),
     Format(
         "N5",

@@ -28,7 +28,7 @@ from deepscem_tui.engine.formats.pieces import check_piece
 from deepscem_tui.engine.formats.stores import Regular, check_claim, damaged, folder_in, read_json, zarr_library
 from deepscem_tui.engine.formats.table import Place
 from deepscem_tui.engine.plain_files import COPY_AGAIN, check_dtype
-from deepscem_tui.engine.tiff_metadata import length_unit
+from deepscem_tui.engine.tiff_metadata import in_one_unit, length_unit, untold
 
 __all__ = ["open_store", "refuse_others"]
 
@@ -38,6 +38,8 @@ _COMPRESSORS = {"blosc", "gzip", "zlib", "zstd", "lz4"}  # of version 2
 _FILTERS = {"shuffle", "delta"}
 _CHECKSUM = 4  # bytes
 _MOST_FOLDERS = 500
+
+_Axes = tuple[Sequence[str] | None, Sequence[float] | None, Sequence[str]]
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ def open_store(place: Place) -> Iterator[ArraySource]:
     check_dtype(place.path, node.dtype)
     check_chunks(place, node.chunks, node.dtype)
     check_claim(place, node.folder, prod(node.shape) * node.dtype.itemsize)
-    axes, sizes, unit = _described(place, inside, node)
+    axes, sizes, units = _described(place, inside, node)
     layout = layout_of(place, node.shape, axes)
     zarr = zarr_library(f"Reading {place.file}")
     with explained(place):
@@ -95,10 +97,13 @@ def open_store(place: Place) -> Iterator[ArraySource]:
 
     source = ArraySource(place, layout.shape, node.dtype, read, layout.along(node.chunks, 1)[0])
     source.warnings += layout.warnings
-    if unit and sizes is not None:
-        size = layout.voxel_size(sizes)
-        if size is not None:
-            source.voxel_size, source.voxel_unit = size, unit
+    size = layout.voxel_size(sizes)
+    if size is not None:
+        z, y, x = layout.along(units, None)
+        if y and x and (z or layout.order[0] is None):
+            source.voxel_size, source.voxel_unit = in_one_unit(size, (z or y, y, x))
+        elif set(size) != {1.0}:
+            source.warnings += (untold(size),)
     yield source
 
 
@@ -215,8 +220,11 @@ def _levels(node: _Node) -> list[tuple[str, Mapping[str, Any]]]:
     return [(item["path"].strip("/"), item) for item in found]
 
 
-def _described(place: Place, inside: str, node: _Node) -> tuple[Sequence[str] | None, Sequence[float] | None, str]:
-    """Names of the axes, size of a voxel along each, and its unit; by the OME-Zarr group that the array is of."""
+def _described(place: Place, inside: str, node: _Node) -> _Axes:
+    """Names of the axes, size of a voxel along each, and its units: by the OME-Zarr group that the array is of.
+
+    Units are empty where they are none of length.
+    """
     parts = inside.split("/") if inside else []
     for count in range(len(parts) - 1, -1, -1):
         try:
@@ -228,12 +236,10 @@ def _described(place: Place, inside: str, node: _Node) -> tuple[Sequence[str] | 
         if level is not None:
             with damaged(place, group.folder):
                 return _of_level(_multiscales(group) or {}, level, node)
-    return node.axes, None, ""
+    return node.axes, None, ()
 
 
-def _of_level(
-    about: Mapping[str, Any], level: Mapping[str, Any], node: _Node
-) -> tuple[Sequence[str] | None, Sequence[float] | None, str]:
+def _of_level(about: Mapping[str, Any], level: Mapping[str, Any], node: _Node) -> _Axes:
     given = about.get("axes")
     if given is None:  # as before version 0.3
         axes, units = list("tczyx")[-len(node.shape) :], {}
@@ -241,14 +247,14 @@ def _of_level(
         axes = [str(axis["name"] if isinstance(axis, dict) else axis).lower() for axis in given]
         units = {str(axis["name"]).lower(): str(axis.get("unit") or "") for axis in given if isinstance(axis, dict)}
     if len(axes) != len(node.shape) or len(set(axes)) < len(axes) or not {"y", "x"} <= set(axes):
-        return node.axes, None, ""
+        return node.axes, None, ()
     sizes = [1.0] * len(axes)
     for transformation in (*level.get("coordinateTransformations", ()), *about.get("coordinateTransformations", ())):
         if transformation.get("type") == "scale":
             factors = transformation["scale"]
             sizes = [size * float(factor) for size, factor in zip(sizes, factors, strict=True)]
-    known = {length_unit(units.get(name, "")) for name in axes if name in "zyx"}
-    return axes, [float(f"{size:.12g}") for size in sizes], known.pop() if len(known) == 1 else ""
+    known = [length_unit(units.get(name, "")) for name in axes]
+    return axes, [float(f"{size:.12g}") for size in sizes], known
 
 
 def _hint(place: Place) -> str:

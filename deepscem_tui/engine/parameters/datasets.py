@@ -345,7 +345,7 @@ class ExportSample(Writing):
     file: Path = argument("Data set.", opens="dataset")
     sample: str = argument("Sample to export.", within="file.samples")
     folder: Path = argument("Folder for the files; made if it does not exist.", makes="folder")
-    format: Literal["tif", "ome.tif", "ome.zarr", "mrc", "nii", "nii.gz", "npy"] = option(
+    format: Literal["tif", "ome.tif", "npy", "mrc", "h5", "ome.zarr", "nii", "nii.gz"] = option(
         "tif", "Format of the files, by the end of their names."
     )
 
