@@ -15,7 +15,7 @@ from deepscem_tui.engine import runs, words
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.datasets import Sample, open_dataset
 from deepscem_tui.engine.errors import DataError, DatasetError, VolumeError
-from deepscem_tui.engine.formats import kinds, place_of
+from deepscem_tui.engine.formats import HDF5, kinds, place_of
 from deepscem_tui.engine.ignoring import Ignored, ignored_in
 from deepscem_tui.engine.model_containers import is_model
 from deepscem_tui.engine.model_files import read_info
@@ -41,7 +41,7 @@ def info(parameters: p.Info, context: Context) -> Result:
         return _image(path, context)
     if path.suffix.lower() == ".keras" or is_model(path):
         return _model(path)
-    if path.suffix.lower() in (".hdf5", ".h5", ".hdf") or (path.is_file() and h5py.is_hdf5(path)):
+    if path.suffix.lower() in HDF5 or (path.is_file() and h5py.is_hdf5(path)):
         return _dataset(path, context)
     if not path.exists():
         raise DataError(f"There is no file {path}", "Check its name and folder.")

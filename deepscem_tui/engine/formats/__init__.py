@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from deepscem_tui.engine.formats.table import (
     FORMATS,
+    HDF5,
     PICTURES,
     SLICES,
     STORES,
@@ -21,6 +22,7 @@ from deepscem_tui.engine.formats.table import (
 
 __all__ = [
     "FORMATS",
+    "HDF5",
     "PICTURES",
     "SLICES",
     "STORES",

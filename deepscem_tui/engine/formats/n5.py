@@ -7,7 +7,6 @@ Sources: https://github.com/saalfeldlab/n5, and for sizes https://github.com/saa
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import product
@@ -20,15 +19,13 @@ import numpy.typing as npt
 from deepscem_tui.engine import extras
 from deepscem_tui.engine.devices import available_cores
 from deepscem_tui.engine.errors import VolumeError
-from deepscem_tui.engine.formats.arrays import ArraySource, Layout, check_chunks, explained, layout_of, offer, offered
-from deepscem_tui.engine.formats.stores import Regular, check_claim, damaged, folder_in, read_json
+from deepscem_tui.engine.formats.arrays import ArraySource, Layout, check_chunks, explained, layout_of
+from deepscem_tui.engine.formats.stores import Contents, Regular, check_claim, damaged, folder_in, hint, read_json
 from deepscem_tui.engine.formats.table import Place
 from deepscem_tui.engine.plain_files import check_dtype
 from deepscem_tui.engine.tiff_metadata import length_unit
 
 __all__ = ["open_n5"]
-
-_MOST_FOLDERS = 500
 
 
 @contextmanager
@@ -133,18 +130,10 @@ def _sizes(values: Any, layout: Layout) -> tuple[float, float, float] | None:
 
 def _hint(place: Place) -> str:
     """What to type for the arrays of a store."""
-    found: list[str] = []
-    waiting, looked = [""], 0
-    while waiting and looked < _MOST_FOLDERS:
-        inside = waiting.pop(0)
-        looked += 1
-        try:
-            about = _attributes(place, inside)
-            if isinstance(about.get("dimensions"), list):
-                found.append(offered(place.file, inside, about["dimensions"][::-1], str(about.get("dataType"))))
-                continue
-            below = (entry.name for entry in os.scandir(place.file / inside) if entry.is_dir(follow_symlinks=False))
-            waiting += ["/".join(part for part in (inside, name) if part) for name in sorted(below)]
-        except (VolumeError, OSError):
-            continue
-    return offer(found)
+
+    def look(inside: str) -> Contents:
+        about = _attributes(place, inside)
+        shape = about.get("dimensions")
+        return Contents(shape[::-1], str(about.get("dataType"))) if isinstance(shape, list) else Contents()
+
+    return hint(place, look)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FORMATS",
+    "HDF5",
     "PICTURES",
     "SLICES",
     "STORES",
@@ -62,6 +63,7 @@ class Format:
         slices: Whether a volume may be a folder of such files, one a slice.
         scale: Whether it says what the whole numbers of probabilities stand for.
         averages: Whether smaller copies are written with it, of means where the values are not said to be labels.
+        picture: Whether it is what pictures of anything are.
         notes: What is worth knowing, for docs/formats.md.
     """
 
@@ -82,6 +84,7 @@ class Format:
     slices: bool = False
     scale: bool = False
     averages: bool = False
+    picture: bool = False
     notes: str = ""
 
     def does(self, what: Literal["read", "written"]) -> bool:
@@ -157,13 +160,22 @@ FORMATS = (
         slices=True,
         notes="No voxel size. An array in Fortran order takes a pass over the file for each slab.",
     ),
-    Format("PNG", (".png",), "slice_files:open_picture", streamed="a slice", slices=True, notes="No voxel size."),
+    Format(
+        "PNG",
+        (".png",),
+        "slice_files:open_picture",
+        streamed="a slice",
+        slices=True,
+        picture=True,
+        notes="No voxel size.",
+    ),
     Format(
         "JPEG",
         (".jpg", ".jpeg"),
         "slice_files:open_picture",
         streamed="a slice",
         slices=True,
+        picture=True,
         notes="No voxel size. It has lost some of what the microscope saw: prefer what it was made from.",
     ),
     Format(
@@ -265,8 +277,11 @@ _ELSEWHERE = {
 SLICES = tuple(suffix for known in FORMATS if known.slices for suffix in known.suffixes)
 """Ends of the names of files of which a volume may have one a slice."""
 
-PICTURES = (".png", ".jpg", ".jpeg")
+PICTURES = tuple(suffix for known in FORMATS if known.picture for suffix in known.suffixes)
 """Ends of the names of pictures, which may be of anything."""
+
+HDF5 = tuple(suffix for known in FORMATS if known.inside == "must" for suffix in known.suffixes)
+"""Ends of the names of HDF5 files, which may be data sets."""
 
 STORES = tuple(suffix for known in FORMATS if known.folder for suffix in known.suffixes)
 """Ends of the names of folders that are images."""

@@ -23,9 +23,18 @@ import numpy.typing as npt
 
 from deepscem_tui.engine.devices import available_cores
 from deepscem_tui.engine.errors import ParameterError, VolumeError
-from deepscem_tui.engine.formats.arrays import ArraySource, check_chunks, explained, layout_of, offer, offered
+from deepscem_tui.engine.formats.arrays import ArraySource, check_chunks, explained, layout_of
 from deepscem_tui.engine.formats.pieces import check_piece
-from deepscem_tui.engine.formats.stores import Regular, check_claim, damaged, folder_in, read_json, zarr_library
+from deepscem_tui.engine.formats.stores import (
+    Contents,
+    Regular,
+    check_claim,
+    damaged,
+    folder_in,
+    hint,
+    read_json,
+    zarr_library,
+)
 from deepscem_tui.engine.formats.table import Place
 from deepscem_tui.engine.plain_files import COPY_AGAIN, check_dtype
 from deepscem_tui.engine.tiff_metadata import in_one_unit, length_unit, untold
@@ -37,7 +46,6 @@ _CODECS = {"bytes", "transpose", "blosc", "gzip", "zstd", "crc32c", "sharding_in
 _COMPRESSORS = {"blosc", "gzip", "zlib", "zstd", "lz4"}  # of version 2
 _FILTERS = {"shuffle", "delta"}
 _CHECKSUM = 4  # bytes
-_MOST_FOLDERS = 500
 
 _Axes = tuple[Sequence[str] | None, Sequence[float] | None, Sequence[str]]
 
@@ -259,31 +267,14 @@ def _of_level(about: Mapping[str, Any], level: Mapping[str, Any], node: _Node) -
 
 def _hint(place: Place) -> str:
     """What to type for the images and arrays of a store."""
-    found: list[str] = []
-    waiting, looked = [""], 0
-    while waiting and looked < _MOST_FOLDERS:
-        inside = waiting.pop(0)
-        looked += 1
-        try:
-            node = _node_quietly(place, inside)
-            if node is None:
-                continue
-            if node.is_array and node.dtype is not None and len(node.shape) >= 2:
-                found.append(offered(place.file, inside, node.shape, node.dtype.name))
-            elif not node.is_array:
-                below = (entry.name for entry in os.scandir(node.folder) if entry.is_dir(follow_symlinks=False))
-                waiting += ["/".join(part for part in (inside, name) if part) for name in sorted(below)]
-        except (VolumeError, OSError):
-            continue
-    return offer(found)
 
+    def look(inside: str) -> Contents | None:
+        if not any((place.file / inside / name).exists() for name in _METADATA):
+            return None if inside else Contents()
+        node = _node(place, inside)
+        return Contents() if node.dtype is None else Contents(node.shape, node.dtype.name)
 
-def _node_quietly(place: Place, inside: str) -> _Node | None:
-    """What is at a name, without advice where nothing is: advice is what this is asked for."""
-    folder = place.file / inside
-    if not any((folder / name).exists() for name in _METADATA):
-        return _Node(folder, 3, {}) if not inside else None
-    return _node(place, inside)
+    return hint(place, look)
 
 
 # ------------------------------------------------------------------------------------------------ files
