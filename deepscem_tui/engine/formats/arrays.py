@@ -24,6 +24,7 @@ BAND_BYTES = 256 * 2**20  # of chunks that are kept for the slices that follow
 LARGEST_CHUNK = 2**30
 _SPACE = "zyx"
 _MOST_OFFERED = 12
+_MOST_CHANNELS = 4  # that an axis without a name is taken for
 _PLURALS = {"c": "channels", "t": "time points"}
 
 
@@ -35,11 +36,13 @@ class Layout:
         shape: (Z, Y, X).
         fixed: For each axis of the array the number that is taken; None for an axis of the volume.
         order: The array's axes that are the volume's Z, Y and X; None for a Z that it has not.
+        warnings: What is odd about that.
     """
 
     shape: tuple[int, int, int]
     fixed: tuple[int | None, ...]
     order: tuple[int | None, int, int]
+    warnings: tuple[str, ...] = ()
 
     def along(self, values: Sequence[Any], missing: Any) -> tuple[Any, Any, Any]:
         """What is given for each axis of the array, for Z, Y and X."""
@@ -107,15 +110,20 @@ def layout_of(place: Place, shape: Sequence[int], axes: Sequence[str] | None) ->
             raise VolumeError(f"{path} is no image: its axes are {', '.join(names)}", "It must have Y and X.")
         order = (found.get("z"), found["y"], found["x"])
     elif len(kept) > 3:
-        raise _choose(place, f"{len(kept)} dimensions, its shape is {tuple(shape)}", [names[kept[0]]])
+        fewest = min(kept, key=lambda axis: shape[axis])  # those of channels, wherever they are
+        raise _choose(place, f"{len(kept)} dimensions, its shape is {tuple(shape)}", [names[fewest]])
     elif len(kept) < 2:
         raise VolumeError(f"{path} is no image: its shape is {tuple(shape)}", "It must be (Y, X) or (Z, Y, X).")
-    elif len(kept) == 3 and sizes[2] in (3, 4) and min(sizes[:2]) >= 16:
+    elif len(kept) == 3 and sizes[2] in (3, _MOST_CHANNELS) and min(sizes[:2]) >= 16:
         raise _choose(place, f"{sizes[2]} channels by its shape {tuple(shape)}", [names[kept[2]]])
     else:
         order = (kept[0] if len(kept) == 3 else None, kept[-2], kept[-1])
     depth, height, width = (1 if axis is None else int(shape[axis]) for axis in order)
-    return Layout((depth, height, width), tuple(fixed), order)
+    odd: tuple[str, ...] = ()
+    if axes is None and width <= _MOST_CHANNELS < height:
+        last = names[order[2]]
+        odd = (f"its X has only {words.counted(width, 'voxel')}: if these are channels, choose one, as in ?{last}=0",)
+    return Layout((depth, height, width), tuple(fixed), order, odd)
 
 
 def _choose(place: Place, what: str, names: Sequence[str]) -> VolumeError:
