@@ -8,9 +8,11 @@ import shutil
 import struct
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 from bad_input import mutated
@@ -211,6 +213,109 @@ def test_pieces_that_unfold_without_end(tmp_path: Path, codec: str) -> None:
     bomb = encode(voxels + bytes(2**22))
     with pytest.raises(Exception, match="unfolds to more"):
         check_piece(tmp_path, bomb, codec, 2**20)
+
+
+def _counting(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The pieces of Zarr stores that are read from here on."""
+    from deepscem_tui.engine.formats import zarr_stores
+
+    read: list[str] = []
+    monkeypatch.setattr(zarr_stores, "check_piece", lambda path, *_: read.append(str(path)))
+    return read
+
+
+def _blocks(path: Path, zarr: Any, **options: Any) -> Any:
+    """An image of 4 x 5 x 6 chunks."""
+    voxels = np.random.default_rng(2).integers(0, 2**16, (32, 40, 48)).astype(np.uint16)
+    zarr.create_array(path, data=voxels, chunks=(8, 8, 8), **options)
+    return voxels
+
+
+@pytest.mark.parametrize(("free", "reads"), [(2**16, 1), (32768, 1), (2**13, 4)])
+def test_no_chunk_is_decoded_twice_where_memory_suffices(
+    tmp_path: Path, zarr: Any, monkeypatch: pytest.MonkeyPatch, free: int, reads: int
+) -> None:
+    from deepscem_tui.engine.formats import arrays
+
+    monkeypatch.setattr(arrays, "BAND_BYTES", 2**13)  # of a band of 30 KiB
+    monkeypatch.setattr(arrays, "available_memory", lambda: free * arrays.MEMORY_SHARE)
+    voxels = _blocks(tmp_path / "a.zarr", zarr)
+    decoded = _counting(monkeypatch)
+    with open_volume(tmp_path / "a.zarr") as volume:
+        for z in range(0, 32, 3):
+            assert np.array_equal(volume.read(z, min(z + 3, 32)), voxels[z : z + 3])
+        assert len(decoded) == reads * len(set(decoded)) == reads * 120
+        assert any("are 8 slices deep" in warning and "4 times" in warning for warning in volume.warnings) == (
+            reads > 1
+        )
+        assert np.array_equal(volume.read(0, 32), voxels)  # in one piece: each once, whatever the memory
+    assert len(decoded) == (reads + 1) * 120
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+def test_a_plane_takes_the_chunks_that_it_lies_in(
+    tmp_path: Path, zarr: Any, monkeypatch: pytest.MonkeyPatch, keeps: bool
+) -> None:
+    from deepscem_tui.engine.formats import arrays
+
+    if not keeps:
+        monkeypatch.setattr(arrays, "BAND_BYTES", 2**9)
+        monkeypatch.setattr(arrays, "available_memory", lambda: 2**9)
+    voxels = _blocks(tmp_path / "a.zarr", zarr)
+    decoded = _counting(monkeypatch)
+    with open_volume(tmp_path / "a.zarr") as volume:
+        shown = VolumeVoxels(volume)
+        parts = [
+            (Part("xz", 20, (0, 32), (9, 22), (99, 99)), voxels[:, 20, 9:22], 4 * 2),
+            (Part("yz", 30, (1, 31), (16, 24), (99, 99)), voxels[1:31, 16:24, 30], 4),
+            (Part("xy", 9, (8, 24), (0, 17), (99, 99)), voxels[9, 8:24, :17], 2 * 3),
+        ]
+        for part, expected, count in parts:
+            decoded.clear()
+            values, sampled = shown.image(part, Stop())
+            assert np.array_equal(values, expected)
+            assert not sampled
+            assert len(decoded) == count
+        decoded.clear()
+        assert np.array_equal(
+            shown.image(replace(part, index=15), Stop())[0], voxels[15, 8:24, :17]
+        )  # of the same chunks
+        assert shown.at((12, 9, 16)) == voxels[12, 9, 16]
+        assert len(decoded) == (0 if keeps else 7)
+        coarse = Part("xy", 9, (0, 40), (0, 48), (2, 2), coarse=True)
+        assert np.array_equal(shown.image(coarse, Stop())[0], voxels[9, ::10, ::12])
+        stop = Stop()
+        stop.request("by the test")
+        with pytest.raises(Stopped):
+            shown.image(Part("xz", 39, (0, 32), (0, 48), (99, 99)), stop)
+
+
+@pytest.mark.parametrize("end", [".zarr", ".h5:/raw", ".n5"])
+def test_planes_of_arrays_whose_axes_are_turned_and_sampled(tmp_path: Path, end: str) -> None:
+    path, voxels = Path(f"{tmp_path}/a{end}"), np.arange(1200 * 7 * 9, dtype=np.uint32).reshape(1200, 7, 9)
+    if end == ".n5":
+        tensorstore = pytest.importorskip("tensorstore")
+        about = {
+            "dataType": "uint32",
+            "dimensions": [9, 7, 1200],
+            "blockSize": [4, 4, 2],
+            "compression": {"type": "gzip"},
+        }
+        spec = {"driver": "n5", "kvstore": {"driver": "file", "path": str(path)}, "metadata": about}
+        tensorstore.open(spec, create=True).result()[...] = voxels.T
+    elif end == ".zarr":
+        zarr = pytest.importorskip("zarr", reason="zarr 3 needs Python 3.11")
+        turned = voxels.transpose(1, 2, 0)
+        zarr.create_array(path, data=turned, chunks=(4, 4, 2), dimension_names=("y", "x", "z"))
+    else:
+        with h5py.File(tmp_path / "a.h5", "w") as file:
+            file.create_dataset("raw", data=voxels, chunks=(2, 4, 4), compression="gzip")
+    with open_volume(path) as volume:
+        shown = VolumeVoxels(volume)
+        for plane, expected in (("xz", voxels[::12, 3]), ("yz", voxels[::12, :, 3])):
+            values, sampled = shown.image(Part(plane, 3, (0, 1200), (0, expected.shape[1]), (100, 99)), Stop())  # type: ignore[arg-type]
+            assert sampled
+            assert np.array_equal(values, expected)
 
 
 # ------------------------------------------------------------------------------------------------ Zarr out

@@ -86,16 +86,14 @@ def _found(place: Place, file: h5py.File) -> h5py.Dataset:
 def _source(place: Place, array: h5py.Dataset) -> ArraySource:
     check_dtype(place.path, array.dtype)
     layout = layout_of(place, array.shape, _axes(array))
-    depth = 1
-    if array.chunks is not None:
-        check_chunks(place, array.chunks, array.dtype)
-        depth = layout.along(array.chunks, 1)[0]
+    chunks = array.chunks or (1,) * len(array.shape)
+    check_chunks(place, chunks, array.dtype)
     kind = array.dtype.newbyteorder("=")
 
-    def read(z0: int, z1: int) -> npt.NDArray[Any]:
-        return layout.read(array, z0, z1).astype(kind, copy=False)
+    def read(z: slice, y: slice, x: slice) -> npt.NDArray[Any]:
+        return layout.read(array, z, y, x).astype(kind, copy=False)
 
-    source = ArraySource(place, layout.shape, array.dtype, read, depth)
+    source = ArraySource(place, layout.shape, array.dtype, read, layout.along(chunks, 1))
     if array.dtype == np.uint8:
         source.scale = _scale(array)
     found = _voxel_size(array, layout)

@@ -69,10 +69,10 @@ def open_n5(place: Place) -> Iterator[ArraySource]:
             raise VolumeError(f"{place.path} was changed meanwhile", "Try again.")
         turned = array.T
 
-    def read(z0: int, z1: int) -> npt.NDArray[Any]:
-        return layout.read(turned, z0, z1)
+    def read(z: slice, y: slice, x: slice) -> npt.NDArray[Any]:
+        return layout.read(turned, z, y, x)
 
-    source = ArraySource(place, layout.shape, dtype, read, layout.along(chunks, 1)[0])
+    source = ArraySource(place, layout.shape, dtype, read, layout.along(chunks, 1))
     with damaged(place, folder / "attributes.json"):
         found = _voxel_size(place, inside, about, layout)
     if found is not None:

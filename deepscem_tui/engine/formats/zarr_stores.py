@@ -89,11 +89,11 @@ def open_store(place: Place) -> Iterator[ArraySource]:
             raise VolumeError(f"{place.path} was changed meanwhile", "Try again.")
     kind = node.dtype.newbyteorder("=")
 
-    def read(z0: int, z1: int) -> npt.NDArray[Any]:
+    def read(z: slice, y: slice, x: slice) -> npt.NDArray[Any]:
         with zarr.config.set({"async.concurrency": available_cores(), "threading.max_workers": available_cores()}):
-            return layout.read(array, z0, z1).astype(kind, copy=False)
+            return layout.read(array, z, y, x).astype(kind, copy=False)
 
-    source = ArraySource(place, layout.shape, node.dtype, read, layout.along(node.chunks, 1)[0])
+    source = ArraySource(place, layout.shape, node.dtype, read, layout.along(node.chunks, 1))
     if unit and sizes is not None:
         size = layout.voxel_size(sizes)
         if size is not None:
