@@ -203,6 +203,64 @@ def test_files_that_are_refused(tmp_path: Path, zarr: Any) -> None:
     assert "no folder" in refusal(tmp_path / "c.zarr")
 
 
+def test_pieces_of_several_frames_are_summed(tmp_path: Path) -> None:
+    import imagecodecs
+
+    small, large = bytes(100), bytes(2**22)
+    noise = np.random.default_rng(0).integers(0, 255, 2**20, np.uint8).tobytes()
+    skipped = b"\x5a\x2a\x4d\x18" + struct.pack("<I", 3) + b"any"
+    encode = imagecodecs.zstd_encode
+    for content in (skipped + encode(small) + skipped, encode(noise) + skipped + encode(small), encode(bytes(300))):
+        check_piece(tmp_path, content, "zstd", 2**20)
+    for content in (encode(small) + encode(large), skipped + encode(large), encode(noise) + skipped + encode(large)):
+        with pytest.raises(VolumeError, match="unfolds to more"):
+            check_piece(tmp_path, content, "zstd", 2**20)
+    check_piece(tmp_path, gzip.compress(noise[:100_000]) + bytes(8) + gzip.compress(noise[100_000:]), "gzip", 2**20)
+    with pytest.raises(VolumeError, match="unfolds to more"):
+        check_piece(tmp_path, gzip.compress(noise) + bytes(8) + gzip.compress(large), "gzip", 2**20)
+
+
+@pytest.mark.parametrize("codec", ["zstd", "blosc", "gzip"])
+@pytest.mark.parametrize("place", ["start", "end"])
+def test_pieces_of_shards_that_unfold_without_end(tmp_path: Path, zarr: Any, codec: str, place: str) -> None:
+    """A shard whose pieces are as they should be, and the same with the last one made to claim more."""
+    compressor = {"zstd": zarr.codecs.ZstdCodec(), "gzip": zarr.codecs.GzipCodec(), "blosc": zarr.codecs.BloscCodec()}
+    voxels = np.random.default_rng(0).integers(0, 255, (4, 8, 8)).astype(np.uint8)
+    shards: Any = {"shape": (4, 8, 8), "index_location": place}
+    zarr.create_array(tmp_path / "a.zarr", data=voxels, chunks=(2, 8, 8), shards=shards, compressors=compressor[codec])
+    assert np.array_equal(read(tmp_path / "a.zarr")[0], voxels)
+    shard = tmp_path / "a.zarr" / "c" / "0" / "0" / "0"
+    content, index = bytearray(shard.read_bytes()), 2 * 16 + 4
+    at = 0 if place == "start" else len(content) - index
+    begin, _ = struct.unpack_from("<QQ", content, at + 16)
+    import imagecodecs
+    import google_crc32c
+
+    bomb = {
+        "zstd": lambda: imagecodecs.zstd_encode(bytes(2**20)),
+        "gzip": lambda: gzip.compress(bytes(2**28), 1),  # 256 MiB: less than that is harmless
+        "blosc": lambda: b"\x02\x01\x21\x01" + struct.pack("<III", 2**30, 2**20, 16),
+    }[codec]()
+    entries = struct.pack("<QQQQ", *struct.unpack_from("<QQ", content, at), begin, len(bomb))
+    entries += struct.pack("<I", google_crc32c.value(entries))
+    body = bytes(content[:begin]) + bomb
+    shard.write_bytes(entries + body[index:] if place == "start" else body + entries)
+    assert "unfolds to more" in refusal(tmp_path / "a.zarr")
+    with open_volume(tmp_path / "a.zarr") as volume, pytest.raises(VolumeError, match="unfolds to more"):
+        VolumeVoxels(volume).at((3, 3, 3))  # one piece, not the whole shard
+
+
+def test_what_is_compressed_twice_is_refused(tmp_path: Path, zarr: Any) -> None:
+    once = zarr.codecs.GzipCodec()
+    zarr.create_array(tmp_path / "a.zarr", data=IMAGE, chunks=(2, 4, 4), compressors=(once, once))
+    assert "more than once" in refusal(tmp_path / "a.zarr")
+    zarr.create_array(tmp_path / "b.zarr", data=IMAGE, chunks=(2, 4, 4), shards=(4, 8, 8), compressors=(once, once))
+    assert "more than once" in refusal(tmp_path / "b.zarr")
+    zarr.create_array(tmp_path / "c.zarr", data=IMAGE, chunks=(2, 4, 4), shards=(4, 8, 8))
+    _edited(tmp_path / "c.zarr" / "zarr.json", lambda about: about["codecs"].append({"name": "gzip"}))
+    assert "not supported (gzip)" in refusal(tmp_path / "c.zarr")
+
+
 @pytest.mark.parametrize("codec", ["gzip", "zlib", "zstd"])
 def test_pieces_that_unfold_without_end(tmp_path: Path, codec: str) -> None:
     import imagecodecs
@@ -292,12 +350,12 @@ def test_a_plane_takes_the_chunks_that_it_lies_in(
 
 @pytest.mark.parametrize("end", [".zarr", ".h5:/raw", ".n5"])
 def test_planes_of_arrays_whose_axes_are_turned_and_sampled(tmp_path: Path, end: str) -> None:
-    path, voxels = Path(f"{tmp_path}/a{end}"), np.arange(1200 * 7 * 9, dtype=np.uint32).reshape(1200, 7, 9)
+    path, voxels = Path(f"{tmp_path}/a{end}"), np.arange(600 * 63, dtype=np.uint32).reshape(600, 7, 9)
     if end == ".n5":
         tensorstore = pytest.importorskip("tensorstore")
         about = {
             "dataType": "uint32",
-            "dimensions": [9, 7, 1200],
+            "dimensions": [9, 7, 600],
             "blockSize": [4, 4, 2],
             "compression": {"type": "gzip"},
         }
@@ -313,7 +371,7 @@ def test_planes_of_arrays_whose_axes_are_turned_and_sampled(tmp_path: Path, end:
     with open_volume(path) as volume:
         shown = VolumeVoxels(volume)
         for plane, expected in (("xz", voxels[::12, 3]), ("yz", voxels[::12, :, 3])):
-            values, sampled = shown.image(Part(plane, 3, (0, 1200), (0, expected.shape[1]), (100, 99)), Stop())  # type: ignore[arg-type]
+            values, sampled = shown.image(Part(plane, 3, (0, 600), (0, expected.shape[1]), (50, 99)), Stop())  # type: ignore[arg-type]
             assert sampled
             assert np.array_equal(values, expected)
 
