@@ -233,8 +233,8 @@ def test_pieces_of_shards_that_unfold_without_end(tmp_path: Path, zarr: Any, cod
     content, index = bytearray(shard.read_bytes()), 2 * 16 + 4
     at = 0 if place == "start" else len(content) - index
     begin, _ = struct.unpack_from("<QQ", content, at + 16)
-    import imagecodecs
     import google_crc32c
+    import imagecodecs
 
     bomb = {
         "zstd": lambda: imagecodecs.zstd_encode(bytes(2**20)),

@@ -26,6 +26,7 @@ from deepscem_tui.engine.errors import ParameterError, VolumeError
 from deepscem_tui.engine.formats.arrays import ArraySource, Layout, check_chunks, layout_of, offer, offered
 from deepscem_tui.engine.formats.arrays import explained as library_explained
 from deepscem_tui.engine.formats.bands import chunks_for
+from deepscem_tui.engine.formats.hdf5_chunks import CheckedArray
 from deepscem_tui.engine.formats.table import Place
 from deepscem_tui.engine.plain_files import check_dtype
 from deepscem_tui.engine.probing import probe
@@ -88,10 +89,10 @@ def _source(place: Place, array: h5py.Dataset) -> ArraySource:
     layout = layout_of(place, array.shape, _axes(array))
     chunks = array.chunks or (1,) * len(array.shape)
     check_chunks(place, chunks, array.dtype)
-    kind = array.dtype.newbyteorder("=")
+    kind, checked = array.dtype.newbyteorder("="), CheckedArray(place, array)
 
     def read(z: slice, y: slice, x: slice) -> npt.NDArray[Any]:
-        return layout.read(array, z, y, x).astype(kind, copy=False)
+        return layout.read(checked, z, y, x).astype(kind, copy=False)
 
     source = ArraySource(place, layout.shape, array.dtype, read, layout.along(chunks, 1))
     if array.dtype == np.uint8:
