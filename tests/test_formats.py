@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.datasets import open_dataset
 from deepscem_tui.engine.errors import EngineError, ParameterError, Stopped, VolumeError
 from deepscem_tui.engine.formats import FORMATS, place_of
+from deepscem_tui.engine.formats.bands import chunks_for
 from deepscem_tui.engine.results import Result
 from deepscem_tui.engine.slice_files import is_several_files, open_slices
 from deepscem_tui.engine.stop import Stop
@@ -355,6 +357,21 @@ def test_other_arrays_are_never_lost(file: Path) -> None:
 
 
 # ------------------------------------------------------------------------------------------------ convert-image
+
+
+@pytest.mark.parametrize("itemsize", [1, 2, 4])
+@pytest.mark.parametrize("shape", [(1000, 8192, 8192), (1000, 4096, 4096), (500, 256, 90_000), (64, 1024, 1024)])
+def test_chunks_are_neither_tiny_nor_huge_and_a_band_of_them_takes_little(
+    shape: tuple[int, int, int], itemsize: int
+) -> None:
+    chunks = chunks_for(shape, itemsize)
+    assert 2**19 <= prod(chunks) * itemsize <= 2**22
+    assert chunks[0] == 1 or chunks[0] * shape[1] * shape[2] * itemsize <= 2**26
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 300, 300), (5, 300, 300), (3, 2, 9000), (2000, 3, 5)])
+def test_chunks_are_no_larger_than_a_small_volume(shape: tuple[int, int, int]) -> None:
+    assert all(1 <= chunk <= size for chunk, size in zip(chunks_for(shape, 1), shape, strict=True))
 
 
 def test_an_ome_tiff_file_is_one_whatever_its_type(tmp_path: Path) -> None:
