@@ -456,6 +456,67 @@ def test_a_store_that_was_left_is_swept(tmp_path: Path, zarr: Any, monkeypatch: 
     assert [found.name for found in tmp_path.iterdir()] == ["b.zarr"]
 
 
+def _store(folder: Path, content: str) -> Path:
+    folder.mkdir()
+    (folder / "zarr.json").write_text(content)
+    return folder
+
+
+def test_a_store_is_replaced_in_one_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from deepscem_tui.engine import files
+
+    if not files._exchange(_store(tmp_path / "one", "1"), _store(tmp_path / "two", "2")):
+        pytest.skip("folders cannot change places here")
+    assert (tmp_path / "one" / "zarr.json").read_text() == "2"
+    path, seen = _store(tmp_path / "a.zarr", "old"), []
+
+    def killed(left: Path) -> None:
+        seen.append((left.name[0], (left / "zarr.json").read_text(), (path / "zarr.json").read_text()))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", None)  # between two renames there would be no store
+        patch.setattr(files, "_remove", killed)
+        with files.published(path, folder=True) as temporary:
+            (temporary / "zarr.json").write_text("new")
+    assert seen == [(".", "old", "new")]
+    monkeypatch.setattr(files, "running", lambda _: None)
+    monkeypatch.setattr(files, "_swept", set())
+    files.sweep(tmp_path)
+    assert sorted(found.name for found in tmp_path.iterdir()) == ["a.zarr", "one", "two"]
+
+
+def test_where_stores_cannot_change_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from deepscem_tui.engine import files
+
+    monkeypatch.setattr(files, "_exchange", lambda *_: False)
+    path = _store(tmp_path / "a.ome.zarr", "old")
+    with files.published(path, folder=True) as temporary:
+        (temporary / "zarr.json").write_text("new")
+    assert [found.name for found in tmp_path.iterdir()] == ["a.ome.zarr"]
+    assert (path / "zarr.json").read_text() == "new"
+    monkeypatch.setattr(files, "running", lambda _: None)
+    aside = files._name_beside(path, path.name, files._ASIDE)
+    path.rename(aside)  # and there the process was killed
+    monkeypatch.setattr(files, "_swept", set())
+    files.sweep(tmp_path)
+    assert (path / "zarr.json").read_text() == "new"
+    _store(aside, "old")  # killed before it was removed
+    monkeypatch.setattr(files, "_swept", set())
+    files.sweep(tmp_path)
+    assert [found.name for found in tmp_path.iterdir()] == ["a.ome.zarr"]
+    assert (path / "zarr.json").read_text() == "new"
+
+    class Killed(BaseException):
+        pass
+
+    def never(*_: object) -> None:
+        raise Killed
+
+    with pytest.raises(Killed), files.published(path, folder=True, before=never) as temporary:
+        (temporary / "zarr.json").write_text("newer")
+    assert (path / "zarr.json").read_text() == "new"
+
+
 # ------------------------------------------------------------------------------------------------ N5
 
 
