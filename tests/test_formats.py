@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import shlex
+import zlib
 from collections.abc import Callable
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.datasets import open_dataset
 from deepscem_tui.engine.errors import EngineError, ParameterError, Stopped, VolumeError
 from deepscem_tui.engine.formats import FORMATS, place_of
+from deepscem_tui.engine.formats.bands import chunks_for
 from deepscem_tui.engine.results import Result
 from deepscem_tui.engine.slice_files import is_several_files, open_slices
 from deepscem_tui.engine.stop import Stop
@@ -330,6 +333,54 @@ def test_hdf5_files_that_are_cut_off(file: Path, share: float) -> None:
     refusal(within(file, "volumes/raw"))
 
 
+@pytest.mark.parametrize(
+    "options", [{"compression": "gzip"}, {"compression": "gzip", "fletcher32": True}, {"compression": "lzf"}]
+)
+def test_a_chunk_in_the_middle_that_unfolds_without_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
+) -> None:
+    from deepscem_tui.engine.formats import hdf5_chunks
+
+    monkeypatch.setattr(hdf5_chunks, "available_memory", lambda: 0)
+    monkeypatch.setattr(hdf5_chunks, "_HARMLESS", 2**12)
+    noise = np.random.default_rng(0).integers(0, 255, (6, 32, 32), np.uint8)
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        raw = file.create_dataset("raw", data=noise, chunks=(2, 32, 32), shuffle=True, **options)
+    assert np.array_equal(read(Path(f"{path}:/raw"))[0], noise)
+    with h5py.File(path, "r+") as file:
+        raw = file["raw"]
+        mask, whole = raw.id.read_direct_chunk((2, 0, 0))
+        encode = zlib.compress if options["compression"] == "gzip" else imagecodecs.lzf_encode
+        raw.id.write_direct_chunk((2, 0, 0), encode(bytes(2**18)) + bytes(4 * ("fletcher32" in options)))
+    assert "unfolds to more" in refusal(Path(f"{path}:/raw"))
+    with h5py.File(path, "r+") as file:
+        file["raw"].id.write_direct_chunk((2, 0, 0), whole, mask)
+    assert np.array_equal(read(Path(f"{path}:/raw"))[0], noise)
+    with h5py.File(path, "r+") as file:
+        file["raw"].id.write_direct_chunk((2, 0, 0), bytes(2**20))
+    assert "unfolds to more" in refusal(Path(f"{path}:/raw"))
+
+
+def test_chunks_of_an_hdf5_array_that_were_never_written(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("none", SHAPE, np.uint8, chunks=(2, 4, 4), compression="gzip")
+        file.create_dataset("some", SHAPE, np.uint8, chunks=(2, 4, 4), compression="gzip")[2, 5, 6] = 1
+    assert not read(tmp_path / "a.h5:none")[0].any()
+    assert read(tmp_path / "a.h5:some")[0].sum() == 1
+
+
+def test_an_hdf5_array_that_is_compressed_twice_is_refused(tmp_path: Path) -> None:
+    stored = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    stored.set_chunk((2, 4, 4))
+    stored.set_deflate(1)
+    stored.set_deflate(1)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        space = h5py.h5s.create_simple(SHAPE)
+        h5py.Dataset(h5py.h5d.create(file.id, b"raw", h5py.h5t.NATIVE_UINT8, space, stored))[...] = IMAGE
+    assert "more than once" in refusal(tmp_path / "a.h5:raw")
+
+
 @pytest.mark.parametrize("kind", ["bool", "uint8", "uint16", "float16", "float32", "int64"])
 def test_hdf5_files_are_written(tmp_path: Path, kind: str) -> None:
     path = write(within(tmp_path / "a.h5", "volumes/labels"), IMAGE.astype(kind), voxel_size=SIZE, voxel_unit="nm")
@@ -377,6 +428,21 @@ def test_whatever_else_an_hdf5_file_holds_is_never_lost(tmp_path: Path) -> None:
 
 
 # ------------------------------------------------------------------------------------------------ convert-image
+
+
+@pytest.mark.parametrize("itemsize", [1, 2, 4])
+@pytest.mark.parametrize("shape", [(1000, 8192, 8192), (1000, 4096, 4096), (500, 256, 90_000), (64, 1024, 1024)])
+def test_chunks_are_neither_tiny_nor_huge_and_a_band_of_them_takes_little(
+    shape: tuple[int, int, int], itemsize: int
+) -> None:
+    chunks = chunks_for(shape, itemsize)
+    assert 2**19 <= prod(chunks) * itemsize <= 2**22
+    assert chunks[0] == 1 or chunks[0] * shape[1] * shape[2] * itemsize <= 2**26
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 300, 300), (5, 300, 300), (3, 2, 9000), (2000, 3, 5)])
+def test_chunks_are_no_larger_than_a_small_volume(shape: tuple[int, int, int]) -> None:
+    assert all(1 <= chunk <= size for chunk, size in zip(chunks_for(shape, 1), shape, strict=True))
 
 
 def test_an_ome_tiff_file_is_one_whatever_its_type(tmp_path: Path) -> None:

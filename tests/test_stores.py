@@ -9,9 +9,11 @@ import shutil
 import struct
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 from bad_input import mutated
@@ -229,6 +231,64 @@ def test_files_that_are_refused(tmp_path: Path, zarr: Any) -> None:
     assert "no folder" in refusal(tmp_path / "c.zarr")
 
 
+def test_pieces_of_several_frames_are_summed(tmp_path: Path) -> None:
+    import imagecodecs
+
+    small, large = bytes(100), bytes(2**22)
+    noise = np.random.default_rng(0).integers(0, 255, 2**20, np.uint8).tobytes()
+    skipped = b"\x5a\x2a\x4d\x18" + struct.pack("<I", 3) + b"any"
+    encode = imagecodecs.zstd_encode
+    for content in (skipped + encode(small) + skipped, encode(noise) + skipped + encode(small), encode(bytes(300))):
+        check_piece(tmp_path, content, "zstd", 2**20)
+    for content in (encode(small) + encode(large), skipped + encode(large), encode(noise) + skipped + encode(large)):
+        with pytest.raises(VolumeError, match="unfolds to more"):
+            check_piece(tmp_path, content, "zstd", 2**20)
+    check_piece(tmp_path, gzip.compress(noise[:100_000]) + bytes(8) + gzip.compress(noise[100_000:]), "gzip", 2**20)
+    with pytest.raises(VolumeError, match="unfolds to more"):
+        check_piece(tmp_path, gzip.compress(noise) + bytes(8) + gzip.compress(large), "gzip", 2**20)
+
+
+@pytest.mark.parametrize("codec", ["zstd", "blosc", "gzip"])
+@pytest.mark.parametrize("place", ["start", "end"])
+def test_pieces_of_shards_that_unfold_without_end(tmp_path: Path, zarr: Any, codec: str, place: str) -> None:
+    """A shard whose pieces are as they should be, and the same with the last one made to claim more."""
+    compressor = {"zstd": zarr.codecs.ZstdCodec(), "gzip": zarr.codecs.GzipCodec(), "blosc": zarr.codecs.BloscCodec()}
+    voxels = np.random.default_rng(0).integers(0, 255, (4, 8, 8)).astype(np.uint8)
+    shards: Any = {"shape": (4, 8, 8), "index_location": place}
+    zarr.create_array(tmp_path / "a.zarr", data=voxels, chunks=(2, 8, 8), shards=shards, compressors=compressor[codec])
+    assert np.array_equal(read(tmp_path / "a.zarr")[0], voxels)
+    shard = tmp_path / "a.zarr" / "c" / "0" / "0" / "0"
+    content, index = bytearray(shard.read_bytes()), 2 * 16 + 4
+    at = 0 if place == "start" else len(content) - index
+    begin, _ = struct.unpack_from("<QQ", content, at + 16)
+    import google_crc32c
+    import imagecodecs
+
+    bomb = {
+        "zstd": lambda: imagecodecs.zstd_encode(bytes(2**20)),
+        "gzip": lambda: gzip.compress(bytes(2**28), 1),  # 256 MiB: less than that is harmless
+        "blosc": lambda: b"\x02\x01\x21\x01" + struct.pack("<III", 2**30, 2**20, 16),
+    }[codec]()
+    entries = struct.pack("<QQQQ", *struct.unpack_from("<QQ", content, at), begin, len(bomb))
+    entries += struct.pack("<I", google_crc32c.value(entries))
+    body = bytes(content[:begin]) + bomb
+    shard.write_bytes(entries + body[index:] if place == "start" else body + entries)
+    assert "unfolds to more" in refusal(tmp_path / "a.zarr")
+    with open_volume(tmp_path / "a.zarr") as volume, pytest.raises(VolumeError, match="unfolds to more"):
+        VolumeVoxels(volume).at((3, 3, 3))  # one piece, not the whole shard
+
+
+def test_what_is_compressed_twice_is_refused(tmp_path: Path, zarr: Any) -> None:
+    once = zarr.codecs.GzipCodec()
+    zarr.create_array(tmp_path / "a.zarr", data=IMAGE, chunks=(2, 4, 4), compressors=(once, once))
+    assert "more than once" in refusal(tmp_path / "a.zarr")
+    zarr.create_array(tmp_path / "b.zarr", data=IMAGE, chunks=(2, 4, 4), shards=(4, 8, 8), compressors=(once, once))
+    assert "more than once" in refusal(tmp_path / "b.zarr")
+    zarr.create_array(tmp_path / "c.zarr", data=IMAGE, chunks=(2, 4, 4), shards=(4, 8, 8))
+    _edited(tmp_path / "c.zarr" / "zarr.json", lambda about: about["codecs"].append({"name": "gzip"}))
+    assert "not supported (gzip)" in refusal(tmp_path / "c.zarr")
+
+
 @pytest.mark.parametrize("codec", ["gzip", "zlib", "zstd"])
 def test_pieces_that_unfold_without_end(tmp_path: Path, codec: str) -> None:
     import imagecodecs
@@ -239,6 +299,109 @@ def test_pieces_that_unfold_without_end(tmp_path: Path, codec: str) -> None:
     bomb = encode(voxels + bytes(2**22))
     with pytest.raises(Exception, match="unfolds to more"):
         check_piece(tmp_path, bomb, codec, 2**20)
+
+
+def _counting(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The pieces of Zarr stores that are read from here on."""
+    from deepscem_tui.engine.formats import zarr_stores
+
+    read: list[str] = []
+    monkeypatch.setattr(zarr_stores, "check_piece", lambda path, *_: read.append(str(path)))
+    return read
+
+
+def _blocks(path: Path, zarr: Any, **options: Any) -> Any:
+    """An image of 4 x 5 x 6 chunks."""
+    voxels = np.random.default_rng(2).integers(0, 2**16, (32, 40, 48)).astype(np.uint16)
+    zarr.create_array(path, data=voxels, chunks=(8, 8, 8), **options)
+    return voxels
+
+
+@pytest.mark.parametrize(("free", "reads"), [(2**16, 1), (32768, 1), (2**13, 4)])
+def test_no_chunk_is_decoded_twice_where_memory_suffices(
+    tmp_path: Path, zarr: Any, monkeypatch: pytest.MonkeyPatch, free: int, reads: int
+) -> None:
+    from deepscem_tui.engine.formats import arrays
+
+    monkeypatch.setattr(arrays, "BAND_BYTES", 2**13)  # of a band of 30 KiB
+    monkeypatch.setattr(arrays, "available_memory", lambda: free * arrays.MEMORY_SHARE)
+    voxels = _blocks(tmp_path / "a.zarr", zarr)
+    decoded = _counting(monkeypatch)
+    with open_volume(tmp_path / "a.zarr") as volume:
+        for z in range(0, 32, 3):
+            assert np.array_equal(volume.read(z, min(z + 3, 32)), voxels[z : z + 3])
+        assert len(decoded) == reads * len(set(decoded)) == reads * 120
+        assert any("are 8 slices deep" in warning and "4 times" in warning for warning in volume.warnings) == (
+            reads > 1
+        )
+        assert np.array_equal(volume.read(0, 32), voxels)  # in one piece: each once, whatever the memory
+    assert len(decoded) == (reads + 1) * 120
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+def test_a_plane_takes_the_chunks_that_it_lies_in(
+    tmp_path: Path, zarr: Any, monkeypatch: pytest.MonkeyPatch, keeps: bool
+) -> None:
+    from deepscem_tui.engine.formats import arrays
+
+    if not keeps:
+        monkeypatch.setattr(arrays, "BAND_BYTES", 2**9)
+        monkeypatch.setattr(arrays, "available_memory", lambda: 2**9)
+    voxels = _blocks(tmp_path / "a.zarr", zarr)
+    decoded = _counting(monkeypatch)
+    with open_volume(tmp_path / "a.zarr") as volume:
+        shown = VolumeVoxels(volume)
+        parts = [
+            (Part("xz", 20, (0, 32), (9, 22), (99, 99)), voxels[:, 20, 9:22], 4 * 2),
+            (Part("yz", 30, (1, 31), (16, 24), (99, 99)), voxels[1:31, 16:24, 30], 4),
+            (Part("xy", 9, (8, 24), (0, 17), (99, 99)), voxels[9, 8:24, :17], 2 * 3),
+        ]
+        for part, expected, count in parts:
+            decoded.clear()
+            values, sampled = shown.image(part, Stop())
+            assert np.array_equal(values, expected)
+            assert not sampled
+            assert len(decoded) == count
+        decoded.clear()
+        assert np.array_equal(
+            shown.image(replace(part, index=15), Stop())[0], voxels[15, 8:24, :17]
+        )  # of the same chunks
+        assert shown.at((12, 9, 16)) == voxels[12, 9, 16]
+        assert len(decoded) == (0 if keeps else 7)
+        coarse = Part("xy", 9, (0, 40), (0, 48), (2, 2), coarse=True)
+        assert np.array_equal(shown.image(coarse, Stop())[0], voxels[9, ::10, ::12])
+        stop = Stop()
+        stop.request("by the test")
+        with pytest.raises(Stopped):
+            shown.image(Part("xz", 39, (0, 32), (0, 48), (99, 99)), stop)
+
+
+@pytest.mark.parametrize("end", [".zarr", ".h5:/raw", ".n5"])
+def test_planes_of_arrays_whose_axes_are_turned_and_sampled(tmp_path: Path, end: str) -> None:
+    path, voxels = Path(f"{tmp_path}/a{end}"), np.arange(600 * 63, dtype=np.uint32).reshape(600, 7, 9)
+    if end == ".n5":
+        tensorstore = pytest.importorskip("tensorstore")
+        about = {
+            "dataType": "uint32",
+            "dimensions": [9, 7, 600],
+            "blockSize": [4, 4, 2],
+            "compression": {"type": "gzip"},
+        }
+        spec = {"driver": "n5", "kvstore": {"driver": "file", "path": str(path)}, "metadata": about}
+        tensorstore.open(spec, create=True).result()[...] = voxels.T
+    elif end == ".zarr":
+        zarr = pytest.importorskip("zarr", reason="zarr 3 needs Python 3.11")
+        turned = voxels.transpose(1, 2, 0)
+        zarr.create_array(path, data=turned, chunks=(4, 4, 2), dimension_names=("y", "x", "z"))
+    else:
+        with h5py.File(tmp_path / "a.h5", "w") as file:
+            file.create_dataset("raw", data=voxels, chunks=(2, 4, 4), compression="gzip")
+    with open_volume(path) as volume:
+        shown = VolumeVoxels(volume)
+        for plane, expected in (("xz", voxels[::12, 3]), ("yz", voxels[::12, :, 3])):
+            values, sampled = shown.image(Part(plane, 3, (0, 600), (0, expected.shape[1]), (50, 99)), Stop())  # type: ignore[arg-type]
+            assert sampled
+            assert np.array_equal(values, expected)
 
 
 # ------------------------------------------------------------------------------------------------ Zarr out
@@ -374,6 +537,67 @@ def test_a_store_that_was_left_is_swept(tmp_path: Path, zarr: Any, monkeypatch: 
     monkeypatch.setattr(files, "_swept", set())
     write(tmp_path / "b.zarr", IMAGE)
     assert [found.name for found in tmp_path.iterdir()] == ["b.zarr"]
+
+
+def _store(folder: Path, content: str) -> Path:
+    folder.mkdir()
+    (folder / "zarr.json").write_text(content)
+    return folder
+
+
+def test_a_store_is_replaced_in_one_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from deepscem_tui.engine import files
+
+    if not files._exchange(_store(tmp_path / "one", "1"), _store(tmp_path / "two", "2")):
+        pytest.skip("folders cannot change places here")
+    assert (tmp_path / "one" / "zarr.json").read_text() == "2"
+    path, seen = _store(tmp_path / "a.zarr", "old"), []
+
+    def killed(left: Path) -> None:
+        seen.append((left.name[0], (left / "zarr.json").read_text(), (path / "zarr.json").read_text()))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", None)  # between two renames there would be no store
+        patch.setattr(files, "_remove", killed)
+        with files.published(path, folder=True) as temporary:
+            (temporary / "zarr.json").write_text("new")
+    assert seen == [(".", "old", "new")]
+    monkeypatch.setattr(files, "running", lambda _: None)
+    monkeypatch.setattr(files, "_swept", set())
+    files.sweep(tmp_path)
+    assert sorted(found.name for found in tmp_path.iterdir()) == ["a.zarr", "one", "two"]
+
+
+def test_where_stores_cannot_change_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from deepscem_tui.engine import files
+
+    monkeypatch.setattr(files, "_exchange", lambda *_: False)
+    path = _store(tmp_path / "a.ome.zarr", "old")
+    with files.published(path, folder=True) as temporary:
+        (temporary / "zarr.json").write_text("new")
+    assert [found.name for found in tmp_path.iterdir()] == ["a.ome.zarr"]
+    assert (path / "zarr.json").read_text() == "new"
+    monkeypatch.setattr(files, "running", lambda _: None)
+    aside = files._name_beside(path, path.name, files._ASIDE)
+    path.rename(aside)  # and there the process was killed
+    monkeypatch.setattr(files, "_swept", set())
+    files.sweep(tmp_path)
+    assert (path / "zarr.json").read_text() == "new"
+    _store(aside, "old")  # killed before it was removed
+    monkeypatch.setattr(files, "_swept", set())
+    files.sweep(tmp_path)
+    assert [found.name for found in tmp_path.iterdir()] == ["a.ome.zarr"]
+    assert (path / "zarr.json").read_text() == "new"
+
+    class Killed(BaseException):
+        pass
+
+    def never(*_: object) -> None:
+        raise Killed
+
+    with pytest.raises(Killed), files.published(path, folder=True, before=never) as temporary:
+        (temporary / "zarr.json").write_text("newer")
+    assert (path / "zarr.json").read_text() == "new"
 
 
 # ------------------------------------------------------------------------------------------------ N5

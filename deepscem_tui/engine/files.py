@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import hashlib
 import logging
@@ -21,7 +22,13 @@ from deepscem_tui.engine.errors import DataError, ParameterError
 from deepscem_tui.engine.processes import running, this_process
 from deepscem_tui.engine.space import is_full, no_room
 
-_LEFT = re.compile(r"\..*-([0-9a-f]{8})-(\d+)-([0-9a-f]{8})-[0-9a-f]{8}\.tmp(\..*)?", re.DOTALL)
+_ASIDE = ".old"  # ends the name of a folder while another one takes its place
+_LEFT = re.compile(
+    r"\.(?P<name>.*)-(?P<host>[0-9a-f]{8})-(?P<pid>\d+)-(?P<identity>[0-9a-f]{8})-[0-9a-f]{8}"
+    r"(?P<end>\.tmp(\..*)?|\.old)",
+    re.DOTALL,
+)
+_HERE, _RENAME_EXCHANGE = -100, 2  # of renameat2
 _FORGOTTEN_SECONDS = 7 * 86400.0  # after which nobody writes to another host's temporary file any more
 _swept: set[tuple[int, Path]] = set()
 
@@ -111,7 +118,9 @@ def published(
 ) -> Iterator[Path]:
     """Give a temporary path beside ``path`` to write to, and rename it to ``path`` when the block ends well.
 
-    The content reaches the disk before the rename, so that a crash leaves the old file or the new one.
+    The content reaches the disk before the rename, so that a crash leaves the old file or the new one. Where folders
+    cannot change places in one step, on some network drives, one that comes between two renames leaves the old folder
+    hidden, and whoever writes there next brings it back.
     When the block fails the temporary file is removed; what a process leaves that is killed is swept by the next one.
 
     Args:
@@ -168,18 +177,33 @@ def _sync(path: Path) -> None:
 
 
 def _replace(temporary: Path, path: Path) -> None:
-    """Rename; a folder that is in the way goes aside first, under a name that nobody sweeps, and is removed then."""
+    """Rename; a folder that is in the way changes places with the new one, and is removed then."""
     if not temporary.is_dir() or not path.exists():
         temporary.replace(path)
         return
-    old = path.with_name(f"{path.stem}.replaced-{secrets.token_hex(4)}{path.suffix}")
-    path.rename(old)
+    old = temporary
+    if not _exchange(temporary, path):
+        old = _name_beside(path, path.name, _ASIDE)
+        with suppress(OSError):
+            os.utime(path)  # by which other hosts tell how long ago it went aside
+        path.rename(old)
+        try:
+            temporary.rename(path)
+        except BaseException:
+            old.rename(path)
+            raise
+    sync_folder(path.parent)
+    _remove(old)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Let two names lead to what the other one did, in one step; False where the system has no way to."""
     try:
-        temporary.rename(path)
-    except OSError:
-        old.rename(path)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
+        rename = ctypes.CDLL(None, use_errno=True).renameat2  # of Linux, for most of its file systems
+    except (AttributeError, OSError, TypeError):
+        return False
+    rename.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint)
+    return bool(rename(_HERE, os.fsencode(one), _HERE, os.fsencode(other), _RENAME_EXCHANGE) == 0)
 
 
 def _remove(temporary: Path) -> None:
@@ -193,9 +217,13 @@ def _remove(temporary: Path) -> None:
 
 def temporary_name(path: Path) -> Path:
     """A hidden name beside ``path`` that nobody has, and that says which process writes there."""
+    return _name_beside(path, path.stem[:40], f".tmp{path.suffix}")
+
+
+def _name_beside(path: Path, name: str, end: str) -> Path:
     me = this_process()
     whose = f"{_digest(me.place)}-{me.pid}-{_digest(me.identity)}"
-    return path.with_name(f".{path.stem[:40]}-{whose}-{secrets.token_hex(4)}.tmp{path.suffix}")
+    return path.with_name(f".{name}-{whose}-{secrets.token_hex(4)}{end}")
 
 
 def sweep(folder: Path) -> None:
@@ -213,14 +241,25 @@ def sweep(folder: Path) -> None:
     for name in names:
         with suppress(OSError):  # what cannot be removed does no harm
             if name.startswith(".") and _is_left(folder / name):
-                _remove(folder / name)
+                _clear(folder / name)
+
+
+def _clear(left: Path) -> None:
+    """Remove what was left, unless it went aside for what never came."""
+    found = _LEFT.fullmatch(left.name)
+    assert found is not None
+    place = left.with_name(found["name"])
+    if found["end"] == _ASIDE and not place.exists():
+        left.rename(place)
+    else:
+        _remove(left)
 
 
 def _is_left(path: Path) -> bool:
     found = _LEFT.fullmatch(path.name)
     if found is None:
         return False
-    host, pid, identity = found.group(1), int(found.group(2)), found.group(3)
+    host, pid, identity = found["host"], int(found["pid"]), found["identity"]
     if host != _digest(this_process().place):
         return time.time() - path.stat().st_mtime > _FORGOTTEN_SECONDS
     try:

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from deepscem_tui.engine.dataset_samples import Dataset, Member
 from deepscem_tui.engine.dataset_tree import stored_name
 from deepscem_tui.engine.errors import VolumeError
+from deepscem_tui.engine.formats.arrays import ArraySource, Box
 from deepscem_tui.engine.ignoring import Ignored
 from deepscem_tui.engine.plain_files import PlainSource
 from deepscem_tui.engine.stop import Stop
@@ -138,15 +139,18 @@ class MemberVoxels:
 
 
 class VolumeVoxels:
-    """An image file: what lies open in it is read by rows, other files by whole slices."""
+    """An image file: what lies open in it is read by rows, arrays by their chunks, other files by whole slices."""
 
     def __init__(self, volume: Volume) -> None:
         self._volume = volume
         source = volume._source  # rows of it can be read where slices would be a thousand times as much
         self._plain = source if type(source) is PlainSource else None  # others lie, or are to be read, differently
+        self._chunked = source if isinstance(source, ArraySource) else None
 
     def image(self, part: Part, stop: Stop) -> tuple[npt.NDArray[Any], bool]:
         down, across = part.steps()
+        if self._chunked is not None:
+            return self._of_chunks(self._chunked, part, stop)
         if part.plane == "xy":
             values = self._volume.read(part.index, part.index + 1)[0]
             return values[_span(part.rows, down), _span(part.columns, across)], (down, across) != (1, 1)
@@ -168,7 +172,20 @@ class VolumeVoxels:
 
     def at(self, voxel: tuple[int, int, int]) -> float:
         z, y, x = voxel
+        if self._chunked is not None:
+            return float(self._chunked.read_part((slice(z, z + 1, 1), slice(y, y + 1, 1), slice(x, x + 1, 1)))[0, 0, 0])
         return float(self._line(z, y, (x, x + 1))[0] if self._plain else self._volume.read(z, z + 1)[0, y, x])
+
+    def _of_chunks(self, source: ArraySource, part: Part, stop: Stop) -> tuple[npt.NDArray[Any], bool]:
+        """Fewer slices than are there only where that leaves whole layers of chunks out."""
+        down, across = part.steps()
+        if part.plane != "xy":
+            row = source.chunk_row_bytes(_box(part, down, across))
+            most = FEWEST_SLICES if part.coarse else max(FEWEST_SLICES, DECODED_BYTES // row)
+            if part.lengths[0] > most * max(down, source.chunks[0]):
+                down = -(-part.lengths[0] // most)
+        values = source.read_part(_box(part, down, across), stop.check)
+        return values.take(0, AXES[part.plane][0]), (down, across) != (1, 1)
 
     def _row(self, z: int, part: Part) -> npt.NDArray[Any]:
         """The voxels (columns,) of one slice that lie in a plane across the slices."""
@@ -226,6 +243,13 @@ def _selection(part: Part, rows: Span, down: int, across: int) -> tuple[int | sl
     key: list[int | slice] = [0, 0, 0]
     key[fixed], key[first], key[second] = part.index, _span(rows, down), _span(part.columns, across)
     return tuple(key)
+
+
+def _box(part: Part, down: int, across: int) -> Box:
+    z, y, x = (
+        slice(key, key + 1, 1) if isinstance(key, int) else key for key in _selection(part, part.rows, down, across)
+    )
+    return z, y, x
 
 
 def _span(span: Span, step: int) -> slice:

@@ -1,4 +1,4 @@
-"""Arrays of more axes than a volume has, in whatever order, as volumes (Z, Y, X); read a band of chunks at a time."""
+"""Arrays of more axes than a volume has, in whatever order, as volumes (Z, Y, X); read by whole chunks."""
 
 from __future__ import annotations
 
@@ -15,17 +15,32 @@ import numpy as np
 import numpy.typing as npt
 
 from deepscem_tui.engine import words
+from deepscem_tui.engine.devices import available_memory
 from deepscem_tui.engine.errors import EngineError, ResourceError, VolumeError
 from deepscem_tui.engine.formats.table import Place
 
-__all__ = ["LARGEST_CHUNK", "ArraySource", "Layout", "check_chunks", "explained", "layout_of", "offer", "offered"]
+__all__ = [
+    "LARGEST_CHUNK",
+    "ArraySource",
+    "Box",
+    "Layout",
+    "check_chunks",
+    "explained",
+    "layout_of",
+    "offer",
+    "offered",
+]
 
 BAND_BYTES = 256 * 2**20  # of chunks that are kept for the slices that follow
+MEMORY_SHARE = 8  # of the memory that is free, what larger ones may take
+GATHERED_SLICES = 16  # read in one go, at least
 LARGEST_CHUNK = 2**30
 _SPACE = "zyx"
 _MOST_OFFERED = 12
 _MOST_CHANNELS = 4  # that an axis without a name is taken for
 _PLURALS = {"c": "channels", "t": "time points"}
+
+Box = tuple[slice, slice, slice]
 
 
 @dataclass(frozen=True)
@@ -57,12 +72,10 @@ class Layout:
         z = y if z is None else z  # a single slice has no thickness
         return (z, y, x) if all(math.isfinite(size) and size > 0 for size in (z, y, x)) else None
 
-    def read(self, array: Any, z0: int, z1: int) -> npt.NDArray[Any]:
-        """The slices from ``z0`` to before ``z1`` as (n, Y, X)."""
-        index = tuple(
-            slice(z0, z1) if axis == self.order[0] else slice(None) if fixed is None else fixed
-            for axis, fixed in enumerate(self.fixed)
-        )
+    def read(self, array: Any, z: slice, y: slice, x: slice) -> npt.NDArray[Any]:
+        """A part of the volume, as slices along its axes, as (Z, Y, X)."""
+        asked = dict(zip(self.order, (z, y, x), strict=True))
+        index = tuple(asked[axis] if fixed is None else fixed for axis, fixed in enumerate(self.fixed))
         found = np.asarray(array[index])
         kept = [axis for axis, fixed in enumerate(self.fixed) if fixed is None]
         places = [kept.index(axis) for axis in self.order if axis is not None]
@@ -154,16 +167,21 @@ def check_chunks(place: Place, chunks: Sequence[int], dtype: np.dtype[Any]) -> N
 
 
 class ArraySource:
-    """Voxels of an array that is read by slicing along Z.
+    """Voxels of an array that is stored in chunks, each of which is decoded whole.
 
-    Slices of a chunk are decoded together: those of the last band of chunks are kept for whoever reads on.
+    What was decoded last is kept for whoever reads on: a band of chunks as wide as the volume for slabs, the chunks
+    that a plane lies in for views. It takes :data:`BAND_BYTES` at most, or where a band needs more a share of the
+    memory that is free; where even that does not suffice, chunks are decoded as often as the warning says.
 
     Args:
         place: For messages.
         shape: (Z, Y, X).
         dtype: Of the voxels, as they are given.
-        read: Gives slices z0:z1 as (n, Y, X).
-        depth: Slices that are stored together.
+        read: Gives a part, as slices along Z, Y and X, as an array of three axes.
+        chunks: What is decoded together (Z, Y, X).
+
+    Attributes:
+        chunks: The same, no larger than the volume.
     """
 
     def __init__(
@@ -171,42 +189,108 @@ class ArraySource:
         place: Place,
         shape: tuple[int, int, int],
         dtype: np.dtype[Any],
-        read: Callable[[int, int], npt.NDArray[Any]],
-        depth: int,
+        read: Callable[[slice, slice, slice], npt.NDArray[Any]],
+        chunks: tuple[int, int, int],
     ) -> None:
         self.shape, self.dtype = shape, dtype.newbyteorder("=")
         self.voxel_size: tuple[float, float, float] | None = None
         self.voxel_unit = ""
         self.warnings: tuple[str, ...] = ()
         self.scale: float | None = None
+        z, y, x = (max(1, min(chunk, size)) for chunk, size in zip(chunks, shape, strict=True))
+        self.chunks = z, y, x
         self._place, self._read = place, read
-        plane = shape[1] * shape[2] * dtype.itemsize
-        self._depth = max(1, min(depth, shape[0]))
-        self._keeps = self._depth > 1 and self._depth * plane <= BAND_BYTES
-        if self._depth > 1 and not self._keeps:
-            deep = f"its chunks are {self._depth} slices deep, {words.amount(self._depth * plane, 'B')} together"
-            self.warnings = (f"{deep}: they are decoded again for each slab",)
-        self._kept: tuple[int, npt.NDArray[Any]] | None = None
+        self._kept: tuple[Box, npt.NDArray[Any]] | None = None
+        plane, depth = shape[1] * shape[2] * dtype.itemsize, self.chunks[0]
+        self._most = BAND_BYTES
+        if depth * plane > BAND_BYTES:
+            self._most = max(BAND_BYTES, available_memory() // MEMORY_SHARE)
+        self._band = max(1, min(depth, self._most // plane))  # slices
+        if self._band < depth:
+            deep = f"its chunks are {depth} slices deep, {words.amount(depth * plane, 'B')} together"
+            self.warnings = (f"{deep}: each is decoded {-(-depth // self._band)} times",)
 
     def read_into(self, z0: int, out: npt.NDArray[Any]) -> None:
         """Fill ``out`` (n, Y, X) with the slices from ``z0`` on."""
-        z, end, depth = z0, z0 + len(out), self._depth
+        z, end, depth = z0, z0 + len(out), self.chunks[0]
+        plane = slice(0, self.shape[1], 1), slice(0, self.shape[2], 1)
         while z < end:
             first = z - z % depth
+            begin = z - (z - first) % self._band
             last = min(first + depth, self.shape[0])
-            stop = min(last, end)
-            if self._keeps and (z > first or stop < last):
-                if self._kept is None or self._kept[0] != first:
-                    self._kept = None  # before the next one is read, so that one at most is held
-                    self._kept = first, self._given(first, last)
-                out[z - z0 : stop - z0] = self._kept[1][z - first : stop - first]
+            bound = min(begin + self._band, last)
+            if z == begin and end >= bound:
+                stop = min(last, end)
+                out[z - z0 : stop - z0] = self._given(slice(z, stop, 1), *plane)
             else:
-                out[z - z0 : stop - z0] = self._given(z, stop)
+                stop = min(bound, end)
+                part = (slice(z, stop, 1), *plane)
+                out[z - z0 : stop - z0] = self._keeping(part, (slice(begin, bound, 1), *plane), lambda: None)
             z = stop
 
-    def _given(self, z0: int, z1: int) -> npt.NDArray[Any]:
-        with explained(self._place, f", slices {z0} to {z1 - 1}"):
-            return self._read(z0, z1)
+    def read_part(self, part: Box, check: Callable[[], None] = lambda: None) -> npt.NDArray[Any]:
+        """Read a part, decoding no chunks but those that it lies in, as (Z, Y, X); not to be changed, it may be kept.
+
+        Args:
+            part: A slice along each axis, with a start, an end and a step.
+            check: Called now and then: what it raises ends the reading.
+        """
+        box = self._whole_chunks(part)
+        small = prod(map(_length, box)) * self.dtype.itemsize <= self._most
+        if small and max(self.chunks) > 1 and part[0].step <= self.chunks[0]:
+            return self._keeping(part, box, check)
+        return self._gathered(part, check)
+
+    def chunk_row_bytes(self, part: Box) -> int:
+        """Bytes that are decoded for a part in as many slices as a chunk has."""
+        _, y, x = self._whole_chunks(part)
+        return self.chunks[0] * _length(y) * _length(x) * self.dtype.itemsize
+
+    def _whole_chunks(self, part: Box) -> Box:
+        z, y, x = (
+            slice(one.start - one.start % chunk, min(-(-one.stop // chunk) * chunk, size), 1)
+            for one, chunk, size in zip(part, self.chunks, self.shape, strict=True)
+        )
+        return z, y, x
+
+    def _keeping(self, part: Box, box: Box, check: Callable[[], None]) -> npt.NDArray[Any]:
+        """A part of a box, which is kept, unless the part is in what is kept already."""
+        if self._kept is None or not all(map(_covers, self._kept[0], part)):
+            self._kept = None  # before the next one is read, so that one at most is held
+            self._kept = box, self._gathered(box, check)
+        index = tuple(
+            slice(one.start - kept.start, one.stop - kept.start, one.step)
+            for one, kept in zip(part, self._kept[0], strict=True)
+        )
+        return self._kept[1][index]
+
+    def _gathered(self, part: Box, check: Callable[[], None]) -> npt.NDArray[Any]:
+        """Read a part, some layers of chunks at a time."""
+        z, y, x = part
+        layers = self.chunks[0] * -(-GATHERED_SLICES // self.chunks[0])
+        if z.start // layers == (z.stop - 1) // layers:
+            check()
+            return self._given(z, y, x)
+        found, at = np.empty(tuple(map(_length, part)), self.dtype), z.start
+        while at < z.stop:
+            check()
+            layer = slice(at, min(at - at % layers + layers, z.stop), z.step)
+            first = (at - z.start) // z.step
+            found[first : first + _length(layer)] = self._given(layer, y, x)
+            at += _length(layer) * z.step
+        return found
+
+    def _given(self, z: slice, y: slice, x: slice) -> npt.NDArray[Any]:
+        with explained(self._place, f", slices {z.start} to {z.stop - 1}"):
+            return self._read(z, y, x)
+
+
+def _length(one: slice) -> int:
+    return len(range(one.start, one.stop, one.step))
+
+
+def _covers(whole: slice, part: slice) -> bool:
+    return bool(whole.start <= part.start and part.stop <= whole.stop)
 
 
 @contextmanager

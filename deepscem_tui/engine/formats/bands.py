@@ -12,15 +12,23 @@ __all__ = ["Band", "chunks_for"]
 
 BAND_BYTES = 64 * 2**20
 CHUNK_BYTES = 2**20
+FLAT_BYTES = 4 * CHUNK_BYTES
 EDGE = 256
 
 
 def chunks_for(shape: tuple[int, int, int], itemsize: int) -> tuple[int, int, int]:
-    """Chunks (Z, Y, X) of about a mebibyte, or flatter where a band of them would take too much memory."""
+    """Chunks (Z, Y, X) of about a mebibyte, or up to four where a band of them may have a single slice.
+
+    Where deep ones would take too much memory they are flatter, and wider instead: each may be a file.
+    """
     depth, height, width = shape
     rows, columns = min(height, EDGE), min(width, EDGE)
     deep = min(CHUNK_BYTES // (rows * columns * itemsize), BAND_BYTES // (height * width * itemsize))
-    return max(1, min(depth, deep)), rows, columns
+    deep = max(1, min(depth, deep))
+    most = FLAT_BYTES if deep == 1 else CHUNK_BYTES
+    while 4 * deep * rows * columns * itemsize <= most and (rows, columns) != (height, width):
+        rows, columns = min(height, 2 * rows), min(width, 2 * columns)
+    return deep, rows, columns
 
 
 class Band:

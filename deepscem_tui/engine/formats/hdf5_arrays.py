@@ -27,6 +27,7 @@ from deepscem_tui.engine.errors import ParameterError, VolumeError
 from deepscem_tui.engine.formats.arrays import ArraySource, Layout, check_chunks, layout_of, offer, offered
 from deepscem_tui.engine.formats.arrays import explained as library_explained
 from deepscem_tui.engine.formats.bands import chunks_for
+from deepscem_tui.engine.formats.hdf5_chunks import CheckedArray
 from deepscem_tui.engine.formats.table import Place
 from deepscem_tui.engine.plain_files import check_dtype
 from deepscem_tui.engine.probing import probe
@@ -87,16 +88,14 @@ def _found(place: Place, file: h5py.File) -> h5py.Dataset:
 def _source(place: Place, array: h5py.Dataset) -> ArraySource:
     check_dtype(place.path, array.dtype)
     layout = layout_of(place, array.shape, _axes(array))
-    depth = 1
-    if array.chunks is not None:
-        check_chunks(place, array.chunks, array.dtype)
-        depth = layout.along(array.chunks, 1)[0]
-    kind = array.dtype.newbyteorder("=")
+    chunks = array.chunks or (1,) * len(array.shape)
+    check_chunks(place, chunks, array.dtype)
+    kind, checked = array.dtype.newbyteorder("="), CheckedArray(place, array)
 
-    def read(z0: int, z1: int) -> npt.NDArray[Any]:
-        return layout.read(array, z0, z1).astype(kind, copy=False)
+    def read(z: slice, y: slice, x: slice) -> npt.NDArray[Any]:
+        return layout.read(checked, z, y, x).astype(kind, copy=False)
 
-    source = ArraySource(place, layout.shape, array.dtype, read, depth)
+    source = ArraySource(place, layout.shape, array.dtype, read, layout.along(chunks, 1))
     source.warnings += layout.warnings
     if array.dtype == np.uint8:
         source.scale = _scale(array)

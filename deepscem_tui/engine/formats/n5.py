@@ -68,12 +68,12 @@ def open_n5(place: Place) -> Iterator[ArraySource]:
         turned = array.T
     regular = Regular(folder)
 
-    def read(z0: int, z1: int) -> npt.NDArray[Any]:
-        for block in _blocks(shape, chunks, layout, z0, z1):
+    def read(z: slice, y: slice, x: slice) -> npt.NDArray[Any]:
+        for block in _blocks(shape, chunks, layout, (z, y, x)):
             regular.check(block)
-        return layout.read(turned, z0, z1)
+        return layout.read(turned, z, y, x)
 
-    source = ArraySource(place, layout.shape, dtype, read, layout.along(chunks, 1)[0])
+    source = ArraySource(place, layout.shape, dtype, read, layout.along(chunks, 1))
     source.warnings += layout.warnings
     with damaged(place, folder / "attributes.json"):
         found = _voxel_size(place, inside, about, layout)
@@ -82,11 +82,20 @@ def open_n5(place: Place) -> Iterator[ArraySource]:
     yield source
 
 
-def _blocks(shape: Sequence[int], chunks: Sequence[int], layout: Layout, z0: int, z1: int) -> Iterator[tuple[str, ...]]:
-    """The files of the blocks that slices are in, as paths below the array's folder."""
+def _blocks(
+    shape: Sequence[int], chunks: Sequence[int], layout: Layout, part: Sequence[slice]
+) -> Iterator[tuple[str, ...]]:
+    """The files of the blocks that a part is in, as paths below the array's folder.
+
+    Args:
+        part: Along Z, Y, X.
+    """
     numbers = []
     for axis, (size, chunk, fixed) in enumerate(zip(shape, chunks, layout.fixed, strict=True)):
-        first, end = (z0, z1) if axis == layout.order[0] else (0, size) if fixed is None else (fixed, fixed + 1)
+        if axis in layout.order:
+            first, end, _ = part[layout.order.index(axis)].indices(size)
+        else:
+            first, end = (fixed or 0), (fixed or 0) + 1
         numbers.append(range(first // chunk, -(-end // chunk)))
     for block in product(*reversed(numbers)):
         yield tuple(map(str, block))

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from itertools import islice
+from itertools import islice, takewhile
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from deepscem_tui.engine.devices import available_cores
 from deepscem_tui.engine.errors import ParameterError, VolumeError
 from deepscem_tui.engine.formats.arrays import ArraySource, check_chunks, explained, layout_of
 from deepscem_tui.engine.formats.pieces import check_piece
+from deepscem_tui.engine.formats.shards import Shards
 from deepscem_tui.engine.formats.stores import (
     Contents,
     Regular,
@@ -42,10 +43,13 @@ from deepscem_tui.engine.tiff_metadata import in_one_unit, length_unit, untold
 __all__ = ["open_store", "refuse_others"]
 
 _METADATA = ("zarr.json", ".zarray", ".zgroup", ".zattrs")
-_CODECS = {"bytes", "transpose", "blosc", "gzip", "zstd", "crc32c", "sharding_indexed"}
+_COMPRESSORS_3 = {"blosc", "gzip", "zstd"}
+_CODECS = {"bytes", "transpose", "crc32c"} | _COMPRESSORS_3
 _COMPRESSORS = {"blosc", "gzip", "zlib", "zstd", "lz4"}  # of version 2
 _FILTERS = {"shuffle", "delta"}
 _CHECKSUM = 4  # bytes
+_MOST_FOLDERS = 500
+_MOST_INDEXED = 2**21  # pieces of shards whose places are kept
 
 _Axes = tuple[Sequence[str] | None, Sequence[float] | None, Sequence[str]]
 
@@ -61,8 +65,9 @@ class _Node:
     chunks: tuple[int, ...] = ()  # what is decoded together
     dtype: np.dtype[Any] | None = None  # None for a group
     axes: tuple[str, ...] | None = None
-    outermost: str = ""  # the codec that a piece on the disk was written with last; empty where there are many
-    trailer: int = 0  # bytes of a checksum after that
+    compressor: str = ""  # of each piece; empty where it is as it is
+    trailer: int = 0  # bytes of checksums after that
+    shards: Shards | None = None  # where a file holds many pieces
 
     @property
     def is_array(self) -> bool:
@@ -99,11 +104,11 @@ def open_store(place: Place) -> Iterator[ArraySource]:
             raise VolumeError(f"{place.path} was changed meanwhile", "Try again.")
     kind = node.dtype.newbyteorder("=")
 
-    def read(z0: int, z1: int) -> npt.NDArray[Any]:
+    def read(z: slice, y: slice, x: slice) -> npt.NDArray[Any]:
         with zarr.config.set({"async.concurrency": available_cores(), "threading.max_workers": available_cores()}):
-            return layout.read(array, z0, z1).astype(kind, copy=False)
+            return layout.read(array, z, y, x).astype(kind, copy=False)
 
-    source = ArraySource(place, layout.shape, node.dtype, read, layout.along(node.chunks, 1)[0])
+    source = ArraySource(place, layout.shape, node.dtype, read, layout.along(node.chunks, 1))
     source.warnings += layout.warnings
     size = layout.voxel_size(sizes)
     if size is not None:
@@ -153,22 +158,27 @@ def _of_version_3(place: Place, folder: Path, about: Mapping[str, Any]) -> _Node
     kind = about["data_type"]
     if not isinstance(kind, str) or kind not in np.sctypeDict:
         raise VolumeError(f"{place.path} holds values of type {str(kind)[:60]}, not numbers", "Save it as numbers.")
-    chunks, codecs = grid["configuration"]["chunk_shape"], about["codecs"]
-    written = [str(codec["name"]) for codec in codecs if codec["name"] != "crc32c"]
-    outermost, trailer = written[-1], _CHECKSUM * (codecs[-1]["name"] == "crc32c")
-    for _ in range(3):
-        names = [codec["name"] for codec in codecs]
-        _check_codecs(place, set(names) - _CODECS)
-        if "sharding_indexed" not in names:
-            break
+    chunks, codecs, shards = grid["configuration"]["chunk_shape"], about["codecs"], None
+    names = [str(codec["name"]) for codec in codecs]
+    if not names:
+        raise ValueError("no codecs")
+    if "sharding_indexed" in names:
+        _check_codecs(place, set(names) - {"transpose", "sharding_indexed"})
         inner = codecs[names.index("sharding_indexed")]["configuration"]
-        _check_codecs(place, {codec["name"] for codec in inner.get("index_codecs", ())} - {"bytes", "crc32c"})
-        chunks, codecs, outermost, trailer = inner["chunk_shape"], inner["codecs"], "", 0
-    else:
-        raise VolumeError(f"{place.path} is stored in a way that is not supported", "Save it again with zarr.")
+        shards = Shards.of(inner, chunks)
+        chunks, codecs = inner["chunk_shape"], inner["codecs"]
+        names = [str(codec["name"]) for codec in codecs]
+    _check_codecs(place, set(names) - _CODECS)
+    compressors = [name for name in names if name in _COMPRESSORS_3]
+    if len(compressors) > 1:
+        what = f"{place.path} is compressed more than once ({', '.join(compressors)[:60]}), which is not supported"
+        raise VolumeError(what, "Save it with one of them.")
+    trailer = _CHECKSUM * len(list(takewhile("crc32c".__eq__, reversed(names))))
     given = about.get("dimension_names")
     axes = tuple(str(name).lower() for name in given) if given and all(given) else None
-    return _array(folder, 3, attributes, about["shape"], chunks, np.dtype(kind), axes, outermost, trailer)
+    return _array(
+        folder, 3, attributes, about["shape"], chunks, np.dtype(kind), axes, "".join(compressors), trailer, shards
+    )
 
 
 def _of_version_2(place: Place, folder: Path, about: Mapping[str, Any], attributes: Mapping[str, Any]) -> _Node:
@@ -192,15 +202,16 @@ def _array(
     chunks: Any,
     dtype: np.dtype[Any],
     axes: tuple[str, ...] | None,
-    outermost: str,
+    compressor: str,
     trailer: int = 0,
+    shards: Shards | None = None,
 ) -> _Node:
     sizes, pieces = tuple(map(int, shape)), tuple(map(int, chunks))
     if len(sizes) != len(pieces) or min((*sizes, 0)) < 0 or not min((*pieces, 1)) > 0:
         raise ValueError(f"shape {sizes}, chunks {pieces}")
     if axes is not None and (len(axes) != len(sizes) or len(set(axes)) < len(axes) or not {"y", "x"} <= set(axes)):
         axes = None
-    return _Node(folder, version, dict(attributes), sizes, pieces, dtype, axes, outermost, trailer)
+    return _Node(folder, version, dict(attributes), sizes, pieces, dtype, axes, compressor, trailer, shards)
 
 
 def _check_codecs(place: Place, unknown: set[str]) -> None:
@@ -291,6 +302,7 @@ def _files() -> Any:
             assert node.dtype is not None
             self._regular = Regular(root)
             self._node, self._piece = node, prod(node.chunks) * node.dtype.itemsize
+            self._indexes: dict[Path, npt.NDArray[np.int64]] = {}  # of shards
 
         async def get(self, key: str, prototype: Any = None, byte_range: Any = None) -> Any:
             self._regular.check(key.split("/"))
@@ -305,14 +317,35 @@ def _files() -> Any:
             return found
 
         def _check(self, key: str, found: Any, byte_range: Any) -> None:
-            if found is None or byte_range is not None or key.endswith(_METADATA):
+            if found is None or key.endswith(_METADATA):
                 return
-            if self._node.outermost:
-                content = found.to_bytes()
-                end = len(content) - self._node.trailer
-                check_piece(self.root / key, content[:end], self._node.outermost, self._piece)
+            node, content, path = self._node, found.to_bytes(), self.root / key
+            pieces, first = [[0, len(content)]], 0
+            if node.shards is not None:
+                first = _first_byte(byte_range, path)
+                index = self._index(path, node.shards)
+                pieces = index[(index[:, 0] >= first) & (index[:, 0] < first + len(content))].tolist()
+            for begin, length in pieces:
+                piece = content[begin - first : begin - first + length]
+                check_piece(path, piece[: len(piece) - node.trailer], node.compressor, self._piece)
+
+        def _index(self, path: Path, shards: Shards) -> npt.NDArray[np.int64]:
+            if path not in self._indexes:
+                if sum(map(len, self._indexes.values())) + shards.count > _MOST_INDEXED:
+                    self._indexes.clear()
+                self._indexes[path] = shards.pieces(path)
+            return self._indexes[path]
 
     return Files
+
+
+def _first_byte(byte_range: Any, path: Path) -> int:
+    """Where in a file the part begins that zarr has asked for."""
+    if byte_range is None:
+        return 0
+    if hasattr(byte_range, "suffix"):
+        return max(0, path.stat().st_size - int(byte_range.suffix))
+    return int(byte_range.start if hasattr(byte_range, "start") else byte_range.offset)
 
 
 # ------------------------------------------------------------------------------------------------ replacing
