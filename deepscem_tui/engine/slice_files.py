@@ -89,7 +89,8 @@ def slice_files(path: Path) -> list[Path]:
         found = [file for file in folder.iterdir() if fnmatch(file.name, pattern)]
     except OSError as error:
         raise VolumeError(f"{folder} cannot be listed: {error.strerror or error}", "Check the folder.") from error
-    files = [file for file in found if file.suffix.lower() in SLICES and not file.name.startswith(".")]
+    named = (file for file in found if file.suffix.lower() in SLICES and not file.name.startswith("."))
+    files = [file for file in named if not file.is_dir()]
     if not files:
         kinds = words.either(SLICES)
         where = f"The folder {path} has" if path.is_dir() else f"{path} matches"
