@@ -176,7 +176,7 @@ def test_what_only_looks_like_an_image_is_left_out(tmp_path: Path) -> None:
         (tmp_path / path).unlink()
     (tmp_path / "c.zarr").rename(tmp_path / ".c.zarr")
     (tmp_path / "d.h5").touch()
-    with pytest.raises(VolumeError, match=r"such as d\.h5, in which an array has to be named.*d\.h5:/ARRAY"):
+    with pytest.raises(VolumeError, match=r"in d\.h5 an array has to be named.*/d\.h5:/ARRAY"):
         image_files(tmp_path)
 
 

@@ -123,10 +123,12 @@ def test_slices(tmp_path: Path, name: str) -> None:
     folder.mkdir()
     for number in range(3):
         tifffile.imwrite(folder / f"s{number}.tif", np.ones((5, 7), np.uint16))
+    expected_bytes = sum(file.stat().st_size for file in folder.iterdir())
+    (folder / "s_others.tif").mkdir()
     result = about(tmp_path / name)
     expected = {"kind": "image", "format": "slices", "shape": [3, 5, 7], "type": "uint16", "files": 3}
     assert {key: result.facts[key] for key in expected} == expected
-    assert result.facts["bytes"] == sum(file.stat().st_size for file in folder.iterdir())
+    assert result.facts["bytes"] == expected_bytes
 
 
 def test_a_run_folder(tmp_path: Path) -> None:

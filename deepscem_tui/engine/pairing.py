@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -120,8 +121,9 @@ def image_files(folder: Path) -> list[str]:
         if len(found) > _MOST_FILES:
             raise VolumeError(f"{folder} has more than {_MOST_FILES:,} image files", "Give a smaller folder.", "folder")
     if not found and arrays:
-        what = f"{folder} has no image file but such as {arrays}, in which an array has to be named"
-        raise VolumeError(what, f"Add each by itself: deepscem-tui run add-sample FILE NAME {arrays}:/ARRAY", "folder")
+        what = f"{folder} has no image file of which the name says enough: in {arrays} an array has to be named"
+        each = shlex.quote(f"{folder / arrays}:/ARRAY")
+        raise VolumeError(what, f"Add each by itself: deepscem-tui run add-sample FILE NAME {each}", "folder")
     if not found:
         ends = [known.suffixes[0] for known in FORMATS if known.reader and known.inside != "must"]
         raise VolumeError(f"{folder} has no image file ({', '.join(ends)})", "Give the folder of the images.", "folder")

@@ -90,7 +90,8 @@ def slice_files(path: Path) -> list[Path]:
         found = [file for file in folder.iterdir() if fnmatch(file.name, pattern)]
     except OSError as error:
         raise VolumeError(f"{folder} cannot be listed: {error.strerror or error}", "Check the folder.") from error
-    files = [file for file in found if file.suffix.lower() in SLICES and not file.name.startswith(".")]
+    named = (file for file in found if file.suffix.lower() in SLICES and not file.name.startswith("."))
+    files = [file for file in named if not file.is_dir()]
     if not files:
         if path.is_dir() and any((path / name).exists() for name in _OF_STORES):
             raise VolumeError(f"{path} seems to be a store, by what is in it", "Its name must end in .zarr or .n5.")
