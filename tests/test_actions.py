@@ -1,5 +1,6 @@
 """The declarations: what they accept, how they complain, and the command lines made from them."""
 
+import re
 import runpy
 import typing
 from pathlib import Path
@@ -51,6 +52,24 @@ def test_every_action_has_help_and_a_function_for_its_parameters(action: actions
         ("train", {**TRAIN, "label_focus": "101"}, "--label-focus must be at most 100"),
         ("train", {**TRAIN, "learning_rate": "nan"}, "--learning-rate"),
         ("train", {"model": "m", "out": "o"}, "--train is missing"),
+        ("train", {**TRAIN, "xla": True, "deterministic": True}, "XLA has no deterministic pooling"),
+        (
+            "clean-masks",
+            {"input": "i", "out": "o"},
+            "there is nothing to do: give --smooth, --fill-holes or --min-size",
+        ),
+        ("clean-masks", {"input": "i", "out": "o", "min_size": "5", "holes_in": "slices"}, "--holes-in slices says"),
+        (
+            "find-objects",
+            {"input": "i", "out": "o", "instances": True, "fill_holes": "all"},
+            "--fill-holes is for masks",
+        ),
+        (
+            "import-folder",
+            {"file": "f", "folder": "d", "label_pattern": "x"},
+            "--image-pattern is needed with --label-",
+        ),
+        ("set-voxel-size", {"file": "f", "voxel_size": None}, "VOXEL_SIZE is missing"),
         ("train", {**TRAIN, "batchsize": 3}, "there is no parameter 'batchsize'"),
     ],
 )
@@ -58,6 +77,8 @@ def test_a_wrong_value_is_named_in_the_terms_of_the_command_line(name: str, valu
     with pytest.raises(ParameterError) as caught:
         build(ACTIONS[name], values)
     assert complaint in caught.value.what
+    assert re.match(r"(--)?[a-z-]+ |[A-Z_]+ |there |give ", caught.value.what), "it begins as a sentence does"
+    assert not caught.value.what.startswith(("is ", "or ", "has "))
     assert caught.value.exit_code == 2
     assert f"run {name} --help" in caught.value.hint
 

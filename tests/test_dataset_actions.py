@@ -4,7 +4,7 @@ import json
 import socket
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import h5py
 import numpy as np
@@ -25,12 +25,14 @@ from deepscem_tui.engine.errors import (
     Stopped,
     VolumeError,
 )
+from deepscem_tui.engine.formats import FORMATS
 from deepscem_tui.engine.lock import lock_path
 from deepscem_tui.engine.normalisation import Grey
-from deepscem_tui.engine.parameters import RemoveSample
+from deepscem_tui.engine.parameters import ExportSample, RemoveSample
 from deepscem_tui.engine.reporting import Reporter
 from deepscem_tui.engine.results import Result
 from deepscem_tui.engine.stop import Stop
+from deepscem_tui.engine.volumes import open_volume
 from deepscem_tui.engine.words import file_name
 
 DEEPSCEM = Path(__file__).parents[2] / "shared" / "data" / "deepscem"
@@ -625,6 +627,25 @@ def test_masks_and_voxel_sizes_come_back(files: Path, mask: np.ndarray) -> None:
         with pytest.raises(ParameterError, match="exists already"):
             do("export-sample", {**values, "dry_run": dry_run})
     do("export-sample", {**values, "overwrite": True})
+
+
+WRITTEN = {known.suffixes[0].removeprefix("."): known for known in FORMATS if known.writer}
+
+
+def test_samples_are_exported_as_whatever_is_written() -> None:
+    assert set(get_args(ExportSample.model_fields["format"].annotation)) == set(WRITTEN)
+
+
+@pytest.mark.parametrize("end", WRITTEN)
+def test_what_is_exported_is_read_again(files: Path, end: str, mask: np.ndarray) -> None:
+    if WRITTEN[end].extra:
+        pytest.importorskip({"nifti": "nibabel"}.get(WRITTEN[end].extra, WRITTEN[end].extra))
+    added(files)
+    values = {"file": files / "set.hdf5", "sample": "a", "folder": files / "out", "format": end}
+    for _ in range(2):
+        _, made, _ = do("export-sample", {**values, "overwrite": True}).facts["files"]
+    with open_volume(Path(made)) as volume:
+        assert np.array_equal(volume.read(0, len(mask)) > 0, mask)
 
 
 @needs_deepscem

@@ -88,6 +88,7 @@ def test_a_store_is_taken_as_a_file_is_and_what_is_in_one_typed(folder: Path) ->
 
         async def script(pilot: Pilot[None], app: DialogApp = app, keys: str = keys, wanted: str = wanted) -> None:
             await until(pilot, lambda: app.names == ["..", "cell.ome.zarr"])
+            assert "cell.ome.zarr  (a store)" in screen_text(app)
             if keys:
                 app.dialog.query_one(Input).value = wanted
                 await pilot.press("ctrl+s")

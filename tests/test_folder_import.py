@@ -1,9 +1,11 @@
 """Whole folders: which files belong together by their names, and all of them added in one run or none."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import mrcfile
 import numpy as np
 import pytest
 import tifffile
@@ -155,6 +157,27 @@ def test_files_are_listed_in_natural_order_and_hidden_ones_not(tmp_path: Path) -
         image_files(tmp_path / ".git" / "empty")
     with pytest.raises(VolumeError, match="no folder"):
         image_files(tmp_path / "nowhere")
+
+
+def test_what_only_looks_like_an_image_is_left_out(tmp_path: Path) -> None:
+    for name in ("x.js.map", "notes.st", "a.rec"):
+        (tmp_path / name).write_text("text " * 1000)
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "pipe.map")
+    (tmp_path / "file.zarr").touch()
+    (tmp_path / "cut.mrc").touch()  # which is refused when it is opened
+    (tmp_path / "cell.tif").mkdir()
+    (tmp_path / "cell.tif" / "s1.tif").touch()
+    with mrcfile.new(tmp_path / "b.rec", np.ones((2, 3, 4), np.int16)):
+        pass
+    (tmp_path / "c.zarr" / "0").mkdir(parents=True)
+    assert image_files(tmp_path) == ["b.rec", "c.zarr", "cell.tif/s1.tif", "cut.mrc"]
+    for path in ("b.rec", "cut.mrc", "cell.tif/s1.tif"):
+        (tmp_path / path).unlink()
+    (tmp_path / "c.zarr").rename(tmp_path / ".c.zarr")
+    (tmp_path / "d.h5").touch()
+    with pytest.raises(VolumeError, match=r"such as d\.h5, in which an array has to be named.*d\.h5:/ARRAY"):
+        image_files(tmp_path)
 
 
 # ------------------------------------------------------------------------------------------------ the action

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import zlib
 from collections.abc import Callable
 from math import prod
@@ -50,6 +52,17 @@ def refusal(path: Path) -> str:
     return str(caught.value)
 
 
+def typed_back(path: Path) -> list[str]:
+    """What opens as an image when hints are typed as they are given, hints to these too."""
+    try:
+        with open_slices(path, colours=False):
+            return [str(path)]
+    except VolumeError as error:
+        told = re.search(r"(?:such as|give one of:) (.*)\.$", error.hint)
+    texts = shlex.split(re.sub(r" \([^)]*\),?", "", told[1])) if told else []
+    return [opened for text in texts for opened in typed_back(Path(text))]
+
+
 def convert(image: Path, out: Path, context: Context | None = None, **options: Any) -> Result:
     given = p.ConvertImage(image=image, out=out, **options)
     return actions.ACTIONS["convert-image"].carry_out(given, context or Context())
@@ -73,6 +86,9 @@ def write(path: Path, voxels: Any, **options: Any) -> Path:
         ("a.h5:raw", "a.h5", "raw", ()),
         ("a.H5:/b c/d?c=1&t=0", "a.H5", "b c/d", (("c", 1), ("t", 0))),
         ("a.h5", "a.h5", "", ()),
+        ("a.ome.zarr?c=1", "a.ome.zarr", "", (("c", 1),)),
+        ("x/a.n5/?time_point=2", "x/a.n5", "", (("time_point", 2),)),
+        ("a.zarr?", "a.zarr?", "", ()),
         ("C:/data/a.hdf5:/x", "C:/data/a.hdf5", "x", ()),
         ("C:/data/a.tif", "C:/data/a.tif", "", ()),
         ("12:30/a.tif", "12:30/a.tif", "", ()),
@@ -155,6 +171,20 @@ def test_an_unknown_voxel_size_and_another_order_of_axes(tmp_path: Path) -> None
     _, volume = read(path)
     assert "xyz" in volume.warnings[0]
     assert volume.voxel_size == pytest.approx((11 * 1 / 11, 2, 5 * 3 / 5))
+
+
+def test_what_an_mrc_header_says_of_values_that_are_none(tmp_path: Path) -> None:
+    voxels = IMAGE.astype(np.float32)
+    voxels[0, 0, :2] = np.nan, np.inf
+    voxels[1] = np.nan
+    known = voxels[np.isfinite(voxels)]
+    with mrcfile.open(write(tmp_path / "a.mrc", voxels)) as made:
+        header = made.header
+        found = [header.dmin, header.dmax, header.dmean, header.rms]
+        assert found == pytest.approx([known.min(), known.max(), known.mean(), known.std()], rel=1e-5)
+    with mrcfile.open(write(tmp_path / "b.mrc", np.full(SHAPE, np.nan, np.float32))) as made:
+        assert made.header.dmax < made.header.dmin
+        assert made.header.rms < 0
 
 
 def test_mrc_files_that_are_refused(tmp_path: Path) -> None:
@@ -270,6 +300,23 @@ def test_what_of_hdf5_files_is_refused(file: Path, name: str, what: str) -> None
         read(within(file, name))
 
 
+def test_channels_at_the_end_are_chosen_of(file: Path) -> None:
+    with h5py.File(file, "a") as made:
+        made["last"] = np.stack([IMAGE, IMAGE + 1], -1)
+        made["pair"] = np.zeros((7, 11, 2), np.uint8)
+    assert "last?3=0" in refusal(within(file, "last"))
+    found, volume = read(within(file, "last?3=1"))
+    assert np.array_equal(found, IMAGE + 1)
+    assert not volume.warnings
+    assert "if these are channels" in read(within(file, "last?0=0"))[1].warnings[0]
+    assert "?2=0" in read(within(file, "pair"))[1].warnings[0]
+
+
+def test_every_hint_can_be_typed_back(file: Path) -> None:
+    names = ("big", "flat", "many?0=0", "one", "tagged?c=0", "volumes/raw")
+    assert typed_back(file) == [str(within(file, name)) for name in names]
+
+
 def test_a_file_without_a_name_offers_its_arrays(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert "a.h5:/volumes/raw (5 x 7 x 11 uint8)" in refusal(Path("a.h5"))
@@ -351,9 +398,33 @@ def test_hdf5_files_are_written(tmp_path: Path, kind: str) -> None:
 def test_other_arrays_are_never_lost(file: Path) -> None:
     before = file.read_bytes()
     for name, options in (("new", {"overwrite": True}), ("volumes/raw", {"overwrite": True}), ("new", {})):
-        with pytest.raises(ParameterError, match=r"other arrays|exists already"):
+        with pytest.raises(ParameterError, match=r"holds more than|exists already"):
             write(within(file, name), IMAGE, **options)
     assert file.read_bytes() == before
+
+
+def test_whatever_else_an_hdf5_file_holds_is_never_lost(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    others: dict[str, Callable[[h5py.File], Any]] = {
+        "/synapses": lambda made: made.create_dataset("synapses", data=np.arange(9)),
+        "/names": lambda made: made.create_dataset("names", data=["a", "b"]),
+        "/points": lambda made: made.create_dataset("points", data=np.zeros(4, [("a", "i4")])),
+        "/number": lambda made: made.create_dataset("number", data=1.0),
+        "/v/link": lambda made: made.__setitem__("v/link", h5py.ExternalLink("other.h5", "/raw")),
+        "/group": lambda made: made.create_group("group"),
+        "/v/raw": lambda made: made.create_group("v/raw/below"),
+    }
+    for name, add in others.items():
+        with h5py.File(path, "w") as made:
+            add(made)
+        before = path.read_bytes()
+        with pytest.raises(ParameterError, match=rf"would be lost: {name}"):
+            write(within(path, "v/raw"), IMAGE, overwrite=True)
+        assert path.read_bytes() == before
+    path.write_bytes(before[:-100])
+    with pytest.raises(ParameterError, match="cannot be told"):
+        write(within(path, "v/raw"), IMAGE, overwrite=True)
+    assert path.read_bytes() == before[:-100]
 
 
 # ------------------------------------------------------------------------------------------------ convert-image

@@ -117,6 +117,18 @@ def test_an_array(tmp_path: Path) -> None:
     assert "pages" not in result.facts
 
 
+@pytest.mark.parametrize("name", ["cell", "cell.tif", "cell/s*.tif"])
+def test_slices(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / name.partition("/")[0]
+    folder.mkdir()
+    for number in range(3):
+        tifffile.imwrite(folder / f"s{number}.tif", np.ones((5, 7), np.uint16))
+    result = about(tmp_path / name)
+    expected = {"kind": "image", "format": "slices", "shape": [3, 5, 7], "type": "uint16", "files": 3}
+    assert {key: result.facts[key] for key in expected} == expected
+    assert result.facts["bytes"] == sum(file.stat().st_size for file in folder.iterdir())
+
+
 def test_a_run_folder(tmp_path: Path) -> None:
     description = {
         "action": "train", "parameters": {"epochs": 3}, "command": "deepscem-tui run train", "host": "elsewhere",

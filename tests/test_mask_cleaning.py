@@ -162,6 +162,14 @@ def test_an_image_file_gives_an_image_file_and_several_labels_several(tmp_path: 
     assert (tmp_path / "two_er.tif").exists()
 
 
+def test_a_store_of_ours_is_replaced(tmp_path: Path) -> None:
+    pytest.importorskip("zarr", reason="zarr 3 needs Python 3.11")
+    source = dataset(tmp_path / "p.hdf5", "prediction", [MASK])
+    for _ in range(2):
+        clean(source, tmp_path / "o.ome.zarr", sample=("a",), overwrite=True)
+    assert (tmp_path / "o_mito.ome.zarr" / "zarr.json").exists() or (tmp_path / "o.ome.zarr" / "zarr.json").exists()
+
+
 def test_what_cannot_be_done_is_refused(tmp_path: Path) -> None:
     source = dataset(tmp_path / "p.hdf5", "prediction", [MASK])
     with pytest.raises(ParameterError, match="input itself"):

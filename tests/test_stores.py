@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import shutil
 import struct
 import sys
@@ -15,7 +16,7 @@ import h5py
 import numpy as np
 import pytest
 from bad_input import mutated
-from test_formats import IMAGE, SHAPE, SIZE, convert, jpeg, read, refusal, write
+from test_formats import IMAGE, SHAPE, SIZE, convert, jpeg, read, refusal, typed_back, write
 
 from deepscem_tui.engine import actions, extras
 from deepscem_tui.engine import parameters as p
@@ -23,6 +24,7 @@ from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.errors import MissingLibraryError, ParameterError, ResourceError, Stopped, VolumeError
 from deepscem_tui.engine.formats import FORMATS, place_of
 from deepscem_tui.engine.formats.pieces import check_piece
+from deepscem_tui.engine.reporting import Reporter
 from deepscem_tui.engine.slice_files import is_several_files
 from deepscem_tui.engine.slice_sources import Part, VolumeVoxels
 from deepscem_tui.engine.stop import Stop
@@ -98,6 +100,24 @@ def test_ome_zarr_stores(tmp_path: Path, zarr: Any, version: str) -> None:
     assert "There are 2" in refusal(Path(f"{path}:/s0?c=2"))
     assert "a.ome.zarr:/s0 (1 x 2 x 5 x 7 x 11 uint8)" in refusal(Path(f"{path}:/s1"))
     assert volume.shape == SHAPE
+    assert np.array_equal(read(Path(f"{path}?c=1"))[0], IMAGE + 1)
+    assert typed_back(path) == [f"{path}?c=0"]
+
+
+def test_units_that_differ_or_are_none(tmp_path: Path, zarr: Any) -> None:
+    group = zarr.open_group(tmp_path / "a.zarr", mode="w")
+    group.create_array("s0", data=IMAGE)
+    about = _ome("0.5", [0.015, 4, 2])
+    axes = about["ome"]["multiscales"][0]["axes"]
+    axes[0]["unit"] = "micrometer"
+    group.attrs.update(about)
+    _, volume = read(tmp_path / "a.zarr")
+    assert (volume.voxel_size, volume.voxel_unit) == (SIZE, "nm")
+    del axes[1]["unit"]
+    group.attrs.update(about)
+    _, volume = read(tmp_path / "a.zarr")
+    assert volume.voxel_size is None
+    assert "0.03 x 8 x 4, so that is not taken: give --voxel-size" in volume.warnings[0]
 
 
 def test_axes_without_names_and_other_names(tmp_path: Path, zarr: Any) -> None:
@@ -111,6 +131,8 @@ def test_axes_without_names_and_other_names(tmp_path: Path, zarr: Any) -> None:
     assert np.array_equal(read(tmp_path / "a.zarr" / "flat")[0], IMAGE[:1])
     text = refusal(tmp_path / "a.zarr")
     assert "a.zarr:/plain (2 x 5 x 7 x 11 uint8)" in text
+    names = ("flat", "plain?0=0", "turned")
+    assert typed_back(tmp_path / "a.zarr") == [f"{tmp_path}/a.zarr:/{name}" for name in names]
 
 
 def _edited(path: Path, change: Callable[[Any], Any]) -> None:
@@ -177,6 +199,12 @@ def test_files_that_are_refused(tmp_path: Path, zarr: Any) -> None:
     piece.unlink()
     piece.symlink_to("/etc/passwd")
     assert "no regular file" in refusal(path)
+    for linked in (Path("c"), Path("c", "1")):
+        fresh()
+        (path / linked).rename(tmp_path / "elsewhere")
+        (path / linked).symlink_to(tmp_path / "elsewhere")
+        assert "no folder, and is not opened" in refusal(path)
+        shutil.rmtree(tmp_path / "elsewhere")
     piece = fresh(compressors=(zarr.codecs.GzipCodec(), zarr.codecs.Crc32cCodec()))
     piece.write_bytes(piece.read_bytes()[:-1] + b"?")
     assert "cannot be read" in refusal(path)
@@ -390,6 +418,16 @@ def test_ome_zarr_stores_are_written(tmp_path: Path, zarr: Any, kind: str) -> No
     assert middle == [0, 4, 4]
 
 
+@pytest.mark.parametrize("kind", ["uint64", "int64"])
+def test_means_of_the_largest_numbers(tmp_path: Path, zarr: Any, kind: str) -> None:
+    ends = np.iinfo(kind)
+    voxels = np.full((2, 2, 600), ends.max, kind)
+    voxels[..., 300:] = ends.min
+    group = zarr.open_group(write(tmp_path / "a.zarr", voxels), mode="r")
+    assert group["1"][0, 0, 0] == pytest.approx(ends.max)
+    assert group["1"][0, 0, -1] == ends.min
+
+
 def test_axes_that_are_alike_are_all_reduced(tmp_path: Path, zarr: Any) -> None:
     voxels = np.random.default_rng(0).integers(0, 9, (301, 3, 5)).astype(np.uint16)
     group = zarr.open_group(write(tmp_path / "a.zarr", voxels, labels=True), mode="r")
@@ -418,6 +456,51 @@ def test_only_stores_are_replaced(tmp_path: Path, zarr: Any) -> None:
         write(Path(f"{path}:/0"), IMAGE, overwrite=True)
     with pytest.raises(ParameterError, match="itself"):
         convert(Path(f"{path}:/0"), path, overwrite=True)
+
+
+def _refused(path: Path) -> str:
+    with pytest.raises(ParameterError) as caught:
+        write(path, IMAGE, overwrite=True)
+    assert caught.value.hint
+    return str(caught.value)
+
+
+def test_a_store_is_not_replaced_with_files_of_others_in_it(tmp_path: Path, zarr: Any) -> None:
+    path = tmp_path / "a.ome.zarr"
+    for extra in ("keep/n.txt", "notes.txt", "0/c/notes.txt", "0/c/0/0/x", "0/3/0", "0/7", "labels/zarr.json"):
+        write(path, IMAGE)
+        (path / extra).parent.mkdir(parents=True, exist_ok=True)
+        (path / extra).write_text("years of work")
+        assert extra.split("/")[0] in _refused(path).rpartition(": ")[2]
+        assert (path / extra).read_text() == "years of work"
+        shutil.rmtree(path)
+    write(path, IMAGE)
+    (path / "0" / "c" / "1").symlink_to(tmp_path)
+    assert "0/c/1" in _refused(path)
+    for top in (".zattrs", ".zgroup", "zarr.json", ".zarray"):
+        mine = tmp_path / f"mine{top}.zarr"
+        mine.mkdir()
+        (mine / top).write_text("{}")
+        (mine / "n.txt").write_text("years of work")
+        assert "never replaced" in _refused(mine)
+        assert (mine / "n.txt").exists()
+    group = zarr.open_group(tmp_path / "several.zarr", mode="w")
+    group.create_array("raw", data=IMAGE)
+    assert "group of arrays" in _refused(tmp_path / "several.zarr")
+
+
+@pytest.mark.parametrize("version", [2, 3])
+@pytest.mark.parametrize("separator", ["/", "."])
+def test_images_of_others_are_replaced(tmp_path: Path, zarr: Any, version: int, separator: str) -> None:
+    kind = "v2" if version == 2 else "default"
+    options = {"zarr_format": version, "chunk_key_encoding": {"name": kind, "separator": separator}}
+    zarr.create_array(tmp_path / "a.zarr", data=IMAGE, chunks=(2, 4, 4), **options)
+    group = zarr.open_group(tmp_path / "b.zarr", mode="w", zarr_format=version)
+    group.create_array("s0", data=IMAGE, chunks=(2, 4, 4), chunk_key_encoding=options["chunk_key_encoding"])
+    group.attrs.update(_ome("0.5" if version == 3 else "0.4", [1, 1, 1]))
+    zarr.consolidate_metadata(tmp_path / "b.zarr")
+    for name in ("a.zarr", "b.zarr"):
+        assert np.array_equal(read(write(tmp_path / name, IMAGE + 1, overwrite=True))[0], IMAGE + 1)
 
 
 def test_what_broke_off_leaves_the_store_as_it_was(tmp_path: Path, zarr: Any) -> None:
@@ -545,6 +628,7 @@ def test_n5_stores(n5: Path) -> None:
 
 
 def test_n5_stores_that_are_refused(n5: Path) -> None:
+    assert typed_back(n5) == [f"{n5}:/{name}" for name in ("flat", "own", "em/s0", "em/s1")]
     assert "a.n5:/em/s0 (5 x 7 x 11 uint8)" in refusal(n5)
     assert "is no array" in refusal(n5 / "no")
     (n5 / "link").symlink_to(n5 / "own")
@@ -556,6 +640,20 @@ def test_n5_stores_that_are_refused(n5: Path) -> None:
     block.write_bytes(content[:16] + gzip.compress(bytes(10**8)))
     assert "cannot be read" in refusal(n5 / "own")
     block.write_bytes(content)
+    block.rename(n5.with_name("elsewhere"))
+    assert read(n5 / "own")[0].min() == 0  # as blocks of nothing are
+    block.symlink_to(n5.with_name("elsewhere"))
+    assert "no regular file" in refusal(n5 / "own")
+    block.unlink()
+    os.mkfifo(block)
+    assert "no regular file" in refusal(n5 / "own")
+    block.unlink()
+    n5.with_name("elsewhere").rename(block)
+    (n5 / "own" / "1").rename(n5.with_name("elsewhere"))
+    (n5 / "own" / "1").symlink_to(n5.with_name("elsewhere"))
+    assert "no folder, and is not opened" in refusal(n5 / "own")
+    (n5 / "own" / "1").unlink()
+    n5.with_name("elsewhere").rename(n5 / "own" / "1")
     about = n5 / "own" / "attributes.json"
     right = about.read_text()
     for change, what in (
@@ -604,6 +702,9 @@ def test_values_that_are_scaled_and_other_shapes(tmp_path: Path, nibabel: Any) -
     assert found.dtype == np.float32
     assert np.allclose(found, nibabel.load(tmp_path / "a.nii").get_fdata()[..., 0].T)
     assert volume.voxel_size is None  # no unit
+    assert not volume.warnings
+    nibabel.save(nibabel.Nifti1Image(IMAGE.T, np.diag([4, 8, 30, 1])), tmp_path / "c.nii")
+    assert "30 x 8 x 4, so that is not taken: give --voxel-size" in read(tmp_path / "c.nii")[1].warnings[0]
     nibabel.save(nibabel.Nifti1Image(IMAGE[0].T, np.eye(4)), tmp_path / "b.nii")
     assert np.array_equal(read(tmp_path / "b.nii")[0], IMAGE[:1])
 
@@ -721,6 +822,20 @@ def test_an_image_comes_back(tmp_path: Path, end: str) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["in.npy", f"out{end}", "back.npy"])
     facts = actions.ACTIONS["info"].carry_out(p.Info(path=out), Context()).facts
     assert facts["format"] == place_of(out).format.name  # type: ignore[union-attr]
+
+
+def test_ids_whose_means_would_be_written_are_told(tmp_path: Path, zarr: Any) -> None:
+    image = write(tmp_path / "in.npy", IMAGE.astype(np.uint32))
+    warnings: list[str] = []
+
+    class Listener(Reporter):
+        def warning(self, text: str) -> None:
+            warnings.append(text)
+
+    for out, options in (("a.zarr", {"labels": True}), ("b.npy", {}), ("c.zarr", {})):
+        assert not warnings
+        convert(image, tmp_path / out, Context(Listener()), **options)
+    assert "give --labels" in warnings[0]
 
 
 def test_a_missing_library_is_told_with_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

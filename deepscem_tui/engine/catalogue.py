@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from deepscem_tui.engine import words
 from deepscem_tui.engine.errors import EngineError
 from deepscem_tui.engine.files import MASKS
-from deepscem_tui.engine.formats import PICTURES, suffixes
+from deepscem_tui.engine.formats import HDF5, PICTURES, suffixes
 from deepscem_tui.engine.lock import holder, lock_path
 
 if TYPE_CHECKING:
@@ -28,9 +28,8 @@ __all__ = ["Catalogue", "Cataloguer", "DatasetEntry", "MemberEntry", "ModelEntry
 
 Stamp = tuple[int, int, int, int]  # device, inode, bytes, nanoseconds since the epoch
 
-_HDF5 = (".hdf5", ".h5", ".hdf")
 _MODELS = (".keras",)
-_IMAGES = tuple(suffix for suffix in suffixes("read") if suffix not in (*_HDF5, *PICTURES))
+_IMAGES = tuple(suffix for suffix in suffixes("read") if suffix not in (*HDF5, *PICTURES))
 _DEPTH = 2
 _MOST_NAMES = 20_000  # that one scan looks at; the nearest come first
 _MOST_FOLDERS = 200
@@ -293,9 +292,9 @@ def _take(found: _Found, path: Path, entry: os.DirEntry[str], folders: list[Path
     try:
         if entry.name.lower().endswith(_IMAGES):
             found.images.append(path)
-        elif suffix in _HDF5 and entry.name.endswith(f"{MASKS}{suffix}"):
+        elif suffix in HDF5 and entry.name.endswith(f"{MASKS}{suffix}"):
             return  # what of a data set is not labelled belongs to it
-        elif suffix in _HDF5 and entry.is_file():
+        elif suffix in HDF5 and entry.is_file():
             found.hdf5.append(path)
         elif suffix in _MODELS and entry.is_file():
             found.models.append(path)

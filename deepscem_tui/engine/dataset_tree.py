@@ -18,6 +18,8 @@ import numpy as np
 from deepscem_tui.engine import words
 
 __all__ = [
+    "BLANK",
+    "EXPANSION",
     "OF_OTHERS",
     "Unusable",
     "check_stored",
@@ -37,8 +39,8 @@ _MEMBER = re.compile(r"(image)|(label|prediction)_(\d{4})|label_(\d{4})_dt", re.
 OF_OTHERS = "is no data set"  # how what is said of an HDF5 file that nobody calls a data set begins
 FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32, h5py.h5z.FILTER_LZF}
 # What is not backed by the file's size may be blank, which takes no space; but not without end.
-_EXPANSION = 1100  # bytes that gzip makes of one at most
-_BLANK_PLANE, _BLANK = 4 << 30, 256 << 30
+EXPANSION = 1100  # bytes that gzip makes of one at most
+_BLANK_PLANE, BLANK = 4 << 30, 256 << 30
 _LAYOUTS = {h5py.h5d.COMPACT, h5py.h5d.CONTIGUOUS, h5py.h5d.CHUNKED}
 
 
@@ -165,9 +167,9 @@ def check_stored(member: h5py.Dataset) -> None:
 
 def _check_size(member: h5py.Dataset) -> None:
     """A file of a megabyte cannot hold a terabyte."""
-    backed = _EXPANSION * member.file.id.get_filesize()
+    backed = EXPANSION * member.file.id.get_filesize()
     plane, whole = prod(member.shape[1:]) * member.dtype.itemsize, prod(member.shape) * member.dtype.itemsize
-    if plane > _BLANK_PLANE + backed or whole > _BLANK + backed:
+    if plane > _BLANK_PLANE + backed or whole > BLANK + backed:
         raise Unusable(f"claims {words.amount(whole, 'B')}, more than the file can hold")
 
 

@@ -16,6 +16,8 @@ from deepscem_tui.engine.volume_writer import check_target, create_volume
 
 __all__ = ["convert_image"]
 
+_OF_IDS = 4  # bytes of a voxel that no microscope fills with grey values
+
 
 def convert_image(parameters: p.ConvertImage, context: Context) -> Result:
     """Write an image that is read here as a file of any format that is written here, holding a slab at a time.
@@ -42,6 +44,9 @@ def convert_image(parameters: p.ConvertImage, context: Context) -> Result:
         if scale != volume.scale:
             context.report.warning(f"{out} does not say that its values are probabilities: {volume.scale:g} is 1 step")
         stored = known.stored(volume.dtype)
+        if known.averages and not parameters.labels and stored.kind in "iu" and stored.itemsize >= _OF_IDS:
+            what = f"{stored.name} values are averaged in the smaller copies that {out} has"
+            context.report.warning(f"{what}: if they are labels or numbers of objects, give --labels")
         facts = {
             "out": str(out),
             "shape": list(volume.shape),

@@ -14,15 +14,15 @@ from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine import runs, words
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.datasets import Sample, open_dataset
-from deepscem_tui.engine.errors import DataError, DatasetError
-from deepscem_tui.engine.formats import is_place, kinds, place_of
+from deepscem_tui.engine.errors import DataError, DatasetError, VolumeError
+from deepscem_tui.engine.formats import HDF5, kinds, place_of
 from deepscem_tui.engine.ignoring import Ignored, ignored_in
 from deepscem_tui.engine.model_containers import is_model
 from deepscem_tui.engine.model_files import read_info
 from deepscem_tui.engine.model_info import GREY_VALUES
 from deepscem_tui.engine.normalisation import MIN_MAX, normalisation_in
 from deepscem_tui.engine.results import Result, Table
-from deepscem_tui.engine.slice_files import open_slices
+from deepscem_tui.engine.slice_files import is_several_files, open_slices, slice_files
 from deepscem_tui.engine.sources import is_image_file
 
 __all__ = ["info"]
@@ -35,26 +35,25 @@ def info(parameters: p.Info, context: Context) -> Result:
         DataError: it does not exist, or is nothing of ours.
     """
     path = parameters.path
-    if is_place(path):
-        return _image(path, context)
-    if path.is_dir():
+    if path.is_dir() and (path / "run.json").exists():
         return _run(path)
     if is_image_file(path):
         return _image(path, context)
     if path.suffix.lower() == ".keras" or is_model(path):
         return _model(path)
-    if path.suffix.lower() in (".hdf5", ".h5", ".hdf") or (path.is_file() and h5py.is_hdf5(path)):
+    if path.suffix.lower() in HDF5 or (path.is_file() and h5py.is_hdf5(path)):
         return _dataset(path, context)
     if not path.exists():
         raise DataError(f"There is no file {path}", "Check its name and folder.")
     raise DataError(
         f"{path} is no data set, model, image file or run folder",
-        f"These are .hdf5, .keras, .h5, {', '.join(kinds('read'))}, and folders with a run.json.",
+        f"These are .hdf5, .keras, .h5, {', '.join(kinds('read'))}, and folders with a run.json or of slices.",
     )
 
 
 def _image(path: Path, context: Context) -> Result:
-    place = place_of(path)
+    place, several = place_of(path), is_several_files(path)
+    files = _slices(path) if several else [place.file]
     with open_slices(path, colours=False) as volume:
         for text in volume.warnings:
             context.report.warning(f"{path}: {text}")
@@ -64,10 +63,12 @@ def _image(path: Path, context: Context) -> Result:
             "type": volume.dtype.name,
             "voxel_size": list(volume.voxel_size) if volume.voxel_size else None,
             "voxel_unit": volume.voxel_unit or None,
-            "format": place.format.name if place.format else "slices",
-            "bytes": place.file.stat().st_size if place.file.is_file() else None,
+            "format": "slices" if several or place.format is None else place.format.name,
+            "bytes": sum(file.stat().st_size for file in files) if files[0].is_file() else None,
             "bytes_uncompressed": math.prod(volume.shape) * volume.dtype.itemsize,
         }
+    if several:
+        facts["files"] = len(files)
     if facts["format"] == "TIFF":
         with tifffile.TiffFile(path) as tiff:
             page = tiff.pages.first
@@ -78,6 +79,17 @@ def _image(path: Path, context: Context) -> Result:
             }
     size = f", voxels of {words.sizes(facts['voxel_size'])} {facts['voxel_unit']}" if facts["voxel_size"] else ""
     return Result(f"Image {path}: {words.sizes(facts['shape'])} (Z, Y, X), {facts['type']}{size}", facts)
+
+
+def _slices(path: Path) -> list[Path]:
+    """The files of a folder or pattern of slices."""
+    try:
+        return slice_files(path)
+    except VolumeError as error:
+        if not path.is_dir():
+            raise
+        what = f"{path} is neither a run folder, for it has no run.json, nor a folder of slices"
+        raise DataError(what, error.hint) from error
 
 
 def _dataset(path: Path, context: Context) -> Result:

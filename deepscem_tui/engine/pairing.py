@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 
 from deepscem_tui.engine import words
 from deepscem_tui.engine.errors import ParameterError, VolumeError
-from deepscem_tui.engine.formats import is_place, kinds, stem_of
+from deepscem_tui.engine.formats import FORMATS, image_in, stem_of
 
 __all__ = [
     "Pair",
@@ -104,20 +104,27 @@ def image_files(folder: Path) -> list[str]:
             f"{error.filename} cannot be listed: {error.strerror or error}", "Check the folder.", "folder"
         )
 
-    found = []
+    found, arrays = [], ""
     for where, folders, names in os.walk(folder, onerror=refused):
-        stores = {name for name in folders if is_place(Path(name))}
-        folders[:] = [name for name in folders if not name.startswith(".") and name not in stores]
         inside = Path(where).relative_to(folder)
-        for name in (*stores, *names):
-            if not name.startswith(".") and is_place(Path(name)):
+        stores = {name for name in folders if image_in(Path(where), name, is_folder=True)}
+        folders[:] = [name for name in folders if not name.startswith(".") and name not in stores]
+        for name in sorted((*stores, *names)):
+            place = None if name.startswith(".") else image_in(Path(where), name, name in stores)
+            if place is None or place.format is None:
+                continue
+            if place.format.inside == "must":
+                arrays = arrays or (inside / name).as_posix()
+            else:
                 found.append((inside / name).as_posix())
         if len(found) > _MOST_FILES:
             raise VolumeError(f"{folder} has more than {_MOST_FILES:,} image files", "Give a smaller folder.", "folder")
+    if not found and arrays:
+        what = f"{folder} has no image file but such as {arrays}, in which an array has to be named"
+        raise VolumeError(what, f"Add each by itself: deepscem-tui run add-sample FILE NAME {arrays}:/ARRAY", "folder")
     if not found:
-        raise VolumeError(
-            f"{folder} has no image file ({', '.join(kinds('read'))})", "Give the folder of the images.", "folder"
-        )
+        ends = [known.suffixes[0] for known in FORMATS if known.reader and known.inside != "must"]
+        raise VolumeError(f"{folder} has no image file ({', '.join(ends)})", "Give the folder of the images.", "folder")
     return sorted(found, key=words.natural)
 
 

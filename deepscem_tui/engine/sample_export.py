@@ -16,6 +16,7 @@ from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.datasets import Dataset, Member, Sample, open_dataset
 from deepscem_tui.engine.errors import DatasetError, ParameterError
 from deepscem_tui.engine.files import Together
+from deepscem_tui.engine.formats import place_of
 from deepscem_tui.engine.ignoring import Ignored, ignored_in
 from deepscem_tui.engine.results import Result
 from deepscem_tui.engine.volume_writer import check_target, create_volume
@@ -144,4 +145,7 @@ def _file_names(sample: str, names: list[str], end: str) -> list[str]:
     files = [f"{words.file_name(sample)}_{words.file_name(name)}" for name in names]
     if len({file.casefold() for file in files}) < len(files):
         files = [f"{words.file_name(sample)}_{index}_{words.file_name(name)}" for index, name in enumerate(names)]
-    return [f"{file}.{end}" for file in files]
+    known = place_of(Path(f"x.{end}")).format
+    inside = known is not None and known.inside == "must"
+    arrays = [f":/{words.file_name(name)}" if inside else "" for name in names]
+    return [f"{file}.{end}{array}" for file, array in zip(files, arrays, strict=True)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 from xml.etree import ElementTree
@@ -38,6 +39,19 @@ def length_unit(text: str) -> str:
     word = text.strip()
     word = SPELLINGS.get(word.lower(), word)
     return word if word in METRES else ""
+
+
+def in_one_unit(sizes: Size, units: tuple[str, str, str]) -> tuple[Size, str]:
+    """Sizes along Z, Y and X that are in units of their own, all in that of X."""
+    unit = units[2]
+    z, y, x = (float(f"{size * METRES[own] / METRES[unit]:.12g}") for size, own in zip(sizes, units, strict=True))
+    return (z, y, x), unit
+
+
+def untold(sizes: Iterable[float]) -> str:
+    """A warning about sizes of voxels that have no unit of length; they are not taken."""
+    text = " x ".join(f"{size:g}" for size in sizes)
+    return f"it does not say in which unit its voxels are {text}, so that is not taken: give --voxel-size"
 
 
 def ome_image(tiff: Any) -> OmeImage | None:
@@ -115,9 +129,7 @@ def _from_ome(ome: OmeImage, slices: int) -> tuple[Size, str] | None:
     if y is None or x is None or (z is None and slices > 1):
         return None
     z = z or y
-    unit = x[1]
-    depth, height, width = (round(size * METRES[own] / METRES[unit], 12) for size, own in (z, y, x))
-    return (depth, height, width), unit
+    return in_one_unit((z[0], y[0], x[0]), (z[1], y[1], x[1]))
 
 
 def _from_imagej(tiff: Any, slices: int) -> tuple[Size, str] | None:

@@ -18,6 +18,7 @@ from textual.widgets import Static
 from deepscem_tui.console import safe
 from deepscem_tui.engine import actions, words
 from deepscem_tui.engine.catalogue import Catalogue, Cataloguer, DatasetEntry
+from deepscem_tui.engine.formats import HDF5
 from deepscem_tui.engine.slices import SliceTarget
 from deepscem_tui.jobs import Job
 from deepscem_tui.screens.base import WorkScreen
@@ -323,7 +324,7 @@ class DatasetsScreen(WorkScreen):
             if path:
                 self.open(Path(path).expanduser())
 
-        self.app.push_screen(FileDialog("", (".hdf5", ".h5", ".hdf"), title="Open a data set"), chosen)
+        self.app.push_screen(FileDialog("", HDF5, title="Open a data set"), chosen)
 
     def _do_close(self, item: Item) -> None:
         if item.elsewhere:

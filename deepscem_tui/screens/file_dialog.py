@@ -52,7 +52,7 @@ class Entry:
 
     name: str
     folder: bool
-    size: int
+    size: int | None  # bytes; None for a store, which is a folder that is chosen as a file is
 
 
 class FileDialog(ModalScreen[str | None]):
@@ -240,8 +240,9 @@ def entries(where: str) -> list[Entry] | str:
         with os.scandir(Path(where or ".").expanduser()) as scanned:
             for item in scanned:
                 try:
-                    is_folder = item.is_dir() and not _is_store(item.name)
-                    size = 0 if is_folder else item.stat().st_size
+                    is_folder = item.is_dir()
+                    size = None if is_folder else item.stat().st_size
+                    is_folder = is_folder and not _is_store(item.name)
                 except OSError:  # a link to nothing, or gone since
                     is_folder, size = False, 0
                 if item.name.isprintable():
@@ -282,4 +283,5 @@ def _is_store(name: str) -> bool:
 def _option(entry: Entry) -> Option:
     if entry.folder:
         return Option(Content(f"{entry.name}/"), id=f"{entry.name}/")
-    return Option(Content(f"{entry.name}  ({words.amount(entry.size, 'B')})"), id=entry.name)
+    about = "a store" if entry.size is None else words.amount(entry.size, "B")
+    return Option(Content(f"{entry.name}  ({about})"), id=entry.name)

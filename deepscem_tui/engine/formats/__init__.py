@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from deepscem_tui.engine.formats.table import (
     FORMATS,
+    HDF5,
     PICTURES,
     SLICES,
     STORES,
     Format,
     Place,
+    image_in,
     is_place,
     kinds,
     place_of,
@@ -20,11 +22,13 @@ from deepscem_tui.engine.formats.table import (
 
 __all__ = [
     "FORMATS",
+    "HDF5",
     "PICTURES",
     "SLICES",
     "STORES",
     "Format",
     "Place",
+    "image_in",
     "is_place",
     "kinds",
     "place_of",

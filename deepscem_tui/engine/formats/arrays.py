@@ -37,6 +37,7 @@ GATHERED_SLICES = 16  # read in one go, at least
 LARGEST_CHUNK = 2**30
 _SPACE = "zyx"
 _MOST_OFFERED = 12
+_MOST_CHANNELS = 4  # that an axis without a name is taken for
 _PLURALS = {"c": "channels", "t": "time points"}
 
 Box = tuple[slice, slice, slice]
@@ -50,11 +51,13 @@ class Layout:
         shape: (Z, Y, X).
         fixed: For each axis of the array the number that is taken; None for an axis of the volume.
         order: The array's axes that are the volume's Z, Y and X; None for a Z that it has not.
+        warnings: What is odd about that.
     """
 
     shape: tuple[int, int, int]
     fixed: tuple[int | None, ...]
     order: tuple[int | None, int, int]
+    warnings: tuple[str, ...] = ()
 
     def along(self, values: Sequence[Any], missing: Any) -> tuple[Any, Any, Any]:
         """What is given for each axis of the array, for Z, Y and X."""
@@ -69,11 +72,14 @@ class Layout:
         z = y if z is None else z  # a single slice has no thickness
         return (z, y, x) if all(math.isfinite(size) and size > 0 for size in (z, y, x)) else None
 
+    def index(self, z: slice, y: slice, x: slice) -> tuple[int | slice, ...]:
+        """Where in the array a part of the volume is."""
+        asked = dict(zip(self.order, (z, y, x), strict=True))
+        return tuple(asked[axis] if fixed is None else fixed for axis, fixed in enumerate(self.fixed))
+
     def read(self, array: Any, z: slice, y: slice, x: slice) -> npt.NDArray[Any]:
         """A part of the volume, as slices along its axes, as (Z, Y, X)."""
-        asked = dict(zip(self.order, (z, y, x), strict=True))
-        index = tuple(asked[axis] if fixed is None else fixed for axis, fixed in enumerate(self.fixed))
-        found = np.asarray(array[index])
+        found = np.asarray(array[self.index(z, y, x)])
         kept = [axis for axis, fixed in enumerate(self.fixed) if fixed is None]
         places = [kept.index(axis) for axis in self.order if axis is not None]
         found = found.transpose(places)
@@ -120,15 +126,20 @@ def layout_of(place: Place, shape: Sequence[int], axes: Sequence[str] | None) ->
             raise VolumeError(f"{path} is no image: its axes are {', '.join(names)}", "It must have Y and X.")
         order = (found.get("z"), found["y"], found["x"])
     elif len(kept) > 3:
-        raise _choose(place, f"{len(kept)} dimensions, its shape is {tuple(shape)}", [names[kept[0]]])
+        fewest = min(kept, key=lambda axis: shape[axis])  # those of channels, wherever they are
+        raise _choose(place, f"{len(kept)} dimensions, its shape is {tuple(shape)}", [names[fewest]])
     elif len(kept) < 2:
         raise VolumeError(f"{path} is no image: its shape is {tuple(shape)}", "It must be (Y, X) or (Z, Y, X).")
-    elif len(kept) == 3 and sizes[2] in (3, 4) and min(sizes[:2]) >= 16:
+    elif len(kept) == 3 and sizes[2] in (3, _MOST_CHANNELS) and min(sizes[:2]) >= 16:
         raise _choose(place, f"{sizes[2]} channels by its shape {tuple(shape)}", [names[kept[2]]])
     else:
         order = (kept[0] if len(kept) == 3 else None, kept[-2], kept[-1])
     depth, height, width = (1 if axis is None else int(shape[axis]) for axis in order)
-    return Layout((depth, height, width), tuple(fixed), order)
+    odd: tuple[str, ...] = ()
+    if axes is None and width <= _MOST_CHANNELS < height:
+        last = names[order[2]]
+        odd = (f"its X has only {words.counted(width, 'voxel')}: if these are channels, choose one, as in ?{last}=0",)
+    return Layout((depth, height, width), tuple(fixed), order, odd)
 
 
 def _choose(place: Place, what: str, names: Sequence[str]) -> VolumeError:

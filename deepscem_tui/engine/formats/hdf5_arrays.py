@@ -7,9 +7,10 @@ first: see :mod:`deepscem_tui.engine.dataset_tree` and :mod:`deepscem_tui.engine
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,7 @@ def _source(place: Place, array: h5py.Dataset) -> ArraySource:
         return layout.read(checked, z, y, x).astype(kind, copy=False)
 
     source = ArraySource(place, layout.shape, array.dtype, read, layout.along(chunks, 1))
+    source.warnings += layout.warnings
     if array.dtype == np.uint8:
         source.scale = _scale(array)
     found = _voxel_size(array, layout)
@@ -225,12 +227,30 @@ def array_writer(target: Target) -> Iterator[VolumeWriter]:
 
 
 def refuse_others(place: Place) -> None:
-    """Raise :class:`ParameterError` if a file that would be replaced has other arrays, which would be lost."""
+    """Raise :class:`ParameterError` if a file that would be replaced holds, or may hold, anything but the array."""
     try:
         with _opened(place.file) as file:
-            others = [name for name, *_ in arrays_in(file) if name.strip("/") != place.inside]
-    except VolumeError:  # nothing that anybody can read
-        return
+            others = list(islice(_others(file, place.inside.split("/")), 4))
+    except (VolumeError, Unusable, OSError) as error:
+        reason = error.what if isinstance(error, VolumeError) else str(error)
+        what = f"{place.file} is never replaced, since what it holds cannot be told ({reason})"
+        raise ParameterError(what, "Remove it yourself, or choose another name.", "out") from error
     if others:
-        what = f"{place.file} holds other arrays, which would be lost: {words.listed(others)}"
+        listed = f"{', '.join(others[:3])}{' and more' if len(others) > 3 else ''}"
+        what = f"{place.file} holds more than {place.inside}, which would be lost: {listed}"
         raise ParameterError(what, "Give the result a file of its own.", "out")
+
+
+def _others(file: h5py.File, parts: Sequence[str]) -> Iterator[str]:
+    """Whatever is in a file beside an array and the groups that it is in, whatever that may be."""
+    group: Any = file
+    for index, part in enumerate(parts):
+        inside = names(group)
+        yield from (f"/{'/'.join([*parts[:index], name])}" for name in inside if name != part)
+        if part not in inside:
+            return
+        group = child(group, part)
+        is_last = index == len(parts) - 1
+        if isinstance(group, h5py.Dataset) != is_last:
+            yield f"/{'/'.join(parts[: index + 1])}"
+            return

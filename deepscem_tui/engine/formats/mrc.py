@@ -17,12 +17,13 @@ import numpy as np
 import numpy.typing as npt
 
 from deepscem_tui.engine.errors import VolumeError
+from deepscem_tui.engine.files import regular
 from deepscem_tui.engine.formats.table import Place
 from deepscem_tui.engine.plain_files import COPY_AGAIN, PlainSource
 from deepscem_tui.engine.tiff_metadata import METRES
 from deepscem_tui.engine.volume_writer import Size, Target, VolumeWriter
 
-__all__ = ["mrc_writer", "open_mrc"]
+__all__ = ["is_mrc", "mrc_writer", "open_mrc"]
 
 HEADER = 1024  # bytes
 MODES = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2"}
@@ -41,6 +42,16 @@ def open_mrc(place: Place) -> Iterator[PlainSource]:
     """
     with place.file.open("rb", buffering=0) as file:
         yield _source(place.file, file)
+
+
+def is_mrc(path: Path) -> bool:
+    """Whether a file begins as an MRC file does."""
+    try:
+        with regular(path).open("rb", buffering=0) as file:
+            _header(path, file)
+    except (OSError, VolumeError):
+        return False
+    return True
 
 
 def _source(path: Path, file: Any) -> PlainSource:
@@ -143,25 +154,31 @@ class _MrcWriter(VolumeWriter):
     def __init__(self, target: Target, file: Any, stored: np.dtype[Any]) -> None:
         super().__init__(target)
         self._file, self._stored = file, stored
-        self.low, self.high = math.inf, -math.inf
+        self._low, self._high = math.inf, -math.inf
         self._sum = self._squares = 0.0
+        self._count = 0
 
     def _write(self, slab: npt.NDArray[Any]) -> None:
         for plane in slab:
             stored = plane.astype(self._stored)
             self._file.write(np.ascontiguousarray(stored).data)
-            self.low, self.high = min(self.low, float(stored.min())), max(self.high, float(stored.max()))
             values = stored.astype(np.float64)
+            if values.size and self._stored.kind == "f":
+                values = values[np.isfinite(values)]
+            if not values.size:
+                continue
+            self._count += values.size
+            self._low, self._high = min(self._low, float(values.min())), max(self._high, float(values.max()))
             self._sum += float(values.sum())
             self._squares += float(np.square(values, out=values).sum())
 
     @property
-    def mean(self) -> float:
-        return self._sum / prod(self.shape)
-
-    @property
-    def deviation(self) -> float:
-        return math.sqrt(max(0.0, self._squares / prod(self.shape) - self.mean**2))
+    def statistics(self) -> tuple[float, float, float, float]:
+        """Least, largest, mean and standard deviation of the finite values; what says "not known" without any."""
+        if not self._count:
+            return 0.0, -1.0, -2.0, -1.0
+        mean = self._sum / self._count
+        return self._low, self._high, mean, math.sqrt(max(0.0, self._squares / self._count - mean**2))
 
 
 @contextmanager
@@ -184,5 +201,5 @@ def mrc_writer(target: Target) -> Iterator[VolumeWriter]:
         writer = _MrcWriter(target, file, stored)
         yield writer
     with mrcfile.mmap(target.temporary, "r+") as mrc:
-        mrc.header.dmin, mrc.header.dmax = writer.low, writer.high
-        mrc.header.dmean, mrc.header.rms = writer.mean, writer.deviation
+        header = mrc.header
+        header.dmin, header.dmax, header.dmean, header.rms = writer.statistics

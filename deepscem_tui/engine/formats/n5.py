@@ -7,9 +7,9 @@ Sources: https://github.com/saalfeldlab/n5, and for sizes https://github.com/saa
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import product
 from math import prod
 from typing import Any
 
@@ -19,15 +19,13 @@ import numpy.typing as npt
 from deepscem_tui.engine import extras
 from deepscem_tui.engine.devices import available_cores
 from deepscem_tui.engine.errors import VolumeError
-from deepscem_tui.engine.formats.arrays import ArraySource, Layout, check_chunks, explained, layout_of, offer, offered
-from deepscem_tui.engine.formats.stores import check_claim, damaged, folder_in, read_json
+from deepscem_tui.engine.formats.arrays import ArraySource, Layout, check_chunks, explained, layout_of
+from deepscem_tui.engine.formats.stores import Contents, Regular, check_claim, damaged, folder_in, hint, read_json
 from deepscem_tui.engine.formats.table import Place
 from deepscem_tui.engine.plain_files import check_dtype
 from deepscem_tui.engine.tiff_metadata import length_unit
 
 __all__ = ["open_n5"]
-
-_MOST_FOLDERS = 500
 
 
 @contextmanager
@@ -68,16 +66,32 @@ def open_n5(place: Place) -> Iterator[ArraySource]:
         if array.shape[::-1] != shape or array.dtype.numpy_dtype != dtype:
             raise VolumeError(f"{place.path} was changed meanwhile", "Try again.")
         turned = array.T
+    regular = Regular(folder)
 
     def read(z: slice, y: slice, x: slice) -> npt.NDArray[Any]:
+        for block in _blocks(chunks, layout.index(z, y, x)):
+            regular.check(block)
         return layout.read(turned, z, y, x)
 
     source = ArraySource(place, layout.shape, dtype, read, layout.along(chunks, 1))
+    source.warnings += layout.warnings
     with damaged(place, folder / "attributes.json"):
         found = _voxel_size(place, inside, about, layout)
     if found is not None:
         source.voxel_size, source.voxel_unit = found
     yield source
+
+
+def _blocks(chunks: Sequence[int], index: Sequence[int | slice]) -> Iterator[tuple[str, ...]]:
+    """The files of the blocks that a part of an array is in, as paths below the array's folder."""
+    numbers = (
+        range(one // chunk, one // chunk + 1)
+        if isinstance(one, int)
+        else range(one.start // chunk, -(-one.stop // chunk))
+        for one, chunk in zip(index, chunks, strict=True)
+    )
+    for block in product(*numbers):
+        yield tuple(map(str, reversed(block)))
 
 
 def _attributes(place: Place, inside: str) -> Mapping[str, Any]:
@@ -118,18 +132,10 @@ def _sizes(values: Any, layout: Layout) -> tuple[float, float, float] | None:
 
 def _hint(place: Place) -> str:
     """What to type for the arrays of a store."""
-    found: list[str] = []
-    waiting, looked = [""], 0
-    while waiting and looked < _MOST_FOLDERS:
-        inside = waiting.pop(0)
-        looked += 1
-        try:
-            about = _attributes(place, inside)
-            if isinstance(about.get("dimensions"), list):
-                found.append(offered(place.file, inside, about["dimensions"][::-1], str(about.get("dataType"))))
-                continue
-            below = (entry.name for entry in os.scandir(place.file / inside) if entry.is_dir(follow_symlinks=False))
-            waiting += ["/".join(part for part in (inside, name) if part) for name in sorted(below)]
-        except (VolumeError, OSError):
-            continue
-    return offer(found)
+
+    def look(inside: str) -> Contents:
+        about = _attributes(place, inside)
+        shape = about.get("dimensions")
+        return Contents(shape[::-1], str(about.get("dataType"))) if isinstance(shape, list) else Contents()
+
+    return hint(place, look)

@@ -19,17 +19,17 @@ import numpy as np
 import numpy.typing as npt
 
 from deepscem_tui.engine import extras
+from deepscem_tui.engine.dataset_tree import EXPANSION
 from deepscem_tui.engine.errors import VolumeError
 from deepscem_tui.engine.formats.arrays import explained
 from deepscem_tui.engine.formats.table import Place
 from deepscem_tui.engine.plain_files import COPY_AGAIN, PlainSource, check_dtype
-from deepscem_tui.engine.tiff_metadata import METRES
+from deepscem_tui.engine.tiff_metadata import METRES, untold
 from deepscem_tui.engine.volume_writer import Target, VolumeWriter
 
 __all__ = ["nifti_writer", "open_nifti"]
 
 _UNITS = {"meter": "m", "mm": "mm", "micron": "µm"}
-_EXPANSION = 1100  # bytes that deflate makes of one at most
 _LARGEST_EXTENSIONS = 64 * 2**20  # bytes before the voxels
 _LEVEL = 1  # as nibabel takes
 _LONGEST = 32767  # voxels along an axis in a header of version 1
@@ -92,7 +92,7 @@ def _source(place: Place, nibabel: Any, file: BinaryIO, compressed: bool) -> Pla
     x, y, z = (*kept, 1, 1)[:3]
     offset = int(header.get_data_offset())
     size, needed = path.stat().st_size, offset + prod(kept) * stored.itemsize
-    if not 0 < offset <= _LARGEST_EXTENSIONS or needed > size * (_EXPANSION if compressed else 1):
+    if not 0 < offset <= _LARGEST_EXTENSIONS or needed > size * (EXPANSION if compressed else 1):
         raise VolumeError(f"{path} should have {needed} bytes by its header, but it has {size}", COPY_AGAIN)
     slope, intercept = header.get_slope_inter()
     scaled = slope is not None and (slope, intercept or 0.0) != (1.0, 0.0)
@@ -107,8 +107,10 @@ def _source(place: Place, nibabel: Any, file: BinaryIO, compressed: bool) -> Pla
         sizes.append(sizes[1])
     if unit and len(sizes) == 3 and all(math.isfinite(one) and one > 0 for one in sizes):
         source.voxel_size, source.voxel_unit = (sizes[2], sizes[1], sizes[0]), unit
+    elif not unit and set(sizes) != {1.0}:
+        source.warnings += (untold(reversed(sizes)),)
     if compressed:
-        source.warnings = ("it is compressed as a whole: going back in it takes reading it from its start",)
+        source.warnings += ("it is compressed as a whole: going back in it takes reading it from its start",)
     return source
 
 

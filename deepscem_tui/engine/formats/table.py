@@ -21,11 +21,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FORMATS",
+    "HDF5",
     "PICTURES",
     "SLICES",
     "STORES",
     "Format",
     "Place",
+    "image_in",
     "is_place",
     "kinds",
     "place_of",
@@ -50,6 +52,8 @@ class Format:
         wider: Types that it does not know, and those that they are written as without loss.
         guard: ``module:function`` that raises :class:`ParameterError` if what is at a :class:`Place` may not be
             replaced, even where replacing is allowed; empty for none.
+        shared: Ends of names that files of quite other kinds have, too.
+        teller: ``module:function`` that tells whether a file with such a name is one of its own; empty for none.
         holds: Types that its files can hold; empty for all.
         compressed: Which voxels it compresses: those of a type, or ``all``; empty for none.
         streamed: What is held in memory while it is read or written.
@@ -58,6 +62,8 @@ class Format:
         folder: Whether it is a folder.
         slices: Whether a volume may be a folder of such files, one a slice.
         scale: Whether it says what the whole numbers of probabilities stand for.
+        averages: Whether smaller copies are written with it, of means where the values are not said to be labels.
+        picture: Whether it is what pictures of anything are.
         notes: What is worth knowing, for docs/formats.md.
     """
 
@@ -67,6 +73,8 @@ class Format:
     writer: str = ""
     wider: Mapping[str, str] = field(default_factory=dict)
     guard: str = ""
+    shared: tuple[str, ...] = ()
+    teller: str = ""
     holds: tuple[str, ...] = ()
     compressed: str = ""
     streamed: str = "a slab"
@@ -75,6 +83,8 @@ class Format:
     folder: bool = False
     slices: bool = False
     scale: bool = False
+    averages: bool = False
+    picture: bool = False
     notes: str = ""
 
     def does(self, what: Literal["read", "written"]) -> bool:
@@ -93,6 +103,10 @@ class Format:
         """Raise :class:`ParameterError` if what is at a place may never be replaced."""
         if self.guard:
             _imported(self.guard)(place)
+
+    def claims(self, file: Path) -> bool:
+        """Whether a file whose name is of this format is one, told by its content where names do not tell."""
+        return _suffix(file.name) not in self.shared or bool(_imported(self.teller)(file))
 
     def stored(self, dtype: Any) -> np.dtype[Any]:
         """The type that a file keeps."""
@@ -146,13 +160,22 @@ FORMATS = (
         slices=True,
         notes="No voxel size. An array in Fortran order takes a pass over the file for each slab.",
     ),
-    Format("PNG", (".png",), "slice_files:open_picture", streamed="a slice", slices=True, notes="No voxel size."),
+    Format(
+        "PNG",
+        (".png",),
+        "slice_files:open_picture",
+        streamed="a slice",
+        slices=True,
+        picture=True,
+        notes="No voxel size.",
+    ),
     Format(
         "JPEG",
         (".jpg", ".jpeg"),
         "slice_files:open_picture",
         streamed="a slice",
         slices=True,
+        picture=True,
         notes="No voxel size. It has lost some of what the microscope saw: prefer what it was made from.",
     ),
     Format(
@@ -161,9 +184,12 @@ FORMATS = (
         "formats.mrc:open_mrc",
         "formats.mrc:mrc_writer",
         {"bool": "int8", "uint8": "uint16", "float16": "float32"},  # mode 12 is known to few programs
+        shared=(".rec", ".st", ".map"),
+        teller="formats.mrc:is_mrc",
         holds=("int8", "int16", "uint16", "float32"),
         notes="Modes 0, 1, 2, 6 and 12, in both byte orders; IMOD's unsigned bytes. Masks are written as 0 and 1, and "
-        "8-bit grey values as mode 6, since mode 0 has a sign. One volume a file.",
+        "8-bit grey values as mode 6, since mode 0 has a sign. One volume a file. `import-folder` leaves out `.rec`, "
+        "`.st` and `.map` files of other kinds.",
     ),
     Format(
         "HDF5",
@@ -178,7 +204,7 @@ FORMATS = (
         scale=True,
         notes="An array is named as in `file.h5:/volumes/raw`; a file without one is taken for a data set. Voxel sizes "
         "are those of `resolution` (nm) or `element_size_um`. Links out of the file are not followed. Masks are "
-        "written as 0 and 1.",
+        "written as 0 and 1. `--overwrite` replaces a file only where it holds nothing but the array of that name.",
     ),
     Format(
         "OME-Zarr",
@@ -186,15 +212,18 @@ FORMATS = (
         "formats.zarr_stores:open_store",
         "formats.zarr_writer:store_writer",
         {"bool": "uint8"},
-        guard="formats.zarr_stores:refuse_other_folders",
+        guard="formats.zarr_stores:refuse_others",
         compressed="all",
         streamed="a slab, and a band of chunks",
         extra="zarr",
         inside="may",
         folder=True,
+        averages=True,
         notes="Zarr of version 2 and 3 in a folder, OME-Zarr up to 0.5. The largest image is taken; "
         "`cell.ome.zarr:/1` is the next smaller one, `cell.ome.zarr:/0?c=1` the second channel. Compressed by blosc, "
-        "gzip, lz4, zlib or zstd. Written as OME-Zarr 0.5 with a pyramid; masks as 0 and 1. Needs Python 3.11.",
+        "gzip, lz4, zlib or zstd. Written as OME-Zarr 0.5 with a pyramid; masks as 0 and 1. "
+        "The smaller copies are means, or with `--labels` every other voxel. `--overwrite` replaces a folder only "
+        "where it holds nothing but one image. Needs Python 3.11.",
     ),
     Format(
         "N5",
@@ -248,8 +277,11 @@ _ELSEWHERE = {
 SLICES = tuple(suffix for known in FORMATS if known.slices for suffix in known.suffixes)
 """Ends of the names of files of which a volume may have one a slice."""
 
-PICTURES = (".png", ".jpg", ".jpeg")
+PICTURES = tuple(suffix for known in FORMATS if known.picture for suffix in known.suffixes)
 """Ends of the names of pictures, which may be of anything."""
+
+HDF5 = tuple(suffix for known in FORMATS if known.inside == "must" for suffix in known.suffixes)
+"""Ends of the names of HDF5 files, which may be data sets."""
 
 STORES = tuple(suffix for known in FORMATS if known.folder for suffix in known.suffixes)
 """Ends of the names of folders that are images."""
@@ -257,10 +289,10 @@ STORES = tuple(suffix for known in FORMATS if known.folder for suffix in known.s
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+]{1,9}:")  # as a path begins that is one; a drive has one letter
 _BY_SUFFIX = {suffix: known for known in FORMATS for suffix in known.suffixes}
 _LONGEST = sorted(_BY_SUFFIX, key=len, reverse=True)
-_INSIDE = re.compile(
-    rf"(.*(?:{'|'.join(re.escape(suffix) for suffix in _LONGEST if _BY_SUFFIX[suffix].inside)})):(.*)",
-    re.IGNORECASE | re.DOTALL,
-)
+_NAMED = "|".join(re.escape(suffix) for suffix in _LONGEST if _BY_SUFFIX[suffix].inside)
+_WHOLE = "|".join(re.escape(suffix) for suffix in _LONGEST if _BY_SUFFIX[suffix].inside == "may")
+_INSIDE = re.compile(rf"(.*(?:{_NAMED})):(.*)", re.IGNORECASE | re.DOTALL)
+_CHOSEN = re.compile(rf"(.*(?:{_WHOLE}))(\?.*=.*)", re.IGNORECASE | re.DOTALL)
 
 
 def suffixes(what: Literal["read", "written"]) -> tuple[str, ...]:
@@ -315,14 +347,16 @@ class Place:
 
 
 def place_of(path: Path) -> Place:
-    """Take a path such as ``cell.tif``, ``file.h5:/volumes/raw`` or ``cell.zarr/0`` apart; nothing is looked at.
+    """Take a path such as ``cell.tif``, ``file.h5:/raw``, ``cell.zarr/0`` or ``cell.zarr?c=1`` apart.
+
+    Nothing is looked at.
 
     Raises:
         ParameterError: what is chosen of the axes is not said as it should be.
     """
     parts = path.parts
     for index, part in enumerate(parts):
-        found = _INSIDE.fullmatch(part)
+        found = _INSIDE.fullmatch(part) or _CHOSEN.fullmatch(part)
         store = index < len(parts) - 1 and (known := _BY_SUFFIX.get(_suffix(part))) is not None and known.folder
         if found is None and not store:
             continue
@@ -337,7 +371,7 @@ def place_of(path: Path) -> Place:
 
 def _chosen(path: Path, query: str) -> tuple[tuple[str, int], ...]:
     pairs = [part.partition("=") for part in query.split("&")]
-    if not all(axis.isalnum() and number.isdecimal() and len(number) < 10 for axis, _, number in pairs):
+    if not all(axis and number.isdecimal() and len(number) < 10 for axis, _, number in pairs):
         what = f"{path} does not end in what is chosen of axes, such as ?c=1 or ?c=1&t=0"
         raise ParameterError(what, "Give the axis and its number, from 0 on.")
     return tuple((axis.lower(), int(number)) for axis, _, number in pairs)
@@ -354,6 +388,19 @@ def is_place(path: Path) -> bool:
         and bool(place.format.reader)
         and (place.format.inside != "must" or place.path != place.file)
     )
+
+
+def image_in(folder: Path, name: str, is_folder: bool) -> Place | None:
+    """What a file or a folder in a folder is as an image, told by its name and, where that may mislead, its content.
+
+    Returns:
+        None for nothing that is read here. What may hold several arrays, one of which must be named, is given, too.
+    """
+    place = Place(folder / name, folder / name, _BY_SUFFIX.get(_suffix(name)))
+    known = place.format
+    if known is None or not known.reader or known.folder != is_folder:
+        return None
+    return place if known.claims(place.file) else None
 
 
 def stem_of(path: Path) -> str:

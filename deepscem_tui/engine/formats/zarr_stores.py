@@ -9,12 +9,11 @@ Sources: https://zarr-specs.readthedocs.io/, https://ngff.openmicroscopy.org/0.5
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from itertools import takewhile
+from itertools import islice, takewhile
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -24,15 +23,24 @@ import numpy.typing as npt
 
 from deepscem_tui.engine.devices import available_cores
 from deepscem_tui.engine.errors import ParameterError, VolumeError
-from deepscem_tui.engine.formats.arrays import ArraySource, check_chunks, explained, layout_of, offer, offered
+from deepscem_tui.engine.formats.arrays import ArraySource, check_chunks, explained, layout_of
 from deepscem_tui.engine.formats.pieces import check_piece
 from deepscem_tui.engine.formats.shards import Shards
-from deepscem_tui.engine.formats.stores import check_claim, damaged, folder_in, read_json, zarr_library
+from deepscem_tui.engine.formats.stores import (
+    Contents,
+    Regular,
+    check_claim,
+    damaged,
+    folder_in,
+    hint,
+    read_json,
+    zarr_library,
+)
 from deepscem_tui.engine.formats.table import Place
 from deepscem_tui.engine.plain_files import COPY_AGAIN, check_dtype
-from deepscem_tui.engine.tiff_metadata import length_unit
+from deepscem_tui.engine.tiff_metadata import in_one_unit, length_unit, untold
 
-__all__ = ["is_store", "open_store", "refuse_other_folders"]
+__all__ = ["open_store", "refuse_others"]
 
 _METADATA = ("zarr.json", ".zarray", ".zgroup", ".zattrs")
 _COMPRESSORS_3 = {"blosc", "gzip", "zstd"}
@@ -40,8 +48,9 @@ _CODECS = {"bytes", "transpose", "crc32c"} | _COMPRESSORS_3
 _COMPRESSORS = {"blosc", "gzip", "zlib", "zstd", "lz4"}  # of version 2
 _FILTERS = {"shuffle", "delta"}
 _CHECKSUM = 4  # bytes
-_MOST_FOLDERS = 500
 _MOST_INDEXED = 2**21  # pieces of shards whose places are kept
+
+_Axes = tuple[Sequence[str] | None, Sequence[float] | None, Sequence[str]]
 
 
 @dataclass(frozen=True)
@@ -85,7 +94,7 @@ def open_store(place: Place) -> Iterator[ArraySource]:
     check_dtype(place.path, node.dtype)
     check_chunks(place, node.chunks, node.dtype)
     check_claim(place, node.folder, prod(node.shape) * node.dtype.itemsize)
-    axes, sizes, unit = _described(place, inside, node)
+    axes, sizes, units = _described(place, inside, node)
     layout = layout_of(place, node.shape, axes)
     zarr = zarr_library(f"Reading {place.file}")
     with explained(place):
@@ -99,10 +108,14 @@ def open_store(place: Place) -> Iterator[ArraySource]:
             return layout.read(array, z, y, x).astype(kind, copy=False)
 
     source = ArraySource(place, layout.shape, node.dtype, read, layout.along(node.chunks, 1))
-    if unit and sizes is not None:
-        size = layout.voxel_size(sizes)
-        if size is not None:
-            source.voxel_size, source.voxel_unit = size, unit
+    source.warnings += layout.warnings
+    size = layout.voxel_size(sizes)
+    if size is not None:
+        z, y, x = layout.along(units, None)
+        if y and x and (z or layout.order[0] is None):
+            source.voxel_size, source.voxel_unit = in_one_unit(size, (z or y, y, x))
+        elif set(size) != {1.0}:
+            source.warnings += (untold(size),)
     yield source
 
 
@@ -225,8 +238,11 @@ def _levels(node: _Node) -> list[tuple[str, Mapping[str, Any]]]:
     return [(item["path"].strip("/"), item) for item in found]
 
 
-def _described(place: Place, inside: str, node: _Node) -> tuple[Sequence[str] | None, Sequence[float] | None, str]:
-    """Names of the axes, size of a voxel along each, and its unit; by the OME-Zarr group that the array is of."""
+def _described(place: Place, inside: str, node: _Node) -> _Axes:
+    """Names of the axes, size of a voxel along each, and its units: by the OME-Zarr group that the array is of.
+
+    Units are empty where they are none of length.
+    """
     parts = inside.split("/") if inside else []
     for count in range(len(parts) - 1, -1, -1):
         try:
@@ -238,12 +254,10 @@ def _described(place: Place, inside: str, node: _Node) -> tuple[Sequence[str] | 
         if level is not None:
             with damaged(place, group.folder):
                 return _of_level(_multiscales(group) or {}, level, node)
-    return node.axes, None, ""
+    return node.axes, None, ()
 
 
-def _of_level(
-    about: Mapping[str, Any], level: Mapping[str, Any], node: _Node
-) -> tuple[Sequence[str] | None, Sequence[float] | None, str]:
+def _of_level(about: Mapping[str, Any], level: Mapping[str, Any], node: _Node) -> _Axes:
     given = about.get("axes")
     if given is None:  # as before version 0.3
         axes, units = list("tczyx")[-len(node.shape) :], {}
@@ -251,43 +265,26 @@ def _of_level(
         axes = [str(axis["name"] if isinstance(axis, dict) else axis).lower() for axis in given]
         units = {str(axis["name"]).lower(): str(axis.get("unit") or "") for axis in given if isinstance(axis, dict)}
     if len(axes) != len(node.shape) or len(set(axes)) < len(axes) or not {"y", "x"} <= set(axes):
-        return node.axes, None, ""
+        return node.axes, None, ()
     sizes = [1.0] * len(axes)
     for transformation in (*level.get("coordinateTransformations", ()), *about.get("coordinateTransformations", ())):
         if transformation.get("type") == "scale":
             factors = transformation["scale"]
             sizes = [size * float(factor) for size, factor in zip(sizes, factors, strict=True)]
-    known = {length_unit(units.get(name, "")) for name in axes if name in "zyx"}
-    return axes, [float(f"{size:.12g}") for size in sizes], known.pop() if len(known) == 1 else ""
+    known = [length_unit(units.get(name, "")) for name in axes]
+    return axes, [float(f"{size:.12g}") for size in sizes], known
 
 
 def _hint(place: Place) -> str:
     """What to type for the images and arrays of a store."""
-    found: list[str] = []
-    waiting, looked = [""], 0
-    while waiting and looked < _MOST_FOLDERS:
-        inside = waiting.pop(0)
-        looked += 1
-        try:
-            node = _node_quietly(place, inside)
-            if node is None:
-                continue
-            if node.is_array and node.dtype is not None and len(node.shape) >= 2:
-                found.append(offered(place.file, inside, node.shape, node.dtype.name))
-            elif not node.is_array:
-                below = (entry.name for entry in os.scandir(node.folder) if entry.is_dir(follow_symlinks=False))
-                waiting += ["/".join(part for part in (inside, name) if part) for name in sorted(below)]
-        except (VolumeError, OSError):
-            continue
-    return offer(found)
 
+    def look(inside: str) -> Contents | None:
+        if not any((place.file / inside / name).exists() for name in _METADATA):
+            return None if inside else Contents()
+        node = _node(place, inside)
+        return Contents() if node.dtype is None else Contents(node.shape, node.dtype.name)
 
-def _node_quietly(place: Place, inside: str) -> _Node | None:
-    """What is at a name, without advice where nothing is: advice is what this is asked for."""
-    folder = place.file / inside
-    if not any((folder / name).exists() for name in _METADATA):
-        return _Node(folder, 3, {}) if not inside else None
-    return _node(place, inside)
+    return hint(place, look)
 
 
 # ------------------------------------------------------------------------------------------------ files
@@ -302,29 +299,21 @@ def _files() -> Any:
         def __init__(self, root: Path, node: _Node) -> None:
             super().__init__(root, read_only=True)
             assert node.dtype is not None
+            self._regular = Regular(root)
             self._node, self._piece = node, prod(node.chunks) * node.dtype.itemsize
             self._indexes: dict[Path, npt.NDArray[np.int64]] = {}  # of shards
 
         async def get(self, key: str, prototype: Any = None, byte_range: Any = None) -> Any:
-            self._check_file(key)
+            self._regular.check(key.split("/"))
             found = await super().get(key, prototype, byte_range)
             self._check(key, found, byte_range)
             return found
 
         def get_sync(self, key: str, **options: Any) -> Any:
-            self._check_file(key)
+            self._regular.check(key.split("/"))
             found = super().get_sync(key, **options)
             self._check(key, found, options.get("byte_range"))
             return found
-
-        def _check_file(self, key: str) -> None:
-            path = self.root / key
-            try:
-                status = path.lstat()
-            except (FileNotFoundError, NotADirectoryError):
-                return
-            if not stat.S_ISREG(status.st_mode):
-                raise VolumeError(f"{path} is no regular file, and is not opened", COPY_AGAIN)
 
         def _check(self, key: str, found: Any, byte_range: Any) -> None:
             if found is None or key.endswith(_METADATA):
@@ -358,14 +347,61 @@ def _first_byte(byte_range: Any, path: Path) -> int:
     return int(byte_range.start if hasattr(byte_range, "start") else byte_range.offset)
 
 
-def is_store(folder: Path) -> bool:
-    """Whether a folder is a Zarr store."""
-    return any((folder / name).is_file() for name in _METADATA)
+# ------------------------------------------------------------------------------------------------ replacing
 
 
-def refuse_other_folders(place: Place) -> None:
-    """Raise :class:`ParameterError` if a folder is no Zarr store: it is never replaced."""
-    if not is_store(place.file):
-        raise ParameterError(
-            f"{place.file} is a folder, but no Zarr store: it is never replaced", "Choose another name."
-        )
+def refuse_others(place: Place) -> None:
+    """Raise :class:`ParameterError` if a folder is more than one image: its other files would be lost with it."""
+    found = Place(place.file, place.file, place.format)
+    if not any((place.file / name).is_file() for name in _METADATA):
+        what = f"{place.file} is a folder, but no Zarr store: it is never replaced"
+        raise ParameterError(what, "Choose another name.", "out")
+    try:
+        top = _node(found, "")
+        arrays = {"": top} if top.is_array else {name: _node(found, name) for name, _ in _levels(top)}
+    except VolumeError as error:
+        what = f"{place.file} is never replaced, since it is no Zarr store that can be read ({error.what})"
+        raise ParameterError(what, "Remove it yourself, or choose another name.", "out") from error
+    if not arrays or not all(node.is_array for node in arrays.values()):
+        what = f"{place.file} is never replaced, since it is a group of arrays, not one image"
+        raise ParameterError(what, "Remove it yourself, or choose another name.", "out")
+    others = list(islice(_others(place.file, {tuple(filter(None, k.split("/"))): n for k, n in arrays.items()}), 4))
+    if others:
+        listed = f"{', '.join(others[:3])}{' and more' if len(others) > 3 else ''}"
+        what = f"{place.file} holds more than its image, which would be lost: {listed}"
+        raise ParameterError(what, "Remove it yourself, or choose another name.", "out")
+
+
+def _others(folder: Path, arrays: Mapping[tuple[str, ...], _Node]) -> Iterator[str]:
+    """What is in a store, relative to its folder, and is neither metadata nor a chunk of its arrays."""
+    above = {parts[:count] for parts in arrays for count in range(len(parts) + 1)}
+
+    def is_own(parts: tuple[str, ...], is_folder: bool) -> bool:
+        if is_folder and parts in above:
+            return True
+        if not is_folder and parts[:-1] in above and parts[-1] in (*_METADATA, ".zmetadata"):
+            return True
+        owners = ((parts[len(of) :], node) for of, node in arrays.items() if parts[: len(of)] == of)
+        return any(_is_chunk(node, below, is_folder) for below, node in owners)
+
+    waiting: list[tuple[str, ...]] = [()]
+    while waiting:
+        where = waiting.pop()
+        with os.scandir(folder.joinpath(*where)) as found:
+            for entry in sorted(found, key=lambda item: item.name):
+                parts, is_folder = (*where, entry.name), entry.is_dir(follow_symlinks=False)
+                if not is_own(parts, is_folder) or not (is_folder or entry.is_file(follow_symlinks=False)):
+                    yield "/".join(parts) + "/" * is_folder
+                elif is_folder:
+                    waiting.append(parts)
+
+
+def _is_chunk(node: _Node, parts: tuple[str, ...], is_folder: bool) -> bool:
+    """Whether the path below an array's folder is that of a chunk, or of a folder of chunks."""
+    numbers = [number for part in parts for number in part.split(".")]
+    if node.version == 3 and numbers[:1] == ["c"]:
+        numbers = numbers[1:]
+    elif not numbers:
+        return False
+    count = len(numbers)
+    return all(map(str.isdecimal, numbers)) and (count < len(node.shape) if is_folder else count == len(node.shape))

@@ -96,6 +96,9 @@ def _mean(planes: npt.NDArray[Any], rows: int, columns: int) -> npt.NDArray[Any]
         total = made
     if kind.kind in "iu":
         np.rint(total, out=total)
+    if kind.kind in "iu" and kind.itemsize == 8:  # whose ends are rounded to what does not fit
+        limits = np.iinfo(kind)
+        np.clip(total, float(limits.min), np.nextafter(float(limits.max), 0), out=total)
     return total.astype(kind)
 
 

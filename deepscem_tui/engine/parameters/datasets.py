@@ -107,7 +107,7 @@ class SampleOptions(Changing):
         if sum(given) > 1:
             raise wrong("classes", "give one of --classes, --label-threshold and --instances")
         if self.range == "type" and (self.normalization != "min-max" or self.per_slice):
-            raise wrong("range", "is of the type, which suits neither --normalization nor --per-slice")
+            raise wrong("range", "--range type suits neither --normalization nor --per-slice")
         return self
 
 
@@ -184,7 +184,7 @@ class ImportFolder(SampleOptions):
     def _both_patterns(self) -> ImportFolder:
         for name in ("label_pattern", "ignore_pattern"):
             if getattr(self, name) is not None and self.image_pattern is None:
-                raise wrong("image_pattern", f"is needed with --{name.replace('_', '-')}")
+                raise wrong("image_pattern", f"--image-pattern is needed with --{name.replace('_', '-')}")
         return self
 
 
@@ -203,7 +203,7 @@ class SetVoxelSize(Changing):
     @model_validator(mode="after")
     def _given(self) -> SetVoxelSize:
         if self.voxel_size is None:
-            raise wrong("voxel_size", "is missing")
+            raise wrong("voxel_size", "VOXEL_SIZE is missing")
         return self
 
 
@@ -333,7 +333,7 @@ class SplitDataset(Writing):
         if (self.folds is None) == (self.valid is None):
             raise wrong("folds", "give either --folds, such as 5, or --valid, such as 20%")
         if self.test is not None and self.valid is None:
-            raise wrong("test", "belongs with --valid; folds have no test data")
+            raise wrong("test", "--test belongs with --valid; folds have no test data")
         if (self.valid or 0) + (self.test or 0) >= 100:
             raise wrong("valid", "--valid and --test must leave something to train on")
         return self
@@ -345,7 +345,7 @@ class ExportSample(Writing):
     file: Path = argument("Data set.", opens="dataset")
     sample: str = argument("Sample to export.", within="file.samples")
     folder: Path = argument("Folder for the files; made if it does not exist.", makes="folder")
-    format: Literal["tif", "ome.tif", "ome.zarr", "mrc", "nii", "nii.gz", "npy"] = option(
+    format: Literal["tif", "ome.tif", "npy", "mrc", "h5", "ome.zarr", "nii", "nii.gz"] = option(
         "tif", "Format of the files, by the end of their names."
     )
 

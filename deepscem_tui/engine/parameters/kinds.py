@@ -348,7 +348,12 @@ def _field(help: str, facts: dict[str, Any]) -> Any:
 
 
 def wrong(parameter: str, text: str) -> PydanticCustomError:
-    """What a check of several parameters together raises, naming the one to change."""
+    """What a check of several parameters together raises.
+
+    Args:
+        parameter: The one to change, beside which a form shows the text.
+        text: A sentence that names it as the command line does: there it stands by itself.
+    """
     return PydanticCustomError("value_error", text, {"parameter": parameter})
 
 

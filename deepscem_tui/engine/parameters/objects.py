@@ -52,7 +52,9 @@ class Cleaning(Writing):
     @model_validator(mode="after")
     def _holes_of_slices(self) -> Cleaning:
         if self.holes_in == "slices" and self.fill_holes is None:
-            raise wrong("fill_holes", "is missing: --holes-in slices says only which holes, such as --fill-holes all")
+            raise wrong(
+                "fill_holes", "--holes-in slices says only which holes: say how large with --fill-holes, such as all"
+            )
         return self
 
 
@@ -67,7 +69,7 @@ class CleanMasks(Cleaning):
     @model_validator(mode="after")
     def _something(self) -> CleanMasks:
         if self.smooth is None and self.fill_holes is None and self.min_size is None:
-            raise wrong("min_size", "or --fill-holes or --smooth is missing: there is nothing to do")
+            raise wrong("min_size", "there is nothing to do: give --smooth, --fill-holes or --min-size")
         return self
 
 
@@ -105,5 +107,8 @@ class FindObjects(Cleaning):
     def _instances_as_they_are(self) -> FindObjects:
         for name in ("smooth", "fill_holes", "split_touching"):
             if self.instances and getattr(self, name) is not None:
-                raise wrong(name, "is for masks, and --instances says that there are objects already")
+                raise wrong(
+                    name,
+                    f"--{name.replace('_', '-')} is for masks, and --instances says that there are objects already",
+                )
         return self

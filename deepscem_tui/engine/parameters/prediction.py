@@ -95,7 +95,7 @@ class Predict(Writing):
     def _rescale_alone(self) -> Predict:
         for name in ("ortho", "shard"):
             if self.rescale and getattr(self, name):
-                raise wrong("rescale", f"is not possible with --{name}: leave one of the two out")
+                raise wrong("rescale", f"--rescale is not possible with --{name}: leave one of the two out")
         return self
 
 
@@ -146,5 +146,5 @@ class Evaluate(Writing):
     @model_validator(mode="after")
     def _instances_of_objects(self) -> Evaluate:
         if self.instances != "none" and not self.objects:
-            raise wrong("instances", "belongs with --objects")
+            raise wrong("instances", "--instances belongs with --objects")
         return self

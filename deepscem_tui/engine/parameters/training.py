@@ -138,5 +138,5 @@ class Train(Writing):
     @model_validator(mode="after")
     def _no_xla_that_is_deterministic(self) -> Train:
         if self.xla and self.deterministic:
-            raise wrong("xla", "has no deterministic pooling: leave out --xla or --deterministic")
+            raise wrong("xla", "XLA has no deterministic pooling: leave out --xla or --deterministic")
         return self
