@@ -180,8 +180,8 @@ class VolumeVoxels:
         """Fewer slices than are there only where that leaves whole layers of chunks out."""
         down, across = part.steps()
         if part.plane != "xy":
-            row = source.chunk_row_bytes(_box(part, down, across))
-            most = FEWEST_SLICES if part.coarse else max(FEWEST_SLICES, DECODED_BYTES // row)
+            layer = source.layer_bytes(_box(part, down, across))
+            most = FEWEST_SLICES if part.coarse else max(FEWEST_SLICES, DECODED_BYTES // layer)
             if part.lengths[0] > most * max(down, source.chunks[0]):
                 down = -(-part.lengths[0] // most)
         values = source.read_part(_box(part, down, across), stop.check)

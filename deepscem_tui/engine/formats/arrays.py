@@ -72,11 +72,14 @@ class Layout:
         z = y if z is None else z  # a single slice has no thickness
         return (z, y, x) if all(math.isfinite(size) and size > 0 for size in (z, y, x)) else None
 
+    def index(self, z: slice, y: slice, x: slice) -> tuple[int | slice, ...]:
+        """Where in the array a part of the volume is."""
+        asked = dict(zip(self.order, (z, y, x), strict=True))
+        return tuple(asked[axis] if fixed is None else fixed for axis, fixed in enumerate(self.fixed))
+
     def read(self, array: Any, z: slice, y: slice, x: slice) -> npt.NDArray[Any]:
         """A part of the volume, as slices along its axes, as (Z, Y, X)."""
-        asked = dict(zip(self.order, (z, y, x), strict=True))
-        index = tuple(asked[axis] if fixed is None else fixed for axis, fixed in enumerate(self.fixed))
-        found = np.asarray(array[index])
+        found = np.asarray(array[self.index(z, y, x)])
         kept = [axis for axis, fixed in enumerate(self.fixed) if fixed is None]
         places = [kept.index(axis) for axis in self.order if axis is not None]
         found = found.transpose(places)
@@ -169,9 +172,9 @@ def check_chunks(place: Place, chunks: Sequence[int], dtype: np.dtype[Any]) -> N
 class ArraySource:
     """Voxels of an array that is stored in chunks, each of which is decoded whole.
 
-    What was decoded last is kept for whoever reads on: a band of chunks as wide as the volume for slabs, the chunks
-    that a plane lies in for views. It takes :data:`BAND_BYTES` at most, or where a band needs more a share of the
-    memory that is free; where even that does not suffice, chunks are decoded as often as the warning says.
+    Of slices the last band of chunks is kept for whoever reads on. It takes :data:`BAND_BYTES` at most, or where it
+    needs more a share of the memory that is free; where even that does not suffice, chunks are decoded as often as the
+    warning says.
 
     Args:
         place: For messages.
@@ -200,12 +203,12 @@ class ArraySource:
         z, y, x = (max(1, min(chunk, size)) for chunk, size in zip(chunks, shape, strict=True))
         self.chunks = z, y, x
         self._place, self._read = place, read
-        self._kept: tuple[Box, npt.NDArray[Any]] | None = None
+        self._kept: tuple[int, npt.NDArray[Any]] | None = None
         plane, depth = shape[1] * shape[2] * dtype.itemsize, self.chunks[0]
-        self._most = BAND_BYTES
-        if depth * plane > BAND_BYTES:
-            self._most = max(BAND_BYTES, available_memory() // MEMORY_SHARE)
-        self._band = max(1, min(depth, self._most // plane))  # slices
+        most = BAND_BYTES
+        if depth * plane > most:
+            most = max(most, available_memory() // MEMORY_SHARE)
+        self._band = max(1, min(depth, most // plane))  # slices
         if self._band < depth:
             deep = f"its chunks are {depth} slices deep, {words.amount(depth * plane, 'B')} together"
             self.warnings = (f"{deep}: each is decoded {-(-depth // self._band)} times",)
@@ -224,53 +227,21 @@ class ArraySource:
                 out[z - z0 : stop - z0] = self._given(slice(z, stop, 1), *plane)
             else:
                 stop = min(bound, end)
-                part = (slice(z, stop, 1), *plane)
-                out[z - z0 : stop - z0] = self._keeping(part, (slice(begin, bound, 1), *plane), lambda: None)
+                if self._kept is None or self._kept[0] != begin:
+                    self._kept = None  # before the next one is read, so that one at most is held
+                    self._kept = begin, self._given(slice(begin, bound, 1), *plane)
+                out[z - z0 : stop - z0] = self._kept[1][z - begin : stop - begin]
             z = stop
 
     def read_part(self, part: Box, check: Callable[[], None] = lambda: None) -> npt.NDArray[Any]:
-        """Read a part, decoding no chunks but those that it lies in, as (Z, Y, X); not to be changed, it may be kept.
+        """Read a part as (Z, Y, X), some layers of chunks at a time, decoding none but those that it lies in.
 
         Args:
             part: A slice along each axis, with a start, an end and a step.
-            check: Called now and then: what it raises ends the reading.
+            check: Called before each: what it raises ends the reading.
         """
-        box = self._whole_chunks(part)
-        small = prod(map(_length, box)) * self.dtype.itemsize <= self._most
-        if small and max(self.chunks) > 1 and part[0].step <= self.chunks[0]:
-            return self._keeping(part, box, check)
-        return self._gathered(part, check)
-
-    def chunk_row_bytes(self, part: Box) -> int:
-        """Bytes that are decoded for a part in as many slices as a chunk has."""
-        _, y, x = self._whole_chunks(part)
-        return self.chunks[0] * _length(y) * _length(x) * self.dtype.itemsize
-
-    def _whole_chunks(self, part: Box) -> Box:
-        z, y, x = (
-            slice(one.start - one.start % chunk, min(-(-one.stop // chunk) * chunk, size), 1)
-            for one, chunk, size in zip(part, self.chunks, self.shape, strict=True)
-        )
-        return z, y, x
-
-    def _keeping(self, part: Box, box: Box, check: Callable[[], None]) -> npt.NDArray[Any]:
-        """A part of a box, which is kept, unless the part is in what is kept already."""
-        if self._kept is None or not all(map(_covers, self._kept[0], part)):
-            self._kept = None  # before the next one is read, so that one at most is held
-            self._kept = box, self._gathered(box, check)
-        index = tuple(
-            slice(one.start - kept.start, one.stop - kept.start, one.step)
-            for one, kept in zip(part, self._kept[0], strict=True)
-        )
-        return self._kept[1][index]
-
-    def _gathered(self, part: Box, check: Callable[[], None]) -> npt.NDArray[Any]:
-        """Read a part, some layers of chunks at a time."""
         z, y, x = part
         layers = self.chunks[0] * -(-GATHERED_SLICES // self.chunks[0])
-        if z.start // layers == (z.stop - 1) // layers:
-            check()
-            return self._given(z, y, x)
         found, at = np.empty(tuple(map(_length, part)), self.dtype), z.start
         while at < z.stop:
             check()
@@ -280,6 +251,13 @@ class ArraySource:
             at += _length(layer) * z.step
         return found
 
+    def layer_bytes(self, part: Box) -> int:
+        """Bytes that are decoded for what of a part lies in one layer of chunks."""
+        area = self.chunks[0] * self.dtype.itemsize
+        for one, chunk in zip(part[1:], self.chunks[1:], strict=True):
+            area *= (-(-one.stop // chunk) - one.start // chunk) * chunk
+        return area
+
     def _given(self, z: slice, y: slice, x: slice) -> npt.NDArray[Any]:
         with explained(self._place, f", slices {z.start} to {z.stop - 1}"):
             return self._read(z, y, x)
@@ -287,10 +265,6 @@ class ArraySource:
 
 def _length(one: slice) -> int:
     return len(range(one.start, one.stop, one.step))
-
-
-def _covers(whole: slice, part: slice) -> bool:
-    return bool(whole.start <= part.start and part.stop <= whole.stop)
 
 
 @contextmanager

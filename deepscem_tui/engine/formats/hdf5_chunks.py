@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from deepscem_tui.engine.dataset_tree import EXPANSION
 from deepscem_tui.engine.devices import available_memory
 from deepscem_tui.engine.errors import VolumeError
 from deepscem_tui.engine.formats.pieces import inflated
@@ -19,7 +20,7 @@ from deepscem_tui.engine.plain_files import COPY_AGAIN
 __all__ = ["CheckedArray"]
 
 _DEFLATE, _LZF = h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_LZF
-_RATIOS = {_DEFLATE: 1032, _LZF: 88}  # bytes that are made of one at most
+_RATIOS = {_DEFLATE: EXPANSION, _LZF: 88}  # bytes that are made of one at most
 _CHECKSUM = 4  # bytes of Fletcher's, after a chunk
 _ROOM = 2**16
 _HARMLESS = 256 * 2**20  # bytes that one chunk may take anyway

@@ -69,7 +69,7 @@ def open_n5(place: Place) -> Iterator[ArraySource]:
     regular = Regular(folder)
 
     def read(z: slice, y: slice, x: slice) -> npt.NDArray[Any]:
-        for block in _blocks(shape, chunks, layout, (z, y, x)):
+        for block in _blocks(chunks, layout.index(z, y, x)):
             regular.check(block)
         return layout.read(turned, z, y, x)
 
@@ -82,23 +82,16 @@ def open_n5(place: Place) -> Iterator[ArraySource]:
     yield source
 
 
-def _blocks(
-    shape: Sequence[int], chunks: Sequence[int], layout: Layout, part: Sequence[slice]
-) -> Iterator[tuple[str, ...]]:
-    """The files of the blocks that a part is in, as paths below the array's folder.
-
-    Args:
-        part: Along Z, Y, X.
-    """
-    numbers = []
-    for axis, (size, chunk, fixed) in enumerate(zip(shape, chunks, layout.fixed, strict=True)):
-        if axis in layout.order:
-            first, end, _ = part[layout.order.index(axis)].indices(size)
-        else:
-            first, end = (fixed or 0), (fixed or 0) + 1
-        numbers.append(range(first // chunk, -(-end // chunk)))
-    for block in product(*reversed(numbers)):
-        yield tuple(map(str, block))
+def _blocks(chunks: Sequence[int], index: Sequence[int | slice]) -> Iterator[tuple[str, ...]]:
+    """The files of the blocks that a part of an array is in, as paths below the array's folder."""
+    numbers = (
+        range(one // chunk, one // chunk + 1)
+        if isinstance(one, int)
+        else range(one.start // chunk, -(-one.stop // chunk))
+        for one, chunk in zip(index, chunks, strict=True)
+    )
+    for block in product(*numbers):
+        yield tuple(map(str, reversed(block)))
 
 
 def _attributes(place: Place, inside: str) -> Mapping[str, Any]:

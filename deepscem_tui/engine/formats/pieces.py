@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from pathlib import Path
 
+from deepscem_tui.engine.dataset_tree import EXPANSION
 from deepscem_tui.engine.errors import VolumeError
 from deepscem_tui.engine.plain_files import COPY_AGAIN
 
@@ -12,7 +13,6 @@ __all__ = ["check_piece", "inflated"]
 
 _ROOM = 2**16  # of what is stored beside the voxels
 _HARMLESS = 256 * 2**20  # bytes that need no closer look
-_DEFLATE = 1100  # bytes that deflate makes of one at most
 _STEP = 2**24
 _ZSTD, _SKIPPED = b"\x28\xb5\x2f\xfd", b"\x2a\x4d\x18"
 
@@ -40,7 +40,7 @@ def _claimed(content: bytes, codec: str, expected: int) -> int:
     if codec == "zstd":
         size = _of_zstd(content)
         return size if size is not None else _tried_zstd(content, expected + _ROOM)
-    if codec in ("gzip", "zlib") and len(content) * _DEFLATE > _HARMLESS:
+    if codec in ("gzip", "zlib") and len(content) * EXPANSION > _HARMLESS:
         return inflated(content, codec == "gzip", expected + _ROOM)
     return 0
 

@@ -48,7 +48,6 @@ _CODECS = {"bytes", "transpose", "crc32c"} | _COMPRESSORS_3
 _COMPRESSORS = {"blosc", "gzip", "zlib", "zstd", "lz4"}  # of version 2
 _FILTERS = {"shuffle", "delta"}
 _CHECKSUM = 4  # bytes
-_MOST_FOLDERS = 500
 _MOST_INDEXED = 2**21  # pieces of shards whose places are kept
 
 _Axes = tuple[Sequence[str] | None, Sequence[float] | None, Sequence[str]]
