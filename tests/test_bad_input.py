@@ -6,6 +6,8 @@ import faulthandler
 import json
 import os
 import shutil
+import subprocess
+import sys
 import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +19,7 @@ from bad_input import COMMANDS, NAMES, RIGHT, Bad
 
 from deepscem_tui.cli import main
 from deepscem_tui.engine import actions
+from deepscem_tui.engine.parameters import Changing
 
 _ALL = Path("../..")
 HANG_SECONDS = 120  # after which pytest itself is ended, with the place where it stood
@@ -221,6 +224,83 @@ def test_a_result_where_it_cannot_be(
     judged(bad_input.words(action, values | ({"overwrite": True} if overwrite else {})), capfd, fine=True)
     if there in ("a FIFO", "a link to a FIFO"):
         assert not path.is_file()
+
+
+# --------------------------------------------------------------------------------------------------- permissions
+
+AS_OTHERS = """
+import contextlib, io, json, sys
+from deepscem_tui.cli import main
+for line in sys.stdin:
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        status = main(json.loads(line))
+    print(json.dumps([status, out.getvalue(), err.getvalue()]), flush=True)
+"""
+
+
+def as_others(commands: list[list[str]]) -> list[tuple[int, str, str]]:
+    """Carry out commands as somebody whom permissions keep out, in one process: root may do anything otherwise."""
+    program = [sys.executable, "-c", AS_OTHERS]
+    if os.geteuid() == 0:
+        if shutil.which("setpriv") is None:
+            pytest.skip("root may read and write anywhere, and there is no setpriv to take that away")
+        program = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-all", *program]
+    lines = "".join(f"{json.dumps(words)}\n" for words in commands)
+    done = subprocess.run(program, input=lines, capture_output=True, text=True, timeout=300, check=False)
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(answers) == len(commands), done.stderr
+    return [(status, out, err) for status, out, err in answers]
+
+
+def refused(commands: list[list[str]], where: str) -> None:
+    before = dict(bad_input.contents(_ALL))
+    for words, (status, out, err) in zip(commands, as_others(commands), strict=True):
+        assert status in (2, 3), (words, status, out, err)
+        assert "Traceback" not in out + err
+        answer = json.loads(out)
+        assert where in answer["error"], answer
+        assert answer["hint"], answer
+    assert dict(bad_input.contents(_ALL)) == before
+
+
+def test_files_that_may_not_be_read(place: Path) -> None:
+    commands = []
+    for action, parameter in _files(made=False):
+        value = COMMANDS[action][parameter]
+        right = Path(value[0] if isinstance(value, list) else value)
+        if right.is_file():
+            path = Path(f"secret-{len(commands)}{right.suffix}")
+            shutil.copy(right, path)
+            path.chmod(0)
+            commands.append(bad_input.words(action, _given(action, parameter, str(path))))
+    assert len(commands) > 25
+    refused(commands, "secret-")
+
+
+def test_results_where_nobody_may_write(place: Path) -> None:
+    Path("shut").mkdir(0o555)
+    commands = []
+    for action, parameter in _files(made=True):
+        if not COMMANDS[action].get("dry_run"):
+            name = Path(COMMANDS[action][parameter]).name
+            commands.append(bad_input.words(action, _given(action, parameter, f"shut/{name}")))
+    assert len(commands) > 8
+    refused(commands, "shut")
+
+
+def test_data_sets_that_may_not_be_changed(place: Path) -> None:
+    Path("shut").mkdir()
+    shutil.copy("data.hdf5", "shut/data.hdf5")
+    Path("shut").chmod(0o555)
+    changing = [
+        name
+        for name, action in actions.ACTIONS.items()
+        if issubclass(action.parameters, Changing) and not any(item.makes for item in actions.declared(action))
+    ]
+    commands = [bad_input.words(name, COMMANDS[name] | {"file": "shut/data.hdf5"}) for name in changing]
+    assert len(commands) > 8
+    refused(commands, "shut")
 
 
 # -------------------------------------------------------------------------------------------------- run folders
