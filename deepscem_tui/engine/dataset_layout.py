@@ -31,6 +31,7 @@ from deepscem_tui.engine.errors import DatasetError
 __all__ = [
     "GROUP_BYTES",
     "GZIP_LEVEL",
+    "SCALE",
     "MemberWriter",
     "chunk_shape",
     "create_member",
@@ -44,6 +45,7 @@ DEPTH, SIDE, FLAT_SIDE = 8, 64, 128
 GZIP_LEVEL = 1
 GROUP_BYTES = 128 * 2**20  # of a row of chunks, which is held while it is written
 _TOGETHER = 8  # chunks that a thread compresses before another may have its turn
+SCALE = "scale"  # attribute of probabilities as uint8: what a value of 1 stands for
 ATTRIBUTE_BYTES = 64_000  # HDF5 keeps at most 64 KiB with its default format
 
 

@@ -12,16 +12,15 @@ import numpy as np
 import numpy.typing as npt
 
 from deepscem_tui.engine import dataset_tree as tree
-from deepscem_tui.engine.dataset_layout import read_attributes
+from deepscem_tui.engine.dataset_layout import SCALE, read_attributes
 from deepscem_tui.engine.dataset_tree import Unusable
 from deepscem_tui.engine.errors import DatasetError
 
-__all__ = ["SCALE", "Dataset", "Member", "Sample"]
+__all__ = ["Dataset", "Member", "Sample"]
 
 Shape = tuple[int, int, int]
 
 CHECK = "List what is wrong with: deepscem-tui run check-dataset FILE"
-SCALE = "scale"  # attribute of probabilities as uint8: what a value of 1 stands for
 _ROOT = ("name", "labels", "labels_aliases")
 
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine import words
-from deepscem_tui.engine.dataset_samples import SCALE
+from deepscem_tui.engine.dataset_layout import SCALE
 from deepscem_tui.engine.datasets import NewDataset, new_dataset
 from deepscem_tui.engine.errors import ParameterError
 from deepscem_tui.engine.files import Together, refuse_existing

@@ -19,8 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from deepscem_tui.engine import words
-from deepscem_tui.engine.dataset_layout import GZIP_LEVEL, MemberWriter
-from deepscem_tui.engine.dataset_samples import SCALE
+from deepscem_tui.engine.dataset_layout import GZIP_LEVEL, SCALE, MemberWriter
 from deepscem_tui.engine.dataset_tree import Unusable, check_stored, child, names
 from deepscem_tui.engine.devices import available_cores
 from deepscem_tui.engine.errors import ParameterError, VolumeError
