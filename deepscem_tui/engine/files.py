@@ -29,6 +29,7 @@ _LEFT = re.compile(
     re.DOTALL,
 )
 _HERE, _RENAME_EXCHANGE = -100, 2  # of renameat2
+_BLOCK = 4096  # bytes that a file takes at least, where it could not even be begun
 _FORGOTTEN_SECONDS = 7 * 86400.0  # after which nobody writes to another host's temporary file any more
 _swept: set[tuple[int, Path]] = set()
 
@@ -154,7 +155,8 @@ def published(
             reached = sum(part.stat().st_size for part in _parts(temporary))
         _remove(temporary)
         if is_full(error):
-            raise no_room(path, error, reached if size is None else size, at_least=size is None) from error
+            needed = size or max(reached, _BLOCK)
+            raise no_room(path, error, needed, at_least=size is None) from error
         raise
     sync_folder(path.parent)
     _log.debug("wrote %s", path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import quoteattr
@@ -255,8 +256,9 @@ def create_volume(
     place, known = check_target(path, kind, overwrite)
     with ExitStack() as stack:
         with writing(path):
+            least = prod(shape) * known.least_bytes(kind) or None
             temporary = stack.enter_context(
-                published(place.file, before=before, together=together, folder=known.folder)
+                published(place.file, least, before=before, together=together, folder=known.folder)
             )
             size = voxel_size if voxel_unit else None
             target = Target(place, temporary, shape, kind, size, voxel_unit if size else "", scale, labels)
