@@ -1,11 +1,12 @@
 """How fast training steps are: against DeepSCEM's way, and how long they wait for their patches.
 
     python benchmarks/training.py            the table
-    python benchmarks/training.py step       a part of it: step, waiting
+    python benchmarks/training.py step       a part of it: step, xla, waiting
 
 step: DeepSCEM's default 2D network (32 filters, depth 5, two labels) learns from batches of 4 x 256 x 256 with Dice and
 Adam, once as Keras' own `train_on_batch` in float32, as DeepSCEM has it, and once by our step, in float32 and in
 bfloat16; by turns, medians of the rounds.
+xla: our step as it is, and compiled by XLA (`train --xla`), likewise.
 waiting: trainings on a synthetic volume with `standard` augmentation; share of the steps' time in which the network
 waited for patches.
 """
@@ -17,7 +18,7 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,25 @@ NETWORK = {"2D": ("16", "4", "192,192"), "3D": ("8", "3", "16,64,64")}  # filter
 
 
 def steps(rounds: int) -> Iterator[str]:
-    """Seconds a step of either, as lines of the table."""
+    """Seconds a step of DeepSCEM's and of ours, as lines of the table."""
+    medians = timed(rounds, (DEEPSCEM, "float32", "bfloat16"))
+    for name, goal in (("float32", "at least 1"), ("bfloat16", "1.5 where the CPU has it")):
+        yield compared(f"DeepSCEM's step / ours, {name}", medians[DEEPSCEM], medians[name], goal)
+
+
+def xla(rounds: int) -> Iterator[str]:
+    """Seconds a step without and with XLA, as lines of the table."""
+    for precision in ("float32", "bfloat16"):
+        medians = timed(rounds, (precision, f"{precision} xla"))
+        yield compared(f"our step as it is / by XLA, {precision}", *medians.values(), "to know")
+
+
+def compared(what: str, one: float, other: float, goal: str) -> str:
+    return f"| {what} ({one:.2f} and {other:.2f} s) | {one / other:.2f} | {goal} |"
+
+
+def timed(rounds: int, names: Sequence[str]) -> dict[str, float]:
+    """Median seconds of steps, by turns: DeepSCEM's, or ours in a precision, with ``xla`` or without."""
     tf = tensorflow()
     rng = np.random.default_rng(0)
     labels = (rng.random((BATCH, SIDE, SIDE, LABELS)) < 0.2).astype(np.uint8)
@@ -58,18 +77,17 @@ def steps(rounds: int) -> Iterator[str]:
         theirs.compile(keras().optimizers.Adam(1e-4), dice)
         _, graph = read_network(path)
 
-        def ours(precision: str) -> Callable[[], object]:
+        def ours(precision: str, xla: str = "") -> Callable[[], object]:
             model, info = load_model(path)
             loss = make_loss("dice", info.activation, info.n_labels, info.n_outputs)
-            shared = distribution("auto")
-            made = Trainer(lambda: learning_network(graph, precision), model, loss, LABELS, Optimisation(), shared)
+            how = Optimisation(xla=xla == "xla")
+            made = Trainer(lambda: learning_network(graph, precision), model, loss, LABELS, how, distribution("auto"))
             state = State()
             return lambda: made.step(batch, 1e-4, state)
 
-        ways: dict[str, Callable[[], object]] = {
-            DEEPSCEM: lambda: theirs.train_on_batch(batch.images, floats),
-            "float32": ours("float32"),
-            "bfloat16": ours("bfloat16"),
+        ways = {
+            name: (lambda: theirs.train_on_batch(batch.images, floats)) if name == DEEPSCEM else ours(*name.split())
+            for name in names
         }
         times: dict[str, list[float]] = {name: [] for name in ways}
         with memory_kept_for_reuse():
@@ -79,11 +97,7 @@ def steps(rounds: int) -> Iterator[str]:
                     step()
                     if number >= 2:
                         times[name].append(time.perf_counter() - began)
-    medians = {name: statistics.median(values) for name, values in times.items()}
-    for name, goal in (("float32", "at least 1"), ("bfloat16", "1.5 where the CPU has it")):
-        ratio = medians[DEEPSCEM] / medians[name]
-        seconds = f"{medians[DEEPSCEM]:.2f} and {medians[name]:.2f} s"
-        yield f"| DeepSCEM's step / ours, {name} ({seconds}) | {ratio:.2f} | {goal} |"
+    return {name: statistics.median(values) for name, values in times.items()}
 
 
 def waiting(epochs: int = 3) -> Iterator[str]:
@@ -113,12 +127,14 @@ def waiting(epochs: int = 3) -> Iterator[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", nargs="?", choices=("step", "waiting"))
+    parser.add_argument("part", nargs="?", choices=("step", "xla", "waiting"))
     parser.add_argument("--rounds", type=int, default=15)
     options = parser.parse_args()
     lines = [f"| what ({available_cores()} cores) | measured | to reach |", "|---|---|---|"]
     if options.part in (None, "step"):
         lines += steps(options.rounds)
+    if options.part in (None, "xla"):
+        lines += xla(options.rounds)
     if options.part in (None, "waiting"):
         lines += waiting()
     print("\n".join(lines))

@@ -8,6 +8,8 @@ import pytest
 from golden_texts import Golden
 from hypothesis import HealthCheck, settings
 
+from deepscem_tui.engine.devices import available_cores
+
 # Machines are as busy as they are: no test judges by time.
 settings.register_profile("any speed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any speed")
@@ -15,6 +17,12 @@ settings.load_profile("any speed")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-goldens", action="store_true", help="Write the golden texts anew, to be looked at.")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores: many tests wait for a program that they have started."""
+    return available_cores() + 1
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
