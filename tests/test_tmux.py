@@ -221,29 +221,29 @@ def test_a_run_of_another_process_is_shown_and_stopped(terminal: Callable[..., T
 # ------------------------------------------------------------------------------------------------ interruption
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT], ids=lambda number: number.name)
-def test_a_signal_in_mid_training_saves_and_leaves(terminal: Callable[..., Tmux], number: signal.Signals) -> None:
-    folder = terminal().folder
+def in_mid_training(terminal: Callable[..., Tmux], folder: Path) -> tuple[Tmux, runs.RunState]:
+    """An application that trains for long, and its run."""
     ready_to_train(folder, epochs=1000)
     screen = terminal()
     start_training(screen)
     run = run_of(folder, "running")
     _until_it_steps(run)
+    return screen, run
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT], ids=lambda number: number.name)
+def test_a_signal_in_mid_training_saves_and_leaves(terminal: Callable[..., Tmux], number: signal.Signals) -> None:
+    screen, run = in_mid_training(terminal, terminal().folder)
     screen.send(number)
     assert "status=75" in screen.wait_for("status=", 60)
-    stopped = run_of(folder, "stopped")
+    stopped = run_of(screen.folder, "stopped")
     assert number.name in str(stopped.end)
     assert list((run.folder / "checkpoint").glob("step-*.npz"))
     assert not psutil.pid_exists(run.pid)
 
 
 def test_a_second_interrupt_leaves_at_once(terminal: Callable[..., Tmux]) -> None:
-    folder = terminal().folder
-    ready_to_train(folder, epochs=1000)
-    screen = terminal()
-    start_training(screen)
-    run = run_of(folder, "running")
-    _until_it_steps(run)
+    screen, run = in_mid_training(terminal, terminal().folder)
     while psutil.pid_exists(run.pid):
         with suppress(ProcessLookupError):
             screen.send(signal.SIGINT)
@@ -255,14 +255,9 @@ def test_a_killed_tmux_server_in_mid_training_saves(terminal: Callable[..., Tmux
     screen = terminal()
     screen.wait_for("Data sets")
     screen.kill_server()
-    folder = screen.folder
-    ready_to_train(folder, epochs=1000)
-    screen = terminal()
-    start_training(screen)
-    run = run_of(folder, "running")
-    _until_it_steps(run)
+    screen, run = in_mid_training(terminal, screen.folder)
     screen.kill_server()
-    run_of(folder, "stopped")
+    run_of(screen.folder, "stopped")
     assert list((run.folder / "checkpoint").glob("step-*.npz"))
     psutil.wait_procs([psutil.Process(run.pid)] if psutil.pid_exists(run.pid) else [], timeout=20)
     assert not psutil.pid_exists(run.pid)

@@ -65,3 +65,23 @@ class Part(Reporter):
         self._finished = max(self._finished, done / total if total else 1)  # a step may be of several tasks
         finished = self._before + self._units * self._finished
         self._whole.progress(self._task, finished, self._total, self._unit, note)
+
+
+class Spoken(Reporter):
+    """Passes on what is said, but no events: those of an action inside another would be taken for the run's own.
+
+    Args:
+        inner: Who hears.
+    """
+
+    def __init__(self, inner: Reporter) -> None:
+        self._inner = inner
+
+    def message(self, text: str) -> None:
+        self._inner.message(text)
+
+    def warning(self, text: str) -> None:
+        self._inner.warning(text)
+
+    def progress(self, task: str, done: float, total: float, unit: str = "", note: str = "") -> None:
+        self._inner.progress(task, done, total, unit, note)

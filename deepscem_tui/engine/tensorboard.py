@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from deepscem_tui.engine.devices import tensorflow
-from deepscem_tui.engine.reporting import Reporter
+from deepscem_tui.engine.reporting import Reporter, Spoken
 
 __all__ = ["FOLDER", "TensorBoard"]
 
@@ -22,7 +22,7 @@ _STEP_FACTS = ("loss", "learning_rate", "gradient_norm", "patches_per_second")
 _SCORES = ("loss", "f1", "iou", "precision", "recall", "threshold", "untuned_f1")
 
 
-class TensorBoard(Reporter):
+class TensorBoard(Spoken):
     """Passes on what a training says, and writes its steps and epochs as scalars.
 
     All curves have the number of steps since the beginning of the training along their axis. Where a resumed training
@@ -37,21 +37,12 @@ class TensorBoard(Reporter):
 
     def __init__(self, folder: Path, inner: Reporter, label_names: Sequence[str], steps_per_epoch: int) -> None:
         self._folder = folder
-        self._inner = inner
+        super().__init__(inner)
         self._names = tuple(label_names)
         self._steps_per_epoch = steps_per_epoch
         self._file: Any = None
         self._last = -1
         self._failed = False
-
-    def message(self, text: str) -> None:
-        self._inner.message(text)
-
-    def warning(self, text: str) -> None:
-        self._inner.warning(text)
-
-    def progress(self, task: str, done: float, total: float, unit: str = "", note: str = "") -> None:
-        self._inner.progress(task, done, total, unit, note)
 
     def event(self, kind: str, **facts: Any) -> None:
         self._inner.event(kind, **facts)

@@ -49,7 +49,7 @@ from deepscem_tui.engine.patches import (
 )
 from deepscem_tui.engine.prediction import predict
 from deepscem_tui.engine.prediction_plan import make_plan
-from deepscem_tui.engine.reporting import Reporter
+from deepscem_tui.engine.reporting import Spoken
 from deepscem_tui.engine.results import Result, Table
 from deepscem_tui.engine.space import check_room
 from deepscem_tui.engine.tensorboard import FOLDER, TensorBoard
@@ -336,27 +336,11 @@ def _voxels_by_label(sources: Sequence[Source]) -> list[int]:
 # ------------------------------------------------------------------------------------------------ the end
 
 
-class _Talk(Reporter):
-    """Passes on what an action inside this one says, but not its events: they would be taken for the run's own."""
-
-    def __init__(self, inner: Reporter) -> None:
-        self._inner = inner
-
-    def message(self, text: str) -> None:
-        self._inner.message(text)
-
-    def warning(self, text: str) -> None:
-        self._inner.warning(text)
-
-    def progress(self, task: str, done: float, total: float, unit: str = "", note: str = "") -> None:
-        self._inner.progress(task, done, total, unit, note)
-
-
 def _test(parameters: p.Train, model: Path, context: Context) -> Sequence[Table]:
     """Predict and score the test data set; the prediction and the scores stay in the run."""
     assert context.folder is not None
     assert parameters.test is not None
-    quiet = Context(_Talk(context.report), context.stop)
+    quiet = Context(Spoken(context.report), context.stop)
     predicted, scores = context.folder / "test.hdf5", context.folder / "test.csv"
     predict(p.Predict(model=model, input=parameters.test, out=predicted, image=False, overwrite=True), quiet)
     result = evaluate(p.Evaluate(reference=parameters.test, segmentation=predicted, csv=scores, overwrite=True), quiet)
