@@ -44,7 +44,7 @@ def say(what: str, value: str, reach: str) -> None:
 
 
 def noise(path: Path, shape: tuple[int, ...]) -> Path:
-    """Smoothed noise, which networks see as texture."""
+    """Noise, which nothing can compress."""
     image = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
     np.save(path, image)
     return path
@@ -90,6 +90,7 @@ class Prediction:
 
         real = prediction_network.load_network
         prediction_network.load_network = lambda *_: self.traced
+        self.out.unlink(missing_ok=True)  # to take the place of another file is no part of predicting
         try:
             with tempfile.TemporaryDirectory(dir=self.folder) as run:
                 started = Started()

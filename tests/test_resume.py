@@ -123,6 +123,21 @@ def test_cleared_slabs_leave_nothing_not_even_what_a_kill_left(tmp_path: Path) -
     assert not folder.exists()
 
 
+@settings(max_examples=40, deadline=None)
+@given(st.tuples(st.integers(1, 3), SIZES, SIZES, SIZES), st.integers(0, 2**32 - 1))
+def test_masks_are_kept_as_bits(shape: tuple[int, ...], seed: int) -> None:
+    masks = np.random.default_rng(seed).integers(0, 2, shape, np.uint8)
+    with tempfile.TemporaryDirectory() as folder:
+        store = SlabStore(Path(folder), 0)
+        assert not store.has(3)
+        store.keep(3, masks, masks=True)
+        assert store.has(3)
+        assert np.array_equal(store.read(3), masks)
+        assert np.array_equal(store.read(3, slice(1, 3)), masks[:, :, 1:3])
+        (path,) = Path(folder).iterdir()
+        assert path.stat().st_size < masks.size / 8 + masks[..., 0].size + 1000  # whole bytes a row, and what it is
+
+
 def test_a_damaged_slab_is_told_by_name(tmp_path: Path) -> None:
     image = np.random.default_rng(0).random((8, 8, 8), np.float32)
     plan = SamplePlan("a", plan_tiles(image.shape, 2, DIVISOR, RADIUS), 2, 128)

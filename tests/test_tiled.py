@@ -148,6 +148,29 @@ def test_stored_values_are_normalised_as_the_network_sees_them() -> None:
     assert plain.normalised(broken).tolist() == [[[0, 1, 0, 0.5]]]
 
 
+@pytest.mark.parametrize("kind", ["bool", "uint8", "int8", "uint16", "int16", "int32", "float16", "float32", "float64"])
+@pytest.mark.parametrize("limits", [(0.0, 1.0), (-3.0, 77.0)])
+@pytest.mark.parametrize("side", [3, 50])  # fewer voxels than there are values of two bytes, and more
+def test_values_are_the_same_looked_up_and_computed(kind: str, limits: tuple[float, float], side: int) -> None:
+    shape, (low, high) = (2, side, 1000), limits
+    bits = np.random.default_rng(0).integers(0, 256, (*shape, np.dtype(kind).itemsize), np.uint8)
+    image = (bits[..., 0] > 99) if kind == "bool" else bits.view(kind)[..., 0]
+    if kind == "float64":
+        image = np.where(np.abs(image) < 1e30, image, np.nan)
+    with np.errstate(all="ignore"):
+        expected = (image.astype(np.float32) - np.float32(low)) * np.float32(1 / (high - low))
+    expected = np.nan_to_num(expected, nan=0.0, posinf=1.0, neginf=0.0)
+    source = Source("a", shape, lambda z0, z1: image[z0:z1], low, high)
+    assert np.array_equal(source.normalised(image), expected)
+    assert np.array_equal(source.normalised(image[:, ::2]), expected[:, ::2])
+    out = np.full(shape, 9, np.float32)
+    assert source.normalised(image, out) is out
+    assert np.array_equal(out, expected)
+    with np.errstate(all="ignore"):
+        for dtype in (np.float16, np.float32):
+            assert np.array_equal(source.normalised_as(image, dtype), expected.astype(dtype))
+
+
 def test_a_stop_ends_it_before_the_next_batch() -> None:
     stop, calls, written = Stop(), [], []
     plan = plan_tiles((8, 20, 20), 2, DIVISOR, RADIUS)

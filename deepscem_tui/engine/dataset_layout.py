@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
 from itertools import islice, product
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
@@ -27,6 +27,9 @@ from h5py._objects import phil
 from imagecodecs import deflate_encode
 
 from deepscem_tui.engine.errors import DatasetError
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 __all__ = [
     "GROUP_BYTES",
@@ -157,10 +160,10 @@ class MemberWriter:
 
     def _encoded(
         self, group: Sequence[tuple[tuple[int, npt.NDArray[Any]], int, int]]
-    ) -> list[tuple[tuple[int, int, int], bytes]]:
+    ) -> list[tuple[tuple[int, int, int], Buffer]]:
         """Chunks as they are stored, each with its place; those that are all 0 need not be."""
         chunk = self._dataset.chunks
-        encoded = []
+        encoded: list[tuple[tuple[int, int, int], Buffer]] = []
         for (z, row), y, x in group:
             part = np.ascontiguousarray(row[:, y : y + chunk[1], x : x + chunk[2]], self.dtype)
             if not part.view(np.uint8).any():  # bytes, for float16 is slow to compare
@@ -169,10 +172,8 @@ class MemberWriter:
                 padded = np.zeros(chunk, self.dtype)
                 padded[tuple(map(slice, part.shape))] = part
                 part = padded
-            content = part.tobytes()
-            encoded.append(
-                ((z, y, x), bytes(deflate_encode(content, level=GZIP_LEVEL)) if self._compressed else content)
-            )
+            content = deflate_encode(part.tobytes(), level=GZIP_LEVEL) if self._compressed else part.data
+            encoded.append(((z, y, x), content))
         return encoded
 
 

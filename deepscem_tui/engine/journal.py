@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deepscem_tui.engine.errors import DatasetError
-from deepscem_tui.engine.files import sync_folder
+from deepscem_tui.engine.files import start_writeback, sync_folder
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["JournalledFile", "WatchedFile", "is_journalled", "journal_path", "recover"]
 
 PAGE = 4096
+_WRITEBACK = 1 << 22  # bytes written before the system is asked to bring them to the disk
 _MAGIC = b"DEEPSCEM-TUI journal 1\n"
 _FAMILY = _MAGIC[:-2]
 _START = struct.Struct("<23s8sQI")  # magic, salt, size, number of marks
@@ -73,6 +74,7 @@ class WatchedFile(io.RawIOBase):
         self.appended = 0
         self._abandoned = False
         self._position = 0
+        self._unasked = 0  # bytes written since the system was asked to bring them to the disk
         self._file = path.open("r+b", buffering=0)
         self._original = self._size = os.fstat(self._file.fileno()).st_size
 
@@ -126,6 +128,10 @@ class WatchedFile(io.RawIOBase):
                 self._save(start, min(end, self._original))
                 _put(self._file, start, view)
             self._size = max(self._size, end)
+            self._unasked += len(view)
+            if self._unasked >= _WRITEBACK:
+                self._unasked = 0
+                start_writeback(self._file.fileno())
         return len(view)
 
     def truncate(self, size: int | None = None) -> int:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from deepscem_tui.engine.datasets import Sample
 from deepscem_tui.engine.errors import VolumeError
+from deepscem_tui.engine.lookup import has_table, look_up
 from deepscem_tui.engine.reporting import Reporter
 from deepscem_tui.engine.stop import Stop
 from deepscem_tui.engine.volumes import Volume, value_range
@@ -94,16 +95,10 @@ class Grey:
         if self.low == self.high:
             return np.zeros(slab.shape, dtype)
         out = np.empty(slab.shape, dtype)
-        source, target = slab.reshape(-1), out.reshape(-1)
-        if slab.dtype.kind in "biu" and slab.dtype.itemsize <= 2:
-            # A table is several times faster than arithmetic, for float16 above all.
-            unsigned = np.dtype(f"u{slab.dtype.itemsize}")
-            every = np.arange(256**unsigned.itemsize, dtype=unsigned).view(slab.dtype)
-            table = self._exactly(every).astype(dtype)
-            source = source.view(unsigned)
-            for start in range(0, source.size, _BLOCK):
-                table.take(source[start : start + _BLOCK], out=target[start : start + _BLOCK], mode="clip")
+        if slab.dtype.kind in "biu" and has_table(slab.dtype):
+            look_up(slab, lambda every: self._exactly(every).astype(dtype), out)
             return out
+        source, target = slab.reshape(-1), out.reshape(-1)
         for start in range(0, source.size, _BLOCK):
             target[start : start + _BLOCK] = self._exactly(source[start : start + _BLOCK])
         return out

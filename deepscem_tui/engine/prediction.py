@@ -170,12 +170,12 @@ def _kept_plan(folder: Path | None, shapes: Mapping[str, Shape]) -> PredictionPl
 
 
 def _report_start(context: Context, plan: PredictionPlan, resumed: bool) -> None:
+    if context.folder is not None:
+        write_plan(context.folder, plan)
     facts = plan.as_json()
     context.report.event(
         "started", device=device_summary(), precision=plan.precision, resumed=resumed, plans=facts["samples"]
     )
-    if context.folder is not None:
-        write_plan(context.folder, plan)
 
 
 def _say_disk(

@@ -99,7 +99,8 @@ class TileNetwork:
     def _computed(self, index: int, images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         tf = tensorflow()
         with tf.device(self._devices[index]):
-            values: npt.NDArray[np.float32] = self._function(index, images.shape)(tf.constant(images)).numpy()
+            # Not its numpy(), which copies.
+            values: npt.NDArray[np.float32] = np.asarray(self._function(index, images.shape)(tf.constant(images)))
         return values
 
     def _function(self, index: int, shape: tuple[int, ...]) -> Any:

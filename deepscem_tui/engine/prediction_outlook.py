@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from math import prod
+from math import ceil, prod
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +22,14 @@ from deepscem_tui.engine.networks.geometry import step_bytes
 from deepscem_tui.engine.networks.graph import Graph
 from deepscem_tui.engine.orthogonal import kept_type
 from deepscem_tui.engine.prediction_output import kind_in_words, least_output_bytes, output_bytes
-from deepscem_tui.engine.prediction_plan import PredictionPlan, make_plan, slab_voxel_bytes
+from deepscem_tui.engine.prediction_plan import PredictionPlan, make_plan, slab_voxel_bytes, turned
 from deepscem_tui.engine.prediction_values import values_of
 from deepscem_tui.engine.results import Result, Table
+from deepscem_tui.engine.slabs import SLAB_FILES
 from deepscem_tui.engine.slice_sources import Plane
 from deepscem_tui.engine.sources import InputImage
 from deepscem_tui.engine.space import check_room
+from deepscem_tui.engine.tiling import Shape
 
 __all__ = ["as_deepscem", "check_disk", "check_memory", "chosen_precision", "disk_bytes", "dry_run", "say_plan"]
 
@@ -103,22 +105,24 @@ def check_disk(
     if parameters.shard is None:
         needed[parameters.out] = sum(least_output_bytes(parameters, info, image) for image in images)
     if home is not None:
-        kept = _kept_dtype(parameters, info, plan.precision)
         there, slabs = home / "slabs", 0
         for sample, numbers in zip(plan.samples, wanted, strict=True):
             layers = sample.layers[numbers.start : numbers.stop]
             depth = sum(layer.own[1] - layer.own[0] for layer in layers)
-            slabs += depth * prod(sample.tiles.shape[1:]) * info.n_labels * kept.itemsize
-        have = sum(path.stat().st_size for path in there.glob("*.npy"))
+            slabs += _kept_bytes(parameters, info, plan.precision, (depth, *sample.tiles.shape[1:]))
+        have = sum(path.stat().st_size for kept in SLAB_FILES for path in there.glob(kept))
         needed[there] = max(0, slabs - have)
     check_room(needed)
 
 
-def _kept_dtype(parameters: p.Predict, info: ModelInfo, precision: str) -> np.dtype[Any]:
-    """Type of the labels in slabs."""
+def _kept_bytes(parameters: p.Predict, info: ModelInfo, precision: str, shape: Shape) -> int:
+    """Bytes of the labels of so many voxels in slabs."""
+    values = values_of(parameters, info)
     if parameters.ortho or parameters.rescale:
-        return np.dtype(kept_type(precision.replace("auto", "float32")))
-    return values_of(parameters, info).dtype
+        row = shape[2] * np.dtype(kept_type(precision.replace("auto", "float32"))).itemsize
+    else:
+        row = ceil(shape[2] / 8) if values.kind == "mask" else shape[2] * values.dtype.itemsize
+    return info.n_labels * prod(shape[:2]) * row
 
 
 def disk_bytes(parameters: p.Predict, info: ModelInfo, image: InputImage, plane: Plane) -> int:
@@ -128,7 +132,7 @@ def disk_bytes(parameters: p.Predict, info: ModelInfo, image: InputImage, plane:
     those of all three planes, and for a while a copy of the image.
     """
     voxels = prod(image.source.shape)
-    bytes_ = voxels * info.n_labels * _kept_dtype(parameters, info, parameters.precision).itemsize
+    bytes_ = _kept_bytes(parameters, info, parameters.precision, turned(image.source.shape, plane))
     if plane == "xy":
         bytes_ += output_bytes(parameters, info, image)
     elif plane == "yz":  # the copy for the other plane comes when this one is gone

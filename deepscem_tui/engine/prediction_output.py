@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from itertools import pairwise
 from math import prod
 from pathlib import Path
 from typing import Any, Protocol
@@ -200,8 +201,12 @@ class _DatasetOutput:
                 sample[name][first : first + len(voxels)] = label
 
         def take_image(first: int, voxels: npt.NDArray[Any]) -> None:
-            if self._parameters.image:
-                sample["image"][first : first + len(voxels)] = source.normalised(voxels).astype(image.stored)
+            if not self._parameters.image:
+                return
+            depth, end = sample["image"].depth, first + len(voxels)
+            cuts = [first, *range((first // depth + 1) * depth, end, depth), end]
+            for z0, z1 in pairwise(cuts):  # a row of chunks at a time, which stays in the processor's cache
+                sample["image"][z0:z1] = source.normalised_as(voxels[z0 - first : z1 - first], image.stored)
 
         return take, take_image
 

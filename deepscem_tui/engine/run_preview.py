@@ -105,7 +105,7 @@ def write(
         path.parent.mkdir(parents=True, exist_ok=True)
         sweep(path.parent)
         with temporary.open("xb") as file:
-            np.savez_compressed(file, about=np.frombuffer(about, np.uint8), **arrays)  # type: ignore[arg-type]
+            np.savez(file, about=np.frombuffer(about, np.uint8), **arrays)  # type: ignore[arg-type]
         temporary.replace(path)
     except BaseException as error:
         with suppress(OSError):

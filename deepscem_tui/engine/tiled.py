@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from deepscem_tui.engine import pipeline
 from deepscem_tui.engine.joining import Joining, joining
+from deepscem_tui.engine.lookup import has_table, look_up
 from deepscem_tui.engine.prediction_plan import SamplePlan
 from deepscem_tui.engine.prediction_values import Values
 from deepscem_tui.engine.slabs import SlabStore
@@ -68,15 +69,36 @@ class Source:
     low: float = 0.0
     high: float = 1.0
 
-    def normalised(self, voxels: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-        """Stored voxels as the network sees them: float32, 0 to 1, and 0 for what is no number."""
-        result = voxels.astype(np.float32)
-        if (self.low, self.high) != (0.0, 1.0):
-            result -= np.float32(self.low)
-            result *= np.float32(1 / (self.high - self.low) if self.high > self.low else 0)
-        if voxels.dtype.kind == "f":
-            np.nan_to_num(result, copy=False, nan=0.0, posinf=1.0, neginf=0.0)
+    def normalised(
+        self, voxels: npt.NDArray[Any], out: npt.NDArray[np.float32] | None = None
+    ) -> npt.NDArray[np.float32]:
+        """Stored voxels as the network sees them: float32, 0 to 1, and 0 for what is no number.
+
+        Args:
+            out: Where to write them, contiguous; made if not given.
+        """
+        result = np.empty(voxels.shape, np.float32) if out is None else out
+        if voxels.dtype == np.float16:
+            look_up(voxels, lambda every: self._computed(every, np.empty(every.shape, np.float32)), result)
+            return result
+        return self._computed(voxels, result)
+
+    def normalised_as(self, voxels: npt.NDArray[Any], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+        """The same in another type."""
+        if not has_table(voxels.dtype):
+            return self.normalised(voxels).astype(dtype, copy=False)
+        result = np.empty(voxels.shape, dtype)
+        look_up(voxels, lambda every: self.normalised(every).astype(dtype), result)
         return result
+
+    def _computed(self, voxels: npt.NDArray[Any], out: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        scale = np.float32(1 / (self.high - self.low) if self.high > self.low else 0)
+        with np.errstate(invalid="ignore"):  # of what is no number, which is dealt with below
+            np.subtract(voxels, np.float32(self.low), out=out, dtype=np.float32, casting="unsafe")
+            out *= scale
+        if voxels.dtype.kind == "f" and not np.isfinite(out).all():  # to look is a twentieth of the work
+            np.nan_to_num(out, copy=False, nan=0.0, posinf=1.0, neginf=0.0)
+        return out
 
 
 def predict_sample(
@@ -189,9 +211,10 @@ def _batches(
             yield _Batch(index, 0, layer.tiles[:first], None, own)
         for begin in range(first, len(layer.tiles), plan.batch):
             tiles = layer.tiles[begin : begin + plan.batch]
-            images = np.zeros((plan.batch, *plan.tiles.given), np.float32)  # one shape, so that all is traced once
+            images = np.empty((plan.batch, *plan.tiles.given), np.float32)  # one shape, so that all is traced once
             for image, tile in zip(images, tiles, strict=False):
-                image[...] = source.normalised(cut(slab, layer.read[0], tile, plan.tiles))
+                source.normalised(cut(slab, layer.read[0], tile, plan.tiles), out=image)
+            images[len(tiles) :] = 0
             yield _Batch(index, begin, tiles, images, own, again)
         if not again:
             image_sink(layer.own[0], own)
@@ -209,6 +232,7 @@ class _Slabs:
         self._plan, self._sink, self._store = plan, sink, store
         self._labels: npt.NDArray[Any] | None = None
         self._index = 0
+        self._masks = values.kind == "mask"
         self.joining = joining(plan, values)
         self.in_hand: InHand | None = None
 
@@ -240,7 +264,7 @@ class _Slabs:
                 self._sink(layer.own[0], labels, batch.own)
                 return
             with ThreadPoolExecutor(1, "predict-keep") as keeper:  # one waits for the disk, the other compresses
-                kept = keeper.submit(self._store.keep, batch.index, labels)
+                kept = keeper.submit(self._store.keep, batch.index, labels, self._masks)
                 self._sink(layer.own[0], labels, batch.own)
                 kept.result()
 
