@@ -104,7 +104,7 @@ class Prediction:
 
 
 def speed(folder: Path) -> None:
-    """File to file against the bare forward passes of the same batches, bare before and after."""
+    """File to file against the bare forward passes of the same batches, by turns."""
     two = model(folder / "2d.keras", labels=2)
     three = model(folder / "3d.keras", labels=2, dimension=3, depth=3, filters=8)
     for name, network, shape in (("2D", two, (16, 1024, 1024)), ("3D", three, (64, 256, 256))):
@@ -122,11 +122,13 @@ def speed(folder: Path) -> None:
                     return seconds(lambda: network(batch))
 
             bare()  # traced
-            some = max(2, calls // 4)
-            before = [bare() for _ in range(some)]
-            whole = float(np.median([predict() for _ in range(1 if calls > 1 else 7)]))
-            after = [bare() for _ in range(some)]
-            each = float(np.median(before + after))
+            turns, some = (1, max(2, calls // 4)) if calls > 1 else (15, 1)
+            bares, wholes = [], []
+            for _ in range(turns):
+                bares += [bare() for _ in range(some)]
+                wholes.append(predict())
+            bares += [bare() for _ in range(some)]
+            each, whole = float(np.median(bares)), float(np.median(wholes))
             rate = prod(shape) / whole / 1e3
             say(
                 f"end to end / bare passes, {name} {'x'.join(map(str, shape))}, {precision} ({rate:.0f} kvoxel/s)",
