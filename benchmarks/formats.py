@@ -20,7 +20,7 @@ ENDS = (".npy", ".tif", ".ome.tif", ".mrc", ".h5:/raw", ".ome.zarr", ".n5", ".ni
 
 def make(path: Path, depth: int, edge: int) -> None:
     """A volume of grey values, a slice at a time."""
-    from deepscem_tui.engine.volumes import create_volume
+    from deepscem_tui.engine.formats.volumes import create_volume
 
     chance = np.random.default_rng(0)
     with create_volume(path, (depth, edge, edge), np.uint8, voxel_size=(30, 8, 8), voxel_unit="nm") as volume:

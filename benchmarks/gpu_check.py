@@ -16,13 +16,13 @@ import h5py
 import numpy as np
 
 from deepscem_tui.engine import parameters as p
-from deepscem_tui.engine import prediction_plan
 from deepscem_tui.engine.context import Context
-from deepscem_tui.engine.devices import best_precision, device_summary, gpu_names, tensorflow
-from deepscem_tui.engine.model_actions import create_model
-from deepscem_tui.engine.model_files import load_model
-from deepscem_tui.engine.prediction import predict
-from deepscem_tui.engine.prediction_network import OutOfMemory, TileNetwork, load_network
+from deepscem_tui.engine.models.actions import create_model
+from deepscem_tui.engine.models.files import load_model
+from deepscem_tui.engine.prediction import plan as prediction_plan
+from deepscem_tui.engine.prediction.network import OutOfMemory, TileNetwork, load_network
+from deepscem_tui.engine.prediction.predict import predict
+from deepscem_tui.engine.system.devices import best_precision, device_summary, gpu_names, tensorflow
 
 _TOLERANCE = {"float32": 1e-3, "bfloat16": 0.1}  # TensorFloat-32 has 10 bits
 

@@ -23,10 +23,11 @@ import time
 from fcntl import ioctl
 from pathlib import Path
 
-from deepscem_tui.engine import actions, phantom, runs
+from deepscem_tui.engine import actions, phantom
+from deepscem_tui.engine.formats.volumes import create_volume
 from deepscem_tui.engine.reporting import Reporter
+from deepscem_tui.engine.runs import runs
 from deepscem_tui.engine.stop import Stop
-from deepscem_tui.engine.volumes import create_volume
 
 SECONDS = float(sys.argv[1]) if len(sys.argv) > 1 else 60.0
 FIRST_PAINTS = 7

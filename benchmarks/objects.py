@@ -23,7 +23,7 @@ from pathlib import Path
 from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine.context import Context
 import cc3d, edt, scipy.ndimage, scipy.sparse.csgraph, skimage.measure
-from deepscem_tui.engine import evaluation
+from deepscem_tui.engine.evaluation import evaluate as evaluation
 from deepscem_tui.engine.objects import clean_masks, find_objects
 source, what = sys.argv[1:]
 before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()

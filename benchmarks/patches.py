@@ -30,8 +30,7 @@ import numpy as np
 import psutil
 
 from deepscem_tui.engine.augmentation.recipes import strengths
-from deepscem_tui.engine.datasets import new_dataset, open_dataset
-from deepscem_tui.engine.devices import available_cores
+from deepscem_tui.engine.datasets.dataset import new_dataset, open_dataset
 from deepscem_tui.engine.patches import (
     Batches,
     PatchSampler,
@@ -45,6 +44,7 @@ from deepscem_tui.engine.patches.foreground import Foreground
 from deepscem_tui.engine.patches.labels import PackedLabels, pack
 from deepscem_tui.engine.reporting import Reporter
 from deepscem_tui.engine.stop import Stop
+from deepscem_tui.engine.system.devices import available_cores
 
 SECONDS = 1.5  # of a measurement
 FOCUS = 0.75

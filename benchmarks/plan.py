@@ -21,9 +21,9 @@ import numpy as np
 from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine.actions import ACTIONS, build
 from deepscem_tui.engine.context import Context
-from deepscem_tui.engine.datasets import new_dataset
+from deepscem_tui.engine.datasets.dataset import new_dataset
 from deepscem_tui.engine.phantom import make_phantom
-from deepscem_tui.engine.planning import plan
+from deepscem_tui.engine.planning.plan import plan
 
 _STEPS = 6  # an epoch
 

@@ -22,14 +22,14 @@ import h5py
 import numpy as np
 
 from deepscem_tui.engine import parameters as p
-from deepscem_tui.engine import prediction
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.demo import demo
-from deepscem_tui.engine.devices import best_precision, device_summary, memory_kept_for_reuse
-from deepscem_tui.engine.model_actions import create_model
-from deepscem_tui.engine.model_files import load_model
-from deepscem_tui.engine.prediction_network import TileNetwork, load_network
+from deepscem_tui.engine.models.actions import create_model
+from deepscem_tui.engine.models.files import load_model
+from deepscem_tui.engine.prediction import predict as prediction
+from deepscem_tui.engine.prediction.network import TileNetwork, load_network
 from deepscem_tui.engine.reporting import Reporter
+from deepscem_tui.engine.system.devices import best_precision, device_summary, memory_kept_for_reuse
 
 PRECISIONS = ("float32", "bfloat16")
 
@@ -86,7 +86,7 @@ class Prediction:
 
         Before that event lie what the model file says, the choice of tiles, and the network's loading.
         """
-        from deepscem_tui.engine import prediction_network
+        from deepscem_tui.engine.prediction import network as prediction_network
 
         real = prediction_network.load_network
         prediction_network.load_network = lambda *_: self.traced
@@ -202,7 +202,7 @@ import sys
 from pathlib import Path
 from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine.context import Context
-from deepscem_tui.engine.prediction import predict
+from deepscem_tui.engine.prediction.predict import predict
 model, image, out = map(Path, sys.argv[1:])
 run = out.parent / "run"
 run.mkdir()

@@ -23,8 +23,8 @@ import numpy as np
 import numpy.typing as npt
 from real_data import AXONSEM_TEST, NETWORK, make_axonsem, make_fib25, run
 
-from deepscem_tui.engine.datasets import open_dataset
-from deepscem_tui.engine.devices import keras, tensorflow
+from deepscem_tui.engine.datasets.dataset import open_dataset
+from deepscem_tui.engine.system.devices import keras, tensorflow
 
 STEPS, BATCH, SIDE = 300, 4, 192
 FEW = {

@@ -26,11 +26,12 @@ import numpy as np
 import psutil
 from textual.app import App, ComposeResult
 
-from deepscem_tui.engine import actions, phantom, runs
-from deepscem_tui.engine.datasets import new_dataset
+from deepscem_tui.engine import actions, phantom
+from deepscem_tui.engine.datasets.dataset import new_dataset
 from deepscem_tui.engine.reporting import Reporter
-from deepscem_tui.engine.slices import SliceTarget
+from deepscem_tui.engine.runs import runs
 from deepscem_tui.engine.stop import Stop
+from deepscem_tui.engine.viewing.slices import SliceTarget
 from deepscem_tui.widgets.slice_view import SliceView
 
 SHAPE = (16, 64, 64)

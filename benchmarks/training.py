@@ -26,14 +26,14 @@ import numpy as np
 from real_data import run
 from recipe import deepscem_network
 
-from deepscem_tui.engine.devices import available_cores, keras, memory_kept_for_reuse, tensorflow
-from deepscem_tui.engine.distribution import distribution
-from deepscem_tui.engine.losses import make_loss
-from deepscem_tui.engine.model_files import load_model
-from deepscem_tui.engine.model_info import read_network
+from deepscem_tui.engine.models.files import load_model
+from deepscem_tui.engine.models.info import read_network
 from deepscem_tui.engine.networks.learning import learning_network
 from deepscem_tui.engine.patches import Batch
-from deepscem_tui.engine.trainer import Optimisation, State, Trainer
+from deepscem_tui.engine.system.devices import available_cores, keras, memory_kept_for_reuse, tensorflow
+from deepscem_tui.engine.training.distribution import distribution
+from deepscem_tui.engine.training.losses import make_loss
+from deepscem_tui.engine.training.trainer import Optimisation, State, Trainer
 
 BATCH, SIDE, LABELS = 4, 256, 2
 DEEPSCEM = "DeepSCEM's"

@@ -12,9 +12,10 @@ import typer
 from typer.core import TyperCommand
 
 from deepscem_tui.console import Console
-from deepscem_tui.engine import actions, runs
+from deepscem_tui.engine import actions
 from deepscem_tui.engine.errors import DataError, ParameterError
 from deepscem_tui.engine.results import Result
+from deepscem_tui.engine.runs import runs
 from deepscem_tui.engine.stop import Stop
 from deepscem_tui.outcome import carry_out
 

@@ -21,8 +21,9 @@ from textual.timer import Timer
 from textual.worker import WorkerFailed
 
 from deepscem_tui.characters import choose_pictures
-from deepscem_tui.engine import actions, runs
+from deepscem_tui.engine import actions
 from deepscem_tui.engine.parameters import Parameters
+from deepscem_tui.engine.runs import runs
 from deepscem_tui.harmless import Harmless
 from deepscem_tui.jobs import Detached, Job, Jobs, detached_words, start_detached
 from deepscem_tui.outcome import Bug, report

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rich.console import Console as RichConsole
     from rich.progress import Progress, TaskID
 
-    from deepscem_tui.engine.preview import SlicePicture
+    from deepscem_tui.engine.viewing.preview import SlicePicture
 
 _SILENT_SECONDS = 2.0  # what is over sooner needs no progress
 _LINE_SECONDS = 10.0  # between two progress lines in a log file

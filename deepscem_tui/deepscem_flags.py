@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from deepscem_tui.console import Console
-from deepscem_tui.engine import actions, runs
+from deepscem_tui.engine import actions
 from deepscem_tui.engine.errors import ParameterError
 from deepscem_tui.engine.results import Result
+from deepscem_tui.engine.runs import runs
 from deepscem_tui.engine.stop import Stop
 from deepscem_tui.outcome import carry_out
 

@@ -23,13 +23,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from deepscem_tui.engine import actions, runs
+from deepscem_tui.engine import actions
 from deepscem_tui.engine.errors import EngineError, Stopped
-from deepscem_tui.engine.own_python import own_python
 from deepscem_tui.engine.parameters import Parameters
 from deepscem_tui.engine.reporting import Reporter
 from deepscem_tui.engine.results import Result
+from deepscem_tui.engine.runs import runs
 from deepscem_tui.engine.stop import Stop
+from deepscem_tui.engine.system.own_python import own_python
 from deepscem_tui.outcome import explained
 
 Lane = Literal["compute", "files"]

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from deepscem_tui.characters import is_utf8
+from deepscem_tui.engine.runs.watching import RunWatcher
 from deepscem_tui.engine.stop import Stop
-from deepscem_tui.engine.watching import RunWatcher
 
 _SECONDS = 0.25  # between two looks
 

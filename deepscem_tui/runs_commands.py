@@ -13,10 +13,10 @@ import typer
 
 from deepscem_tui.action_commands import Json, Quiet, RunsDir, Verbose
 from deepscem_tui.console import Console
-from deepscem_tui.engine import runs, watching
 from deepscem_tui.engine.results import Result, Table
+from deepscem_tui.engine.runs import runs, watching
+from deepscem_tui.engine.runs.watching import RunsIndex, RunSummary
 from deepscem_tui.engine.stop import Stop
-from deepscem_tui.engine.watching import RunsIndex, RunSummary
 from deepscem_tui.outcome import carry_out, guarded
 from deepscem_tui.signals import asking_to_stop
 

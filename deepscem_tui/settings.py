@@ -11,7 +11,7 @@ from typing import Any, Literal
 import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from deepscem_tui.engine.files import write_text
+from deepscem_tui.engine.system.files import write_text
 
 _APPLICATION = "deepscem-tui"
 

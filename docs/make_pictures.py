@@ -20,9 +20,9 @@ from rich.console import Console
 from deepscem_tui.cli import main as main_of_program
 from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine.context import Context
-from deepscem_tui.engine.picture_files import write_png
-from deepscem_tui.engine.preview import preview
-from deepscem_tui.engine.volumes import open_volume
+from deepscem_tui.engine.formats.volumes import open_volume
+from deepscem_tui.engine.viewing.picture_files import write_png
+from deepscem_tui.engine.viewing.preview import preview
 from deepscem_tui.render.slices import compared, draw
 
 WIDTH = 72

@@ -8,7 +8,7 @@ import pytest
 from golden_texts import Golden
 from hypothesis import HealthCheck, settings
 
-from deepscem_tui.engine.devices import available_cores
+from deepscem_tui.engine.system.devices import available_cores
 
 # Machines are as busy as they are: no test judges by time.
 settings.register_profile("any speed", deadline=None, suppress_health_check=[HealthCheck.too_slow])

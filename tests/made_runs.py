@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import psutil
 
-from deepscem_tui.engine import run_preview
+from deepscem_tui.engine.runs import preview as run_preview
 
 BEGAN = 1_750_000_000.0
 LABELS = ("mitochondria", "membrane")

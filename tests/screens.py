@@ -21,10 +21,10 @@ from textual.widget import AwaitMount
 import deepscem_tui.app
 from deepscem_tui.app import DeepscemApp
 from deepscem_tui.engine.actions import Action
-from deepscem_tui.engine.datasets import new_dataset
+from deepscem_tui.engine.datasets.dataset import new_dataset
 from deepscem_tui.engine.errors import EngineError
-from deepscem_tui.engine.model_containers import METADATA_MEMBER
-from deepscem_tui.engine.model_info import describe
+from deepscem_tui.engine.models.containers import METADATA_MEMBER
+from deepscem_tui.engine.models.info import describe
 from deepscem_tui.engine.networks import draw_network
 from deepscem_tui.engine.parameters import CreateModel, Parameters
 from deepscem_tui.engine.reporting import Reporter
@@ -211,7 +211,7 @@ class Played:
         self.end: Result | EngineError | None = None
         self.folder: Path | None = None
         self.parameters: Any = None
-        monkeypatch.setattr("deepscem_tui.engine.runs.perform", self._perform)
+        monkeypatch.setattr("deepscem_tui.engine.runs.runs.perform", self._perform)
 
     def _perform(
         self, action: Action, parameters: Parameters, report: Reporter, stop: Stop, runs_folder: Path | None = None

@@ -17,12 +17,13 @@ from textual.app import App, ComposeResult
 from textual.pilot import Pilot
 from textual.widgets import Collapsible, Footer, Input, Select
 
-from deepscem_tui.engine import actions, checks, runs
+from deepscem_tui.engine import actions, checks
 from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine.actions import ACTIONS, build, command_line
 from deepscem_tui.engine.context import Context
-from deepscem_tui.engine.datasets import new_dataset
-from deepscem_tui.engine.model_actions import create_model
+from deepscem_tui.engine.datasets.dataset import new_dataset
+from deepscem_tui.engine.models.actions import create_model
+from deepscem_tui.engine.runs import runs
 from deepscem_tui.widgets.action_form import ActionForm
 from deepscem_tui.widgets.command_line import CommandLine
 from deepscem_tui.widgets.flag import Flag
@@ -234,7 +235,7 @@ def test_what_is_wrong_is_said_beside_the_field(
 
 
 def test_a_batch_that_will_not_fit_is_said_with_one_that_does(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("deepscem_tui.engine.memory.available_memory", lambda: 4 << 20)
+    monkeypatch.setattr("deepscem_tui.engine.system.memory.available_memory", lambda: 4 << 20)
     app = FormApp("train", TRAIN | {"patch_size": "16,16"})
 
     async def script(pilot: Pilot[None]) -> None:

@@ -20,8 +20,8 @@ from deepscem_tui.characters import ascii_text, choose_pictures, is_utf8
 from deepscem_tui.engine import actions
 from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine.context import Context
-from deepscem_tui.engine.native_output import kept_in
 from deepscem_tui.engine.results import Result, Table
+from deepscem_tui.engine.system.native_output import kept_in
 from deepscem_tui.outcome import Bug
 from deepscem_tui.screens.action_dialog import ActionDialog
 from deepscem_tui.screens.jobs import JobsScreen

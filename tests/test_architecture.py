@@ -106,7 +106,7 @@ from deepscem_tui.cli import main
 from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine.actions import ACTIONS
 from deepscem_tui.engine.context import Context
-from deepscem_tui.engine.datasets import new_dataset
+from deepscem_tui.engine.datasets.dataset import new_dataset
 with new_dataset("d.hdf5", "d", 1) as dataset:
     sample = dataset.add_sample("s", (1, 16, 16), members={"image": np.float32, "label_0000": np.uint8})
     sample["image"][0:1] = np.ones((1, 16, 16), np.float32)

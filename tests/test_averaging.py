@@ -10,10 +10,10 @@ import pytest
 from test_tiled import Array
 
 from deepscem_tui.engine import parameters as p
-from deepscem_tui.engine.averaging import averaged, symmetries
 from deepscem_tui.engine.context import Context
-from deepscem_tui.engine.model_actions import create_model
-from deepscem_tui.engine.prediction import predict
+from deepscem_tui.engine.models.actions import create_model
+from deepscem_tui.engine.prediction.averaging import averaged, symmetries
+from deepscem_tui.engine.prediction.predict import predict
 
 
 def lopsided(images: Array) -> Array:

@@ -7,7 +7,7 @@ from screens import make_dataset, make_model
 
 from deepscem_tui.engine.actions import ACTIONS
 from deepscem_tui.engine.catalogue import Cataloguer
-from deepscem_tui.engine.dataset_samples import Member
+from deepscem_tui.engine.datasets.samples import Member
 from deepscem_tui.screens.proposals import first_values
 
 

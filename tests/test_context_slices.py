@@ -15,20 +15,20 @@ import pytest
 from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine.augmentation.recipes import strengths
 from deepscem_tui.engine.context import Context
-from deepscem_tui.engine.datasets import new_dataset, open_dataset
+from deepscem_tui.engine.datasets.dataset import new_dataset, open_dataset
 from deepscem_tui.engine.errors import ModelError
-from deepscem_tui.engine.losses import make_loss
-from deepscem_tui.engine.model_actions import convert_model, create_model
-from deepscem_tui.engine.model_files import load_model, read_info
-from deepscem_tui.engine.model_info import describe
+from deepscem_tui.engine.models.actions import convert_model, create_model
+from deepscem_tui.engine.models.files import load_model, read_info
+from deepscem_tui.engine.models.info import describe
 from deepscem_tui.engine.networks.geometry import graph_of
 from deepscem_tui.engine.patches import PatchSampler, Source, assemble, cut
-from deepscem_tui.engine.prediction import predict
-from deepscem_tui.engine.prediction_network import load_network
-from deepscem_tui.engine.prediction_plan import PredictionPlan, SamplePlan
-from deepscem_tui.engine.tiling import plan_tiles
-from deepscem_tui.engine.training import train
-from deepscem_tui.engine.validation import Validator
+from deepscem_tui.engine.prediction.network import load_network
+from deepscem_tui.engine.prediction.plan import PredictionPlan, SamplePlan
+from deepscem_tui.engine.prediction.predict import predict
+from deepscem_tui.engine.prediction.tiling import plan_tiles
+from deepscem_tui.engine.training.losses import make_loss
+from deepscem_tui.engine.training.train import train
+from deepscem_tui.engine.training.validation import Validator
 
 SHAPE = (6, 24, 32)
 DEPTH = SHAPE[0]

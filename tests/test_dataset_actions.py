@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 import tifffile
 
-from deepscem_tui.engine import distance, sample_adding, sample_copying, space
 from deepscem_tui.engine.actions import ACTIONS, build
 from deepscem_tui.engine.context import Context
-from deepscem_tui.engine.dataset_actions import remove_sample
-from deepscem_tui.engine.datasets import change_dataset, new_dataset, open_dataset
-from deepscem_tui.engine.distance import distances
+from deepscem_tui.engine.dataset_actions import adding as sample_adding
+from deepscem_tui.engine.dataset_actions import copying as sample_copying
+from deepscem_tui.engine.dataset_actions import distance
+from deepscem_tui.engine.dataset_actions.distance import distances
+from deepscem_tui.engine.dataset_actions.names import remove_sample
+from deepscem_tui.engine.datasets.dataset import change_dataset, new_dataset, open_dataset
 from deepscem_tui.engine.errors import (
     DataError,
     DatasetError,
@@ -26,13 +28,14 @@ from deepscem_tui.engine.errors import (
     VolumeError,
 )
 from deepscem_tui.engine.formats import FORMATS
-from deepscem_tui.engine.lock import lock_path
-from deepscem_tui.engine.normalisation import Grey
+from deepscem_tui.engine.formats.volumes import open_volume
 from deepscem_tui.engine.parameters import ExportSample, RemoveSample
 from deepscem_tui.engine.reporting import Reporter
 from deepscem_tui.engine.results import Result
+from deepscem_tui.engine.sources.normalisation import Grey
 from deepscem_tui.engine.stop import Stop
-from deepscem_tui.engine.volumes import open_volume
+from deepscem_tui.engine.system import space
+from deepscem_tui.engine.system.lock import lock_path
 from deepscem_tui.engine.words import file_name
 
 DEEPSCEM = Path(__file__).parents[2] / "shared" / "data" / "deepscem"

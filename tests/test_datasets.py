@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deepscem_tui.engine import dataset_layout
-from deepscem_tui.engine.dataset_layout import MemberWriter, chunk_shape, create_member
-from deepscem_tui.engine.datasets import NewDataset, change_dataset, new_dataset, open_dataset
+from deepscem_tui.engine.datasets import layout as dataset_layout
+from deepscem_tui.engine.datasets.dataset import NewDataset, change_dataset, new_dataset, open_dataset
+from deepscem_tui.engine.datasets.layout import MemberWriter, chunk_shape, create_member
 from deepscem_tui.engine.errors import DatasetError, ParameterError
 
 DEEPSCEM = Path(__file__).parents[2] / "shared" / "data" / "deepscem"

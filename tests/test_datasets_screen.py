@@ -12,7 +12,7 @@ from textual.pilot import Pilot
 from textual.widgets import Input
 
 from deepscem_tui.app import DeepscemApp
-from deepscem_tui.engine.datasets import new_dataset, open_dataset
+from deepscem_tui.engine.datasets.dataset import new_dataset, open_dataset
 from deepscem_tui.screens.action_dialog import ActionDialog
 from deepscem_tui.screens.confirm import Confirm
 from deepscem_tui.screens.datasets import DatasetsScreen

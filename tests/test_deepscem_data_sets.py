@@ -19,7 +19,7 @@ import tifffile
 from deepscem_tui.engine.actions import ACTIONS, build
 from deepscem_tui.engine.augmentation.recipes import strengths
 from deepscem_tui.engine.context import Context
-from deepscem_tui.engine.datasets import change_dataset, open_dataset
+from deepscem_tui.engine.datasets.dataset import change_dataset, open_dataset
 from deepscem_tui.engine.errors import DataError, DatasetError, LockedError
 from deepscem_tui.engine.patches import PatchSampler, load_sources
 from deepscem_tui.engine.reporting import Reporter

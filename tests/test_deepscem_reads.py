@@ -17,7 +17,7 @@ from deepscem_reader import DeepSCEM, Stumbles, check_format
 from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine.actions import ACTIONS, build, declared
 from deepscem_tui.engine.context import Context
-from deepscem_tui.engine.datasets import open_dataset
+from deepscem_tui.engine.datasets.dataset import open_dataset
 from deepscem_tui.engine.results import Result
 
 DEEPSCEM = Path(__file__).parents[2] / "shared" / "data" / "deepscem"

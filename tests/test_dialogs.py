@@ -16,7 +16,7 @@ from textual.widgets import Input, OptionList
 
 from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine.actions import ACTIONS
-from deepscem_tui.engine.datasets import new_dataset
+from deepscem_tui.engine.datasets.dataset import new_dataset
 from deepscem_tui.screens.action_dialog import ActionDialog
 from deepscem_tui.screens.confirm import Answer, Confirm
 from deepscem_tui.screens.file_dialog import FileDialog, above

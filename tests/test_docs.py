@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from deepscem_tui.cli import main
-from deepscem_tui.engine import runs
 from deepscem_tui.engine.actions import ACTIONS, Action, declared
+from deepscem_tui.engine.runs import runs
 from deepscem_tui.screens.dataset_keys import DEEDS
 
 DOCS = Path(__file__).parent.parent / "docs"

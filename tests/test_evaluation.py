@@ -14,13 +14,13 @@ import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deepscem_tui.engine import evaluation
 from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine.context import Context
-from deepscem_tui.engine.datasets import new_dataset
+from deepscem_tui.engine.datasets.dataset import new_dataset
 from deepscem_tui.engine.errors import DataError, EngineError, ParameterError, Stopped, VolumeError
-from deepscem_tui.engine.evaluation import evaluate
-from deepscem_tui.engine.metrics import ThresholdCurve, confusion
+from deepscem_tui.engine.evaluation import evaluate as evaluation
+from deepscem_tui.engine.evaluation.evaluate import evaluate
+from deepscem_tui.engine.evaluation.metrics import ThresholdCurve, confusion
 from deepscem_tui.engine.reporting import Reporter
 from deepscem_tui.engine.results import Result
 from deepscem_tui.engine.stop import Stop

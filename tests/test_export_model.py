@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from test_network_options import FOR_DEEPSCEM, FOR_KERAS_3
 
-from deepscem_tui.engine import extras
 from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.errors import MissingLibraryError, ModelError, ParameterError, ResourceError, Stopped
-from deepscem_tui.engine.model_actions import create_model
-from deepscem_tui.engine.model_files import load_model, save_model
+from deepscem_tui.engine.models.actions import create_model
+from deepscem_tui.engine.models.files import load_model, save_model
 from deepscem_tui.engine.sharing import onnx_files
 from deepscem_tui.engine.sharing.export import export_model
+from deepscem_tui.engine.system import extras
 
 onnx = pytest.importorskip("onnx", reason="the extra 'onnx' is not installed")
 onnxruntime = pytest.importorskip("onnxruntime", reason="the extra 'onnx' is not installed")

@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from deepscem_tui.engine import extras
 from deepscem_tui.engine.errors import MissingLibraryError
+from deepscem_tui.engine.system import extras
 
 
 def test_a_library_that_is_there_is_loaded():

@@ -11,13 +11,13 @@ import pytest
 import tifffile
 from test_dataset_actions import Heard, do
 
-from deepscem_tui.engine import sample_adding
 from deepscem_tui.engine.actions import ACTIONS
 from deepscem_tui.engine.checks import examine
-from deepscem_tui.engine.datasets import open_dataset
+from deepscem_tui.engine.dataset_actions import adding as sample_adding
+from deepscem_tui.engine.dataset_actions.pairing import Pattern, image_files, pair_by_patterns, pair_by_words
+from deepscem_tui.engine.datasets.dataset import open_dataset
+from deepscem_tui.engine.datasets.ignoring import ignored_in
 from deepscem_tui.engine.errors import DatasetError, ParameterError, Stopped, VolumeError
-from deepscem_tui.engine.ignoring import ignored_in
-from deepscem_tui.engine.pairing import Pattern, image_files, pair_by_patterns, pair_by_words
 from deepscem_tui.engine.stop import Stop
 
 Pairs = dict[str, tuple[str, dict[str, str]]]

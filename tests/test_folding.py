@@ -9,14 +9,14 @@ import pytest
 
 from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine.context import Context
-from deepscem_tui.engine.devices import cpu_has_bfloat16
-from deepscem_tui.engine.model_actions import create_model
-from deepscem_tui.engine.model_files import load_model, save_model
-from deepscem_tui.engine.model_info import read_network
+from deepscem_tui.engine.models.actions import create_model
+from deepscem_tui.engine.models.files import load_model, save_model
+from deepscem_tui.engine.models.info import read_network
 from deepscem_tui.engine.networks.assemble import delicate
 from deepscem_tui.engine.networks.folding import folded
 from deepscem_tui.engine.networks.graph import Graph, Layer
-from deepscem_tui.engine.prediction_network import TileNetwork, load_network
+from deepscem_tui.engine.prediction.network import TileNetwork, load_network
+from deepscem_tui.engine.system.devices import cpu_has_bfloat16
 
 
 def lived_in(path: Path, **settings: object) -> Path:

@@ -20,14 +20,14 @@ import tifffile
 from deepscem_tui.engine import actions, formats
 from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine.context import Context
-from deepscem_tui.engine.datasets import open_dataset
+from deepscem_tui.engine.datasets.dataset import open_dataset
 from deepscem_tui.engine.errors import EngineError, ParameterError, Stopped, VolumeError
 from deepscem_tui.engine.formats import FORMATS, place_of
 from deepscem_tui.engine.formats.bands import chunks_for
+from deepscem_tui.engine.formats.slice_files import is_several_files, open_slices
+from deepscem_tui.engine.formats.volumes import Volume, create_volume, open_volume
 from deepscem_tui.engine.results import Result
-from deepscem_tui.engine.slice_files import is_several_files, open_slices
 from deepscem_tui.engine.stop import Stop
-from deepscem_tui.engine.volumes import Volume, create_volume, open_volume
 
 SHAPE = (5, 7, 11)
 SIZE = (30.0, 8.0, 4.0)

@@ -14,7 +14,7 @@ from textual.pilot import Pilot
 from textual.widgets import DataTable, Tree
 
 from deepscem_tui.app import DeepscemApp
-from deepscem_tui.engine.datasets import new_dataset
+from deepscem_tui.engine.datasets.dataset import new_dataset
 from deepscem_tui.engine.errors import DataError
 
 pytestmark = pytest.mark.usefixtures("server_in_utc", "impatient")

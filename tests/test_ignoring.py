@@ -14,16 +14,16 @@ import numpy as np
 import pytest
 import tifffile
 
-from deepscem_tui.engine import ignoring
 from deepscem_tui.engine.actions import ACTIONS, build
 from deepscem_tui.engine.catalogue import Cataloguer
 from deepscem_tui.engine.context import Context
-from deepscem_tui.engine.datasets import open_dataset
+from deepscem_tui.engine.datasets import ignoring
+from deepscem_tui.engine.datasets.dataset import open_dataset
+from deepscem_tui.engine.datasets.ignoring import Ignored, ignored_in, mask_file
 from deepscem_tui.engine.errors import DatasetError, EngineError, ParameterError, VolumeError
-from deepscem_tui.engine.ignoring import Ignored, ignored_in, mask_file
 from deepscem_tui.engine.reporting import Reporter
 from deepscem_tui.engine.results import Result
-from deepscem_tui.engine.slices import FileSlices, Part, SliceTarget
+from deepscem_tui.engine.viewing.slices import FileSlices, Part, SliceTarget
 from deepscem_tui.screens.dataset_facts import facts
 from deepscem_tui.widgets.dataset_tree import Item
 from tests.deepscem_reader import DeepSCEM, check_format
@@ -400,7 +400,7 @@ def test_of_large_labels_a_form_does_not_say_which_slices_show_any(
 ) -> None:
     add(folder)
     values = {"file": folder / "d.hdf5", "sample": "s", "labelled_z": "auto"}
-    monkeypatch.setattr("deepscem_tui.engine.labelled._LOOKED_AT", 100)
+    monkeypatch.setattr("deepscem_tui.engine.labels.labelled._LOOKED_AT", 100)
     assert "slices in which a label shows" in do("set-labelled", values | {"dry_run": True}).summary
     do("set-labelled", values)
     assert np.array_equal(mask_of(folder / "d.hdf5"), only(2, 3, 9))
@@ -434,7 +434,7 @@ def test_a_change_that_fails_leaves_the_data_set_as_it_was(folder: Path, monkeyp
     def fails(*_: object) -> None:
         raise OSError("no more")
 
-    monkeypatch.setattr("deepscem_tui.engine.datasets.ChangedDataset.set_attributes", fails)
+    monkeypatch.setattr("deepscem_tui.engine.datasets.dataset.ChangedDataset.set_attributes", fails)
     with pytest.raises(OSError, match="no more"):
         do("set-labelled", {"file": file, "sample": "s", "ignore_mask": folder / "label.tif"})
     monkeypatch.undo()

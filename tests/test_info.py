@@ -15,7 +15,7 @@ import tifffile
 
 from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine.context import Context
-from deepscem_tui.engine.datasets import new_dataset
+from deepscem_tui.engine.datasets.dataset import new_dataset
 from deepscem_tui.engine.errors import DataError
 from deepscem_tui.engine.info import info
 from deepscem_tui.engine.reporting import Reporter

@@ -12,10 +12,10 @@ from test_prediction import Listener, run
 from test_prediction import models as models  # the fixture
 
 from deepscem_tui.engine.context import Context
-from deepscem_tui.engine.datasets import new_dataset, open_dataset
-from deepscem_tui.engine.inversion import grey_values, looks_inverted
-from deepscem_tui.engine.model_files import load_model, save_model
-from deepscem_tui.engine.model_info import GREY_VALUES
+from deepscem_tui.engine.datasets.dataset import new_dataset, open_dataset
+from deepscem_tui.engine.models.files import load_model, save_model
+from deepscem_tui.engine.models.info import GREY_VALUES
+from deepscem_tui.engine.sources.inversion import grey_values, looks_inverted
 
 
 def tissue(seed: int, shape: tuple[int, int, int] = (4, 40, 48)) -> np.ndarray:

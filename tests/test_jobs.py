@@ -136,7 +136,7 @@ def test_files_go_on_beside_what_computes(gate: Gate, monkeypatch: pytest.Monkey
             context.stop.check()
             time.sleep(0.01)
 
-    monkeypatch.setattr("deepscem_tui.engine.model_actions.create_model", compute)
+    monkeypatch.setattr("deepscem_tui.engine.models.actions.create_model", compute)
     jobs = Jobs()
     action = actions.ACTIONS["create-model"]
     heavy = jobs.submit(action, actions.build(action, {"out": tmp_path / "m.keras", "labels": 1}))
@@ -172,7 +172,7 @@ def test_a_library_that_exits_ends_its_job(gate: Gate, monkeypatch: pytest.Monke
     def leaves(*_: object) -> Result:
         raise SystemExit(3)
 
-    monkeypatch.setattr("deepscem_tui.engine.runs.perform", leaves)
+    monkeypatch.setattr("deepscem_tui.engine.runs.runs.perform", leaves)
     jobs = Jobs()
     job = asked(jobs, "one")
     until(lambda: not job.live)

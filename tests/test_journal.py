@@ -17,13 +17,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deepscem_tui.engine import journal
 from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine.context import Context
-from deepscem_tui.engine.dataset_actions import crop_sample, distance_transform
-from deepscem_tui.engine.datasets import ChangedDataset, change_dataset, new_dataset, open_dataset
+from deepscem_tui.engine.dataset_actions.names import crop_sample, distance_transform
+from deepscem_tui.engine.datasets import journal
+from deepscem_tui.engine.datasets.dataset import ChangedDataset, change_dataset, new_dataset, open_dataset
+from deepscem_tui.engine.datasets.journal import JournalledFile, journal_path, recover
 from deepscem_tui.engine.errors import DatasetError, ResourceError
-from deepscem_tui.engine.journal import JournalledFile, journal_path, recover
 
 SHAPE = (10, 20, 70)
 
@@ -324,7 +324,7 @@ def test_an_error_in_the_block_rolls_back(path: Path) -> None:
 
 KILLED = """
 import itertools, sys, numpy as np
-from deepscem_tui.engine.datasets import change_dataset
+from deepscem_tui.engine.datasets.dataset import change_dataset
 for number in itertools.count(int(sys.argv[2])):
     with change_dataset(sys.argv[1]) as changed:
         for name in changed.samples:
@@ -445,7 +445,7 @@ def test_a_reader_who_may_not_write_is_told(path: Path, tmp_path: Path, monkeypa
         raise PermissionError(errno.EACCES, "Permission denied")
 
     with monkeypatch.context() as patched:
-        patched.setattr("deepscem_tui.engine.datasets.recover", refuse)
+        patched.setattr("deepscem_tui.engine.datasets.dataset.recover", refuse)
         with pytest.raises(DatasetError, match="may not be written"), open_dataset(file):
             pass
     assert content(file) == content(path)

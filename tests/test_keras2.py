@@ -17,8 +17,8 @@ from keras2_files import VERSIONS, deepscem_network, image_for, randomised, writ
 from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.errors import ModelError
-from deepscem_tui.engine.model_actions import convert_model
-from deepscem_tui.engine.model_files import load_model, read_info, save_model
+from deepscem_tui.engine.models.actions import convert_model
+from deepscem_tui.engine.models.files import load_model, read_info, save_model
 
 
 def check(model: Any, path: Path) -> None:

@@ -16,12 +16,12 @@ import tifffile
 from deepscem_tui.engine import checks, safe_mode
 from deepscem_tui.engine.actions import ACTIONS, build, command_line
 from deepscem_tui.engine.context import Context
-from deepscem_tui.engine.datasets import open_dataset
-from deepscem_tui.engine.encodings import Boundaries
+from deepscem_tui.engine.datasets.dataset import open_dataset
 from deepscem_tui.engine.errors import EngineError, ParameterError, VolumeError
+from deepscem_tui.engine.formats.slice_files import open_slices, slice_files
+from deepscem_tui.engine.labels.encodings import Boundaries
 from deepscem_tui.engine.reporting import Reporter
 from deepscem_tui.engine.results import Result
-from deepscem_tui.engine.slice_files import open_slices, slice_files
 from tests.test_ignoring import Heard
 
 SHAPE = (5, 24, 20)
@@ -342,7 +342,7 @@ def test_boundaries_do_not_depend_on_slabs(folder: Path, monkeypatch: pytest.Mon
     ids = RNG.integers(0, 3, (20, 9, 8)).astype(np.uint8)
     tifffile.imwrite(folder / "image.tif", ids)
     tifffile.imwrite(folder / "ids.tif", ids)
-    monkeypatch.setattr("deepscem_tui.engine.sample_adding.SLAB_BYTES", 1)
+    monkeypatch.setattr("deepscem_tui.engine.dataset_actions.adding.SLAB_BYTES", 1)
     add(folder, folder / "ids.tif", instances="boundaries")
     assert np.array_equal(labels_of(folder)[1], Boundaries().masks(ids)[1])
 

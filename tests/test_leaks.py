@@ -11,10 +11,10 @@ import pytest
 
 from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine.context import Context
-from deepscem_tui.engine.datasets import new_dataset, open_dataset
-from deepscem_tui.engine.leaks import Overlap, find_overlaps
+from deepscem_tui.engine.dataset_actions.copying import crop_sample
+from deepscem_tui.engine.datasets.dataset import new_dataset, open_dataset
+from deepscem_tui.engine.datasets.leaks import Overlap, find_overlaps
 from deepscem_tui.engine.phantom import make_phantom
-from deepscem_tui.engine.sample_copying import crop_sample
 from deepscem_tui.engine.stop import Stop
 
 
@@ -47,7 +47,7 @@ def test_crops_that_overlap_are_found_by_their_voxels(tmp_path: Path) -> None:
 
 
 def test_large_data_are_looked_through_in_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("deepscem_tui.engine.leaks._MOST_VOXELS", 100_000)
+    monkeypatch.setattr("deepscem_tui.engine.datasets.leaks._MOST_VOXELS", 100_000)
     whole = volume(0, (60, 80, 90))
     first, second = dataset(tmp_path / "a.hdf5", a=whole[:40]), dataset(tmp_path / "b.hdf5", b=whole[30:])
     assert [overlap.box[0] for overlap in overlaps(first, second)] == [(30, 40)]

@@ -16,12 +16,12 @@ from typing import Any
 import psutil
 import pytest
 
-from deepscem_tui.engine import files, lock, processes
-from deepscem_tui.engine.datasets import change_dataset, new_dataset, open_dataset
+from deepscem_tui.engine.datasets.dataset import change_dataset, new_dataset, open_dataset
 from deepscem_tui.engine.errors import DatasetError, LockedError
-from deepscem_tui.engine.files import published, temporary_name
-from deepscem_tui.engine.lock import holder, lock_path, locked
-from deepscem_tui.engine.processes import Process, this_process
+from deepscem_tui.engine.system import files, lock, processes
+from deepscem_tui.engine.system.files import published, temporary_name
+from deepscem_tui.engine.system.lock import holder, lock_path, locked
+from deepscem_tui.engine.system.processes import Process, this_process
 
 
 @pytest.fixture(autouse=True)
@@ -76,7 +76,7 @@ def test_a_second_writer_is_told_who_holds_it(path: Path) -> None:
     code = f"""if True:
         import sys, time
         from pathlib import Path
-        from deepscem_tui.engine.lock import locked
+        from deepscem_tui.engine.system.lock import locked
         with locked(Path({str(path)!r})):
             print("held", flush=True)
             sys.stdin.read()
@@ -310,7 +310,7 @@ def test_a_folder_that_cannot_be_written(path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_temporary_files_of_the_dead_are_swept_and_no_others(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    code = "import sys; from pathlib import Path; from deepscem_tui.engine.files import temporary_name as name; "
+    code = "import sys; from pathlib import Path; from deepscem_tui.engine.system.files import temporary_name as name; "
     code += "print(name(Path(sys.argv[1])).name)"
     dead = [
         path.with_name(subprocess.check_output([sys.executable, "-c", code, file], text=True).strip())

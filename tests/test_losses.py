@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from deepscem_tui.engine.errors import ParameterError
-from deepscem_tui.engine.losses import make_loss
+from deepscem_tui.engine.training.losses import make_loss
 
 NAMES = ("dice", "cross-entropy", "dice-cross-entropy", "mean-squared-error")
 SHAPES = [(2, 4, 4), (1, 2, 4, 4)]  # without channels: 2D and 3D

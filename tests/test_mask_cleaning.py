@@ -17,9 +17,9 @@ from scipy import ndimage
 
 from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine.context import Context
-from deepscem_tui.engine.datasets import change_dataset, new_dataset, open_dataset
+from deepscem_tui.engine.datasets.dataset import change_dataset, new_dataset, open_dataset
+from deepscem_tui.engine.datasets.ignoring import ignored_in, write_ignored
 from deepscem_tui.engine.errors import ParameterError
-from deepscem_tui.engine.ignoring import ignored_in, write_ignored
 from deepscem_tui.engine.objects import components as slabwise
 from deepscem_tui.engine.objects.clean_masks import clean_masks
 from deepscem_tui.engine.objects.cleaning import Cleaner, cleaned
@@ -152,7 +152,7 @@ def test_predictions_stay_predictions_and_the_image_comes_along(tmp_path: Path) 
 
 def test_labels_stay_labels_with_what_is_labelled(tmp_path: Path) -> None:
     source = dataset(tmp_path / "t.hdf5", "label", [MASK])
-    from deepscem_tui.engine.datasets import change_dataset
+    from deepscem_tui.engine.datasets.dataset import change_dataset
 
     with change_dataset(source) as changed:
         write_ignored(changed, "a", None, lambda _, z0, z1: np.arange(600).reshape(6, 10, 10)[z0:z1] % 7 == 0)

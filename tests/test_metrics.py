@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deepscem_tui.engine.metrics import Confusion, confusion
+from deepscem_tui.engine.evaluation.metrics import Confusion, confusion
 
 DEEPSCEM = Path(__file__).parents[2] / "shared" / "data" / "deepscem"
 
@@ -80,5 +80,8 @@ def test_scores_are_those_of_deepscem(label: int, f1: float, iou: float) -> None
 
 
 def test_tensorflow_is_not_imported() -> None:
-    code = "import sys, deepscem_tui.engine.metrics; sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules)"
+    code = (
+        "import sys, deepscem_tui.engine.evaluation.metrics; "
+        "sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

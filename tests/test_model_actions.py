@@ -12,8 +12,8 @@ import pytest
 from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.errors import DataError, ModelError, ParameterError, ResourceError, Stopped
-from deepscem_tui.engine.model_actions import convert_model, create_model
-from deepscem_tui.engine.model_files import load_model, read_info
+from deepscem_tui.engine.models.actions import convert_model, create_model
+from deepscem_tui.engine.models.files import load_model, read_info
 
 TINY: dict[str, Any] = {"filters": 2, "depth": 2}
 

@@ -21,11 +21,11 @@ from keras import layers
 
 from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine.errors import ModelError, ParameterError, ResourceError
-from deepscem_tui.engine.model_files import check_suffix, load_model, read_info, save_model
-from deepscem_tui.engine.model_info import ModelInfo, describe
+from deepscem_tui.engine.models.files import check_suffix, load_model, read_info, save_model
+from deepscem_tui.engine.models.info import ModelInfo, describe
 from deepscem_tui.engine.networks import build_network
 from deepscem_tui.engine.networks.geometry import graph_of
-from deepscem_tui.engine.tiling import along_axes
+from deepscem_tui.engine.prediction.tiling import along_axes
 
 DEEPSCEM = Path(__file__).parents[2] / "shared" / "data" / "deepscem"
 needs_deepscem = pytest.mark.skipif(not DEEPSCEM.is_dir(), reason="../shared/data/deepscem is not there")
@@ -215,7 +215,7 @@ def test_loading_follows_the_precision_asked_for(saved: Path) -> None:
 
 def test_reading_the_description_imports_no_tensorflow(saved: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from deepscem_tui.engine.model_files import read_info\n"
+        "import sys; from pathlib import Path; from deepscem_tui.engine.models.files import read_info\n"
         f"info = read_info(Path({str(saved)!r})); assert info.label_names == ('mito', 'ER'), info\n"
         "sys.exit(any(name in sys.modules for name in ('tensorflow', 'keras')))"
     )

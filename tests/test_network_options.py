@@ -13,15 +13,16 @@ import pytest
 from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.errors import ModelError
-from deepscem_tui.engine.model_actions import convert_model, create_model
-from deepscem_tui.engine.model_files import load_model, read_info, save_model
-from deepscem_tui.engine.model_info import read_network
+from deepscem_tui.engine.models.actions import convert_model, create_model
+from deepscem_tui.engine.models.files import load_model, read_info, save_model
+from deepscem_tui.engine.models.info import read_network
 from deepscem_tui.engine.networks.folding import folded
-from deepscem_tui.engine.prediction_network import TileNetwork, load_network
-from deepscem_tui.engine.prediction_plan import SamplePlan
-from deepscem_tui.engine.prediction_values import Values
-from deepscem_tui.engine.tiled import Source, predict_sample
-from deepscem_tui.engine.tiling import plan_tiles
+from deepscem_tui.engine.prediction.network import TileNetwork, load_network
+from deepscem_tui.engine.prediction.plan import SamplePlan
+from deepscem_tui.engine.prediction.tiled import predict_sample
+from deepscem_tui.engine.prediction.tiling import plan_tiles
+from deepscem_tui.engine.prediction.values import Values
+from deepscem_tui.engine.sources.source import Source
 
 FOR_DEEPSCEM: list[dict[str, Any]] = [
     {"attention": True, "up": "interpolated", "dropout": 0.2},

@@ -12,10 +12,13 @@ from test_training import make_model
 
 from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine.context import Context
-from deepscem_tui.engine.datasets import open_dataset
+from deepscem_tui.engine.datasets.dataset import open_dataset
 from deepscem_tui.engine.errors import ParameterError, VolumeError
-from deepscem_tui.engine.model_files import read_info
-from deepscem_tui.engine.normalisation import (
+from deepscem_tui.engine.formats.volumes import open_volume
+from deepscem_tui.engine.models.files import read_info
+from deepscem_tui.engine.prediction.predict import predict
+from deepscem_tui.engine.reporting import Reporter
+from deepscem_tui.engine.sources.normalisation import (
     MIN_MAX,
     Grey,
     Normalisation,
@@ -24,11 +27,8 @@ from deepscem_tui.engine.normalisation import (
     normalisation_in,
     normalisation_of,
 )
-from deepscem_tui.engine.prediction import predict
-from deepscem_tui.engine.reporting import Reporter
 from deepscem_tui.engine.stop import Stop
-from deepscem_tui.engine.training import train
-from deepscem_tui.engine.volumes import open_volume
+from deepscem_tui.engine.training.train import train
 from tests.test_ignoring import Heard, do
 
 SHAPE = (6, 32, 40)
@@ -105,9 +105,9 @@ def test_an_even_image_becomes_0(tmp_path: Path) -> None:
 
 def test_late_slabs_count_as_much_as_early_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     """Grey values that rise from slab to slab: a quarter lies below the first quarter of them."""
-    monkeypatch.setattr("deepscem_tui.engine.normalisation._LOOKED_AT", 100)
-    monkeypatch.setattr("deepscem_tui.engine.normalisation._MOST_KEPT", 1600)
-    monkeypatch.setattr("deepscem_tui.engine.normalisation._PERCENTILES", (25, 75))
+    monkeypatch.setattr("deepscem_tui.engine.sources.normalisation._LOOKED_AT", 100)
+    monkeypatch.setattr("deepscem_tui.engine.sources.normalisation._MOST_KEPT", 1600)
+    monkeypatch.setattr("deepscem_tui.engine.sources.normalisation._PERCENTILES", (25, 75))
     seen = _Sampled(np.dtype(np.float32))
     for slab in range(64):
         seen.add(np.full(400, slab, np.float32))

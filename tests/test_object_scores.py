@@ -20,10 +20,10 @@ from test_dataset_actions import Heard
 
 from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine.context import Context
-from deepscem_tui.engine.datasets import change_dataset, new_dataset
+from deepscem_tui.engine.datasets.dataset import change_dataset, new_dataset
+from deepscem_tui.engine.datasets.ignoring import write_ignored
 from deepscem_tui.engine.errors import ResourceError
-from deepscem_tui.engine.evaluation import evaluate
-from deepscem_tui.engine.ignoring import write_ignored
+from deepscem_tui.engine.evaluation.evaluate import evaluate
 from deepscem_tui.engine.objects import components as slabwise
 from deepscem_tui.engine.objects.components import Mask, Watch
 from deepscem_tui.engine.objects.given import given_numbers

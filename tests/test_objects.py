@@ -20,7 +20,7 @@ from skimage.measure import regionprops
 
 from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine.context import Context
-from deepscem_tui.engine.datasets import new_dataset
+from deepscem_tui.engine.datasets.dataset import new_dataset
 from deepscem_tui.engine.errors import DataError, DatasetError, ParameterError, ResourceError, Stopped
 from deepscem_tui.engine.objects import components as slabwise
 from deepscem_tui.engine.objects.components import Mask, Watch, components
@@ -330,7 +330,7 @@ def test_a_slice_has_areas_and_outlines(tmp_path: Path) -> None:
 
 
 def test_a_disk_without_room_for_the_numbers_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("deepscem_tui.engine.space.free_bytes", lambda _: 10)
+    monkeypatch.setattr("deepscem_tui.engine.system.space.free_bytes", lambda _: 10)
     with pytest.raises(ResourceError, match="24 bytes are needed"), open_scratch((1, 2, 3), tmp_path):
         pass
     assert not list(tmp_path.iterdir())

@@ -13,7 +13,7 @@ import tifffile
 from scipy import ndimage
 
 from deepscem_tui.cli import main
-from deepscem_tui.engine.datasets import new_dataset
+from deepscem_tui.engine.datasets.dataset import new_dataset
 from deepscem_tui.engine.objects.table import COLUMNS
 from deepscem_tui.engine.phantom import make_phantom
 

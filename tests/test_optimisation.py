@@ -20,16 +20,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_training import files, make_model, run  # noqa: F401
 
-from deepscem_tui.engine.devices import tensorflow
-from deepscem_tui.engine.distribution import Distribution, distribution
 from deepscem_tui.engine.errors import ParameterError
-from deepscem_tui.engine.learning_rate import RateSchedule
-from deepscem_tui.engine.losses import make_loss
-from deepscem_tui.engine.model_files import load_model
-from deepscem_tui.engine.model_info import read_network
+from deepscem_tui.engine.models.files import load_model
+from deepscem_tui.engine.models.info import read_network
 from deepscem_tui.engine.networks.learning import encoder, learning_network
 from deepscem_tui.engine.patches import Batch
-from deepscem_tui.engine.trainer import Optimisation, State, Trainer
+from deepscem_tui.engine.system.devices import tensorflow
+from deepscem_tui.engine.training.distribution import Distribution, distribution
+from deepscem_tui.engine.training.learning_rate import RateSchedule
+from deepscem_tui.engine.training.losses import make_loss
+from deepscem_tui.engine.training.trainer import Optimisation, State, Trainer
 
 
 def batch(size: int = 4, seed: int = 0) -> Batch:
@@ -301,8 +301,8 @@ cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 sys.path.insert(0, {tests!r})
 from test_optimisation import batch, made, weights
-from deepscem_tui.engine.distribution import Distribution
-from deepscem_tui.engine.trainer import State
+from deepscem_tui.engine.training.distribution import Distribution
+from deepscem_tui.engine.training.trainer import State
 from pathlib import Path
 model = Path({model!r})
 one = made(model, optimizer="sgd", clip=1.0, ema=0.5)

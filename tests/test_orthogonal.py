@@ -18,24 +18,26 @@ from hypothesis import strategies as st
 from test_tiled import DIVISOR, RADIUS, Array, network
 from test_tiled import predict as predict_directly
 
-from deepscem_tui.engine import orthogonal, run_preview, runs, shards
 from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine.actions import ACTIONS, build
 from deepscem_tui.engine.context import Context
-from deepscem_tui.engine.datasets import new_dataset
+from deepscem_tui.engine.datasets.dataset import new_dataset
 from deepscem_tui.engine.errors import ParameterError, ResourceError, Stopped
-from deepscem_tui.engine.model_actions import create_model
-from deepscem_tui.engine.prediction import predict
-from deepscem_tui.engine.prediction_plan import PredictionPlan, SamplePlan, read_plan, turned
-from deepscem_tui.engine.prediction_values import Values
-from deepscem_tui.engine.prediction_work import Predicting, Work, slab_store
+from deepscem_tui.engine.models.actions import create_model
+from deepscem_tui.engine.prediction import orthogonal, shards
+from deepscem_tui.engine.prediction.plan import PredictionPlan, SamplePlan, read_plan, turned
+from deepscem_tui.engine.prediction.predict import predict
+from deepscem_tui.engine.prediction.tiling import plan_tiles
+from deepscem_tui.engine.prediction.values import Values
+from deepscem_tui.engine.prediction.work import Predicting, Work, slab_store
 from deepscem_tui.engine.reporting import Reporter
 from deepscem_tui.engine.results import Result
-from deepscem_tui.engine.slice_sources import AXES
-from deepscem_tui.engine.sources import InputImage
+from deepscem_tui.engine.runs import preview as run_preview
+from deepscem_tui.engine.runs import runs
+from deepscem_tui.engine.sources.inputs import InputImage
+from deepscem_tui.engine.sources.source import Source
 from deepscem_tui.engine.stop import Stop
-from deepscem_tui.engine.tiled import Source
-from deepscem_tui.engine.tiling import plan_tiles
+from deepscem_tui.engine.viewing.slice_sources import AXES
 
 SIZES = st.integers(2, 24)
 SHAPES = st.tuples(SIZES, SIZES, SIZES)

@@ -16,9 +16,9 @@ from test_export_model import uneven
 
 from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine.context import Context
-from deepscem_tui.engine.datasets import new_dataset
+from deepscem_tui.engine.datasets.dataset import new_dataset
 from deepscem_tui.engine.errors import DataError, MissingLibraryError, ModelError, ParameterError, Stopped
-from deepscem_tui.engine.model_files import load_model, save_model
+from deepscem_tui.engine.models.files import load_model, save_model
 from deepscem_tui.engine.sharing import description, package
 from deepscem_tui.engine.sharing.package import package_model
 
@@ -198,7 +198,7 @@ def test_what_is_refused_before_anything_is_computed(
     parameters = p.PackageModel(model=model, out=tmp_path / "m.zip", author=WHO, image=volume(tmp_path / "i.tif"))
     with pytest.raises(Stopped):
         package_model(parameters, context)
-    monkeypatch.setattr("deepscem_tui.engine.extras.find_spec", lambda _: None)
+    monkeypatch.setattr("deepscem_tui.engine.system.extras.find_spec", lambda _: None)
     with pytest.raises(MissingLibraryError, match=r"pip install 'deepscem-tui\[bioimageio\]'"):
         made(model, tmp_path / "m.zip")
     assert not (tmp_path / "m.zip").exists()

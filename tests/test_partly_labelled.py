@@ -14,21 +14,21 @@ from test_validation import MUCH, validating
 from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine.augmentation.recipes import strengths
 from deepscem_tui.engine.context import Context
-from deepscem_tui.engine.datasets import change_dataset, new_dataset, open_dataset
-from deepscem_tui.engine.devices import tensorflow
+from deepscem_tui.engine.datasets.dataset import change_dataset, new_dataset, open_dataset
+from deepscem_tui.engine.datasets.ignoring import Box, write_ignored
+from deepscem_tui.engine.datasets.leaks import find_overlaps
 from deepscem_tui.engine.errors import DatasetError
-from deepscem_tui.engine.evaluation import evaluate
-from deepscem_tui.engine.ignoring import Box, write_ignored
-from deepscem_tui.engine.leaks import find_overlaps
-from deepscem_tui.engine.losses import make_loss
-from deepscem_tui.engine.model_files import load_model
+from deepscem_tui.engine.evaluation.evaluate import evaluate
+from deepscem_tui.engine.models.files import load_model
 from deepscem_tui.engine.patches import Batch, PatchSampler, Source, load_sources, opened_cache
-from deepscem_tui.engine.prediction import predict
+from deepscem_tui.engine.planning.survey import survey
+from deepscem_tui.engine.prediction.predict import predict
 from deepscem_tui.engine.reporting import Reporter
 from deepscem_tui.engine.stop import Stop
-from deepscem_tui.engine.survey import survey
-from deepscem_tui.engine.trainer import State
-from deepscem_tui.engine.training import train
+from deepscem_tui.engine.system.devices import tensorflow
+from deepscem_tui.engine.training.losses import make_loss
+from deepscem_tui.engine.training.train import train
+from deepscem_tui.engine.training.trainer import State
 
 SHAPE = (16, 40, 36)
 SLICES: tuple[Box, ...] = (((3, 4), (0, 40), (0, 36)), ((9, 11), (0, 40), (0, 36)))

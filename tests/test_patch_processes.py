@@ -17,14 +17,13 @@ import psutil
 import pytest
 
 from deepscem_tui.engine import parameters as p
-from deepscem_tui.engine import training
 from deepscem_tui.engine.augmentation.recipes import strengths
 from deepscem_tui.engine.context import Context
-from deepscem_tui.engine.datasets import change_dataset, new_dataset, open_dataset
+from deepscem_tui.engine.datasets.dataset import change_dataset, new_dataset, open_dataset
+from deepscem_tui.engine.datasets.ignoring import write_ignored
 from deepscem_tui.engine.errors import DataError, ResourceError
-from deepscem_tui.engine.ignoring import write_ignored
-from deepscem_tui.engine.model_actions import create_model
-from deepscem_tui.engine.model_files import load_model
+from deepscem_tui.engine.models.actions import create_model
+from deepscem_tui.engine.models.files import load_model
 from deepscem_tui.engine.patches import (
     Batch,
     Cache,
@@ -39,6 +38,7 @@ from deepscem_tui.engine.patches import (
 )
 from deepscem_tui.engine.reporting import Reporter
 from deepscem_tui.engine.stop import Stop
+from deepscem_tui.engine.training import train as training
 
 SHAPE = (6, 40, 50)
 

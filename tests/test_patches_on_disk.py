@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from deepscem_tui.engine.augmentation.recipes import strengths
-from deepscem_tui.engine.datasets import new_dataset, open_dataset
+from deepscem_tui.engine.datasets.dataset import new_dataset, open_dataset
 from deepscem_tui.engine.errors import DataError, Stopped
 from deepscem_tui.engine.patches import (
     Cache,

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from deepscem_tui.engine import pipeline
 from deepscem_tui.engine.errors import Stopped
+from deepscem_tui.engine.prediction import pipeline
 
 
 def threads() -> set[str]:

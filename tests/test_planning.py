@@ -13,18 +13,18 @@ from hypothesis import strategies as st
 
 from deepscem_tui.action_commands import _from_file
 from deepscem_tui.engine import parameters as p
-from deepscem_tui.engine import runs
 from deepscem_tui.engine.actions import ACTIONS, build
 from deepscem_tui.engine.context import Context
-from deepscem_tui.engine.datasets import new_dataset
+from deepscem_tui.engine.datasets.dataset import new_dataset
 from deepscem_tui.engine.errors import DatasetError, ParameterError, Stopped
-from deepscem_tui.engine.memory import Limit
 from deepscem_tui.engine.networks import divisor
-from deepscem_tui.engine.planning import plan
-from deepscem_tui.engine.proposal import Machine, Proposal, propose
+from deepscem_tui.engine.planning.plan import plan
+from deepscem_tui.engine.planning.proposal import Machine, Proposal, propose
+from deepscem_tui.engine.planning.survey import SampleFacts, Survey
 from deepscem_tui.engine.reporting import Reporter
+from deepscem_tui.engine.runs import runs
 from deepscem_tui.engine.stop import Stop
-from deepscem_tui.engine.survey import SampleFacts, Survey
+from deepscem_tui.engine.system.memory import Limit
 
 GIB = 2**30
 
@@ -195,7 +195,7 @@ def do(dataset: Path, context: Context | None = None, **more: Any) -> Any:
 
 def test_tensorflow_is_said_to_be_loaded_only_where_it_is(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "tensorflow", raising=False)
-    monkeypatch.setattr("deepscem_tui.engine.planning.seconds_a_step", lambda *_: 1.0)
+    monkeypatch.setattr("deepscem_tui.engine.planning.plan.seconds_a_step", lambda *_: 1.0)
     for measure, loading in ((False, False), (True, True)):
         heard = Listener()
         runs.perform(ACTIONS["plan"], p.Plan(dataset=dataset, measure=measure), heard, Stop())
@@ -234,7 +234,7 @@ def test_train_takes_the_file_and_the_command_makes_its_network(dataset: Path, t
 
 
 def test_the_time_is_measured_where_it_may_be(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("deepscem_tui.engine.planning._LEAST_SECONDS", 0.01)
+    monkeypatch.setattr("deepscem_tui.engine.planning.plan._LEAST_SECONDS", 0.01)
     assert do(dataset).facts["seconds"] is None
     assert do(dataset, measure=True, dry_run=True).facts["seconds"] is None
     measured = do(dataset, measure=True)

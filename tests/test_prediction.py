@@ -15,23 +15,24 @@ import pytest
 import tifffile
 
 from deepscem_tui.engine import parameters as p
-from deepscem_tui.engine import prediction_watch, run_preview
 from deepscem_tui.engine.actions import ACTIONS, build
 from deepscem_tui.engine.context import Context
-from deepscem_tui.engine.datasets import new_dataset, open_dataset
+from deepscem_tui.engine.datasets.dataset import new_dataset, open_dataset
 from deepscem_tui.engine.errors import DataError, EngineError, ParameterError, ResourceError, Stopped
-from deepscem_tui.engine.model_files import load_model, save_model
-from deepscem_tui.engine.prediction import predict
-from deepscem_tui.engine.prediction_network import TileNetwork, load_network
-from deepscem_tui.engine.prediction_output import image_files
-from deepscem_tui.engine.prediction_plan import SamplePlan
-from deepscem_tui.engine.prediction_quality import Seams
+from deepscem_tui.engine.formats.volumes import create_volume, open_volume
+from deepscem_tui.engine.models.files import load_model, save_model
+from deepscem_tui.engine.prediction import watch as prediction_watch
+from deepscem_tui.engine.prediction.network import TileNetwork, load_network
+from deepscem_tui.engine.prediction.output import image_files
+from deepscem_tui.engine.prediction.plan import SamplePlan
+from deepscem_tui.engine.prediction.predict import predict
+from deepscem_tui.engine.prediction.seams import Seams
+from deepscem_tui.engine.prediction.tiling import plan_tiles
 from deepscem_tui.engine.reporting import Reporter
 from deepscem_tui.engine.results import Result
-from deepscem_tui.engine.sources import open_labelled
+from deepscem_tui.engine.runs import preview as run_preview
+from deepscem_tui.engine.sources.inputs import open_labelled
 from deepscem_tui.engine.stop import Stop
-from deepscem_tui.engine.tiling import plan_tiles
-from deepscem_tui.engine.volumes import create_volume, open_volume
 
 Array = npt.NDArray[Any]
 DEEPSCEM = Path(__file__).parents[2] / "shared" / "data" / "deepscem"
@@ -203,7 +204,7 @@ def test_a_network_is_traced_once_for_every_shape(models: dict[str, Path]) -> No
 
 @needs_deepscem
 def test_deepscems_way_of_joining_gives_its_stored_prediction(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    best = "deepscem_tui.engine.prediction_outlook.best_precision"
+    best = "deepscem_tui.engine.prediction.outlook.best_precision"
     monkeypatch.setattr(best, lambda: "bfloat16")  # would differ by 1e-2
     report = Listener()
     options = {"sample": ("a",), "join": "deepscem", "patch_size": (32, 32), "probabilities": True, "precision": "auto"}
@@ -354,7 +355,7 @@ def test_bytes_in_a_tiff_are_read_as_the_probabilities_that_they_stand_for(
     models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, big: bool
 ) -> None:
     if big:
-        monkeypatch.setattr("deepscem_tui.engine.volume_writer.BIG", 0)
+        monkeypatch.setattr("deepscem_tui.engine.formats.volume_writer.BIG", 0)
     np.save(tmp_path / "image.npy", image((3, 15, 12)))
     exact, out = tmp_path / "exact.tif", tmp_path / "bytes.tif"
     run(models["2d"], tmp_path / "image.npy", exact, probabilities=True)
@@ -630,7 +631,7 @@ def test_what_cannot_be_done_is_refused_before_anything_is_written(
 def test_tiles_that_do_not_fit_the_memory_are_refused(
     models: dict[str, Path], samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("deepscem_tui.engine.memory.available_memory", lambda: 10_000)
+    monkeypatch.setattr("deepscem_tui.engine.system.memory.available_memory", lambda: 10_000)
     with pytest.raises(ResourceError, match=r"GiB of memory.*--patch-size"):
         run(models["2d"], samples, tmp_path / "out.hdf5", patch_size=(16, 20))
     assert not (tmp_path / "out.hdf5").exists()
@@ -641,7 +642,7 @@ def test_tiles_are_as_large_as_the_memory_allows(
 ) -> None:
     tiles = []
     for free in (30_000, 60_000, 10**9):
-        monkeypatch.setattr("deepscem_tui.engine.memory.available_memory", lambda free=free: free)
+        monkeypatch.setattr("deepscem_tui.engine.system.memory.available_memory", lambda free=free: free)
         result = run(models["2d"], samples, tmp_path / "out.hdf5", dry_run=True, sample=("a",))
         assert result.facts["memory_bytes"] <= free
         tiles.append(int(np.prod(result.facts["plans"][0]["tile"])))
@@ -655,13 +656,13 @@ def test_slabs_of_volumes_become_thinner_where_they_do_not_fit_and_are_refused_a
     given = models["3d"], tmp_path / "image.npy", tmp_path / "out.hdf5"
     deep = []
     for free in (2_000_000, 10**9):
-        monkeypatch.setattr("deepscem_tui.engine.memory.available_memory", lambda free=free: free)
+        monkeypatch.setattr("deepscem_tui.engine.system.memory.available_memory", lambda free=free: free)
         result = run(*given, dry_run=True)
         (plan,) = result.facts["plans"]
         assert result.facts["memory_bytes"] <= free
         deep.append(plan["tile"][0])
     assert deep[0] < deep[1] == 40
-    monkeypatch.setattr("deepscem_tui.engine.memory.available_memory", lambda: 2_000_000)
+    monkeypatch.setattr("deepscem_tui.engine.system.memory.available_memory", lambda: 2_000_000)
     for options in (
         {"patch_size": (40, 12, 12)},
         {"join": "deepscem", "patch_size": (64, 4, 4), "probabilities": True},

@@ -12,9 +12,9 @@ import tifffile
 
 from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine.context import Context
-from deepscem_tui.engine.datasets import new_dataset
+from deepscem_tui.engine.datasets.dataset import new_dataset
 from deepscem_tui.engine.errors import DataError, EngineError, ParameterError
-from deepscem_tui.engine.preview import SlicePicture, grey_levels, preview
+from deepscem_tui.engine.viewing.preview import SlicePicture, grey_levels, preview
 
 Array = npt.NDArray[Any]
 SHAPE = (5, 6, 8)

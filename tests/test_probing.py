@@ -16,15 +16,15 @@ import psutil
 import pytest
 import tifffile
 
-from deepscem_tui.engine import probe_helper, probing
-from deepscem_tui.engine.datasets import change_dataset, new_dataset, open_dataset
+from deepscem_tui.engine.datasets import probe_helper, probing
+from deepscem_tui.engine.datasets.dataset import change_dataset, new_dataset, open_dataset
+from deepscem_tui.engine.datasets.probing import probe
 from deepscem_tui.engine.errors import DatasetError, VolumeError
-from deepscem_tui.engine.probing import probe
-from deepscem_tui.engine.volumes import open_volume
+from deepscem_tui.engine.formats.volumes import open_volume
 
 HARMFUL = """
 import os, signal
-from deepscem_tui.engine import probe_helper
+from deepscem_tui.engine.datasets import probe_helper
 
 def look(path):
     name = os.path.basename(path)

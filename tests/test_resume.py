@@ -21,18 +21,19 @@ from hypothesis import strategies as st
 from test_tiled import DIVISOR, RADIUS, Array, network
 
 from deepscem_tui.engine import parameters as p
-from deepscem_tui.engine import runs
 from deepscem_tui.engine.actions import ACTIONS
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.errors import ResourceError, RunError, Stopped
-from deepscem_tui.engine.model_actions import create_model
-from deepscem_tui.engine.prediction_plan import SamplePlan, plan_file, read_plan, slab_voxel_bytes
-from deepscem_tui.engine.prediction_values import Values, values_of
+from deepscem_tui.engine.models.actions import create_model
+from deepscem_tui.engine.prediction.plan import SamplePlan, plan_file, read_plan, slab_voxel_bytes
+from deepscem_tui.engine.prediction.slabs import SlabStore
+from deepscem_tui.engine.prediction.tiled import predict_sample
+from deepscem_tui.engine.prediction.tiling import plan_tiles
+from deepscem_tui.engine.prediction.values import Values, values_of
 from deepscem_tui.engine.reporting import Reporter
-from deepscem_tui.engine.slabs import SlabStore
+from deepscem_tui.engine.runs import runs
+from deepscem_tui.engine.sources.source import Source
 from deepscem_tui.engine.stop import Stop
-from deepscem_tui.engine.tiled import Source, predict_sample
-from deepscem_tui.engine.tiling import plan_tiles
 
 SIZES = st.integers(1, 40)
 
@@ -295,7 +296,7 @@ def test_a_run_that_was_killed_goes_on(folder: Path, tmp_path: Path) -> None:
     words = f"run predict {folder / 'm.keras'} {folder / 'image.npy'} out.hdf5 --patch-size 32,20,24 --probabilities"
     code = f"""
 import sys, time
-from deepscem_tui.engine import tiled
+from deepscem_tui.engine.prediction import tiled
 from deepscem_tui.cli import main
 real = tiled.cut
 def slow(*given):
@@ -330,7 +331,7 @@ sys.exit(main({words.split()!r}))
 def test_after_a_lack_of_memory_a_new_plan_has_smaller_tiles(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from deepscem_tui.engine import prediction_network
+    from deepscem_tui.engine.prediction import network as prediction_network
 
     real, refused = prediction_network.TileNetwork.__call__, []
 

@@ -14,7 +14,7 @@ from textual.app import App, ComposeResult
 from textual.pilot import Pilot
 from textual.widgets import Footer
 
-from deepscem_tui.engine.watching import RunSnapshot, RunWatcher
+from deepscem_tui.engine.runs.watching import RunSnapshot, RunWatcher
 from deepscem_tui.render.run_text import draw_run
 from deepscem_tui.widgets.line_chart import LineChart
 from deepscem_tui.widgets.run_view import RunView

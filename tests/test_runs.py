@@ -12,13 +12,16 @@ from typing import Any, BinaryIO
 import pytest
 from pydantic import Field
 
-from deepscem_tui.engine import actions, native_output, run_recorder, runs, watching
+from deepscem_tui.engine import actions
 from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.errors import DataError, ParameterError, ResourceError, RunError, Stopped
 from deepscem_tui.engine.reporting import Reporter
 from deepscem_tui.engine.results import Result
+from deepscem_tui.engine.runs import recorder as run_recorder
+from deepscem_tui.engine.runs import runs, watching
 from deepscem_tui.engine.stop import Stop
+from deepscem_tui.engine.system import native_output
 
 
 class Work(p.Changing):

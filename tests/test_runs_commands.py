@@ -14,7 +14,7 @@ import made_runs
 import pytest
 
 from deepscem_tui.cli import main
-from deepscem_tui.engine.watching import RunsIndex
+from deepscem_tui.engine.runs.watching import RunsIndex
 from deepscem_tui.runs_commands import tmux_line
 
 

@@ -17,7 +17,7 @@ from textual.pilot import Pilot
 from textual.widgets import DataTable, Input, OptionList
 
 from deepscem_tui.app import DeepscemApp
-from deepscem_tui.engine.watching import RunsIndex
+from deepscem_tui.engine.runs.watching import RunsIndex
 from deepscem_tui.screens.compare_runs import CompareRuns
 from deepscem_tui.screens.confirm import Confirm
 from deepscem_tui.screens.run_control import GoOnDialog

@@ -9,8 +9,8 @@ import pytest
 from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine.actions import ACTIONS, build
 from deepscem_tui.engine.context import Context
-from deepscem_tui.engine.datasets import new_dataset
-from deepscem_tui.engine.model_actions import create_model
+from deepscem_tui.engine.datasets.dataset import new_dataset
+from deepscem_tui.engine.models.actions import create_model
 from deepscem_tui.engine.safe_mode import label_count, mismatch, model_label_count
 
 

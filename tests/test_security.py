@@ -22,7 +22,7 @@ import pytest
 
 from deepscem_tui.cli import main
 from deepscem_tui.engine.errors import ModelError
-from deepscem_tui.engine.model_files import load_model, read_info
+from deepscem_tui.engine.models.files import load_model, read_info
 from deepscem_tui.engine.words import file_name
 from deepscem_tui.jobs import start_detached
 

@@ -15,19 +15,20 @@ from hypothesis import strategies as st
 from test_tiled import DIVISOR, RADIUS, Array, network
 
 from deepscem_tui.engine import parameters as p
-from deepscem_tui.engine import shards
 from deepscem_tui.engine.actions import ACTIONS, build
 from deepscem_tui.engine.context import Context
-from deepscem_tui.engine.datasets import new_dataset
+from deepscem_tui.engine.datasets.dataset import new_dataset
 from deepscem_tui.engine.errors import ParameterError, RunError
-from deepscem_tui.engine.model_actions import create_model
-from deepscem_tui.engine.prediction import predict
-from deepscem_tui.engine.prediction_plan import PredictionPlan, SamplePlan
-from deepscem_tui.engine.prediction_values import Values
+from deepscem_tui.engine.models.actions import create_model
+from deepscem_tui.engine.prediction import shards
+from deepscem_tui.engine.prediction.plan import PredictionPlan, SamplePlan
+from deepscem_tui.engine.prediction.predict import predict
+from deepscem_tui.engine.prediction.slabs import SlabStore
+from deepscem_tui.engine.prediction.tiled import predict_sample
+from deepscem_tui.engine.prediction.tiling import plan_tiles
+from deepscem_tui.engine.prediction.values import Values
 from deepscem_tui.engine.results import Result
-from deepscem_tui.engine.slabs import SlabStore
-from deepscem_tui.engine.tiled import Source, predict_sample
-from deepscem_tui.engine.tiling import plan_tiles
+from deepscem_tui.engine.sources.source import Source
 
 SIZES = st.integers(1, 40)
 
@@ -186,6 +187,6 @@ def test_shards_that_do_not_belong_together_are_refused(folder: Path, tmp_path: 
 def test_all_shards_share_the_plan_of_the_first(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A node with less memory would lay other tiles."""
     first = run(folder, tmp_path / "out.hdf5", "1/2", patch_size=None)
-    monkeypatch.setattr("deepscem_tui.engine.prediction_plan._MOST_VOXELS", 2000)
+    monkeypatch.setattr("deepscem_tui.engine.prediction.plan._MOST_VOXELS", 2000)
     second = run(folder, tmp_path / "out.hdf5", "2/2", patch_size=None)
     assert second.facts["plans"] == first.facts["plans"]

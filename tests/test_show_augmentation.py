@@ -11,10 +11,10 @@ import pytest
 
 from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine.context import Context
-from deepscem_tui.engine.datasets import new_dataset
+from deepscem_tui.engine.datasets.dataset import new_dataset
 from deepscem_tui.engine.errors import DatasetError, EngineError, ParameterError
 from deepscem_tui.engine.results import Result
-from deepscem_tui.engine.show_augmentation import COLOURS, show_augmentation
+from deepscem_tui.engine.training.show_augmentation import COLOURS, show_augmentation
 from deepscem_tui.render import marks
 
 SHAPE = (6, 40, 44)

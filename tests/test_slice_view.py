@@ -19,11 +19,11 @@ from textual.app import App, ComposeResult
 from textual.pilot import Pilot
 from textual.widgets import Footer, Input
 
-from deepscem_tui.engine.datasets import change_dataset, new_dataset
-from deepscem_tui.engine.ignoring import write_ignored
-from deepscem_tui.engine.lock import locked
-from deepscem_tui.engine.slices import FileSlices, Part, SliceData, SliceTarget
+from deepscem_tui.engine.datasets.dataset import change_dataset, new_dataset
+from deepscem_tui.engine.datasets.ignoring import write_ignored
 from deepscem_tui.engine.stop import Stop
+from deepscem_tui.engine.system.lock import locked
+from deepscem_tui.engine.viewing.slices import FileSlices, Part, SliceData, SliceTarget
 from deepscem_tui.render.cells import SHADES, UPPER_HALF, cells, coloured, with_cursor
 from deepscem_tui.render.scenes import Scene, compared, labelled
 from deepscem_tui.render.viewport import Viewport

@@ -12,12 +12,12 @@ import numpy.typing as npt
 import pytest
 import tifffile
 
-from deepscem_tui.engine.contrast import contrast, settled, stretched
-from deepscem_tui.engine.datasets import change_dataset, new_dataset
+from deepscem_tui.engine.datasets.dataset import change_dataset, new_dataset
 from deepscem_tui.engine.errors import DataError, EngineError, LockedError
-from deepscem_tui.engine.lock import locked
-from deepscem_tui.engine.picture_files import write_new_png
-from deepscem_tui.engine.slices import (
+from deepscem_tui.engine.system.lock import locked
+from deepscem_tui.engine.viewing.contrast import contrast, settled, stretched
+from deepscem_tui.engine.viewing.picture_files import write_new_png
+from deepscem_tui.engine.viewing.slices import (
     AXES,
     ArraySlices,
     FileSlices,

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from test_dataset_actions import Heard, do, stopped
 
-from deepscem_tui.engine.datasets import new_dataset, open_dataset
+from deepscem_tui.engine.dataset_actions.splitting import balanced
+from deepscem_tui.engine.datasets.dataset import new_dataset, open_dataset
+from deepscem_tui.engine.datasets.ignoring import ignored_in
+from deepscem_tui.engine.datasets.leaks import find_overlaps, neighbours
 from deepscem_tui.engine.errors import DatasetError, ParameterError, Stopped
-from deepscem_tui.engine.ignoring import ignored_in
-from deepscem_tui.engine.leaks import find_overlaps, neighbours
-from deepscem_tui.engine.splitting import balanced
 from deepscem_tui.engine.stop import Stop
 
 SHAPE = (12, 40, 70)

@@ -18,17 +18,18 @@ import pytest
 from bad_input import mutated
 from test_formats import IMAGE, SHAPE, SIZE, convert, jpeg, read, refusal, typed_back, write
 
-from deepscem_tui.engine import actions, extras
+from deepscem_tui.engine import actions
 from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.errors import MissingLibraryError, ParameterError, ResourceError, Stopped, VolumeError
 from deepscem_tui.engine.formats import FORMATS, place_of
 from deepscem_tui.engine.formats.pieces import check_piece
+from deepscem_tui.engine.formats.slice_files import is_several_files, open_slices
+from deepscem_tui.engine.formats.volumes import create_volume, open_volume
 from deepscem_tui.engine.reporting import Reporter
-from deepscem_tui.engine.slice_files import is_several_files, open_slices
-from deepscem_tui.engine.slice_sources import Part, VolumeVoxels
 from deepscem_tui.engine.stop import Stop
-from deepscem_tui.engine.volumes import create_volume, open_volume
+from deepscem_tui.engine.system import extras
+from deepscem_tui.engine.viewing.slice_sources import Part, VolumeVoxels
 
 MOST_LEVELS = np.random.default_rng(1).integers(0, 255, (9, 601, 500)).astype(np.uint8)
 
@@ -516,7 +517,7 @@ def test_what_broke_off_leaves_the_store_as_it_was(tmp_path: Path, zarr: Any) ->
 
 
 def test_a_store_that_was_left_is_swept(tmp_path: Path, zarr: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from deepscem_tui.engine import files
+    from deepscem_tui.engine.system import files
 
     left = files.temporary_name(tmp_path / "a.zarr")
     left.mkdir()
@@ -534,7 +535,7 @@ def _store(folder: Path, content: str) -> Path:
 
 
 def test_a_store_is_replaced_in_one_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from deepscem_tui.engine import files
+    from deepscem_tui.engine.system import files
 
     if not files._exchange(_store(tmp_path / "one", "1"), _store(tmp_path / "two", "2")):
         pytest.skip("folders cannot change places here")
@@ -557,7 +558,7 @@ def test_a_store_is_replaced_in_one_step(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_where_stores_cannot_change_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from deepscem_tui.engine import files
+    from deepscem_tui.engine.system import files
 
     monkeypatch.setattr(files, "_exchange", lambda *_: False)
     path = _store(tmp_path / "a.ome.zarr", "old")

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from test_training import Listener, files, run  # noqa: F401
 
-from deepscem_tui.engine.distribution import Distribution
 from deepscem_tui.engine.errors import Stopped
 from deepscem_tui.engine.stop import Stop
-from deepscem_tui.engine.tensorboard import TensorBoard
+from deepscem_tui.engine.training.distribution import Distribution
+from deepscem_tui.engine.training.tensorboard import TensorBoard
 
 accumulator = pytest.importorskip(
     "tensorboard.backend.event_processing.event_accumulator", reason="TensorBoard is not installed"

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from deepscem_tui.engine.metrics import ThresholdCurve, confusion
-from deepscem_tui.engine.thresholds import tuned_threshold
+from deepscem_tui.engine.evaluation.metrics import ThresholdCurve, confusion
+from deepscem_tui.engine.evaluation.thresholds import tuned_threshold
 
 
 def curve(true: list[float], false: list[float], each: int = 100) -> ThresholdCurve:

@@ -11,14 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deepscem_tui.engine import tiled
 from deepscem_tui.engine.errors import ParameterError, Stopped
-from deepscem_tui.engine.prediction_plan import SamplePlan
-from deepscem_tui.engine.prediction_values import Values
+from deepscem_tui.engine.prediction import tiled
+from deepscem_tui.engine.prediction.plan import SamplePlan
+from deepscem_tui.engine.prediction.tiled import predict_sample
+from deepscem_tui.engine.prediction.tiling import TilePlan, plan_tiles
+from deepscem_tui.engine.prediction.tiling_deepscem import plan_as_deepscem
+from deepscem_tui.engine.prediction.values import Values
+from deepscem_tui.engine.sources.source import Source
 from deepscem_tui.engine.stop import Stop
-from deepscem_tui.engine.tiled import Source, predict_sample
-from deepscem_tui.engine.tiling import TilePlan, plan_tiles
-from deepscem_tui.engine.tiling_deepscem import plan_as_deepscem
 
 Array = npt.NDArray[Any]
 DIVISOR = 4

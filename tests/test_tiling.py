@@ -10,9 +10,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from deepscem_tui.engine import tiling
 from deepscem_tui.engine.errors import ParameterError
-from deepscem_tui.engine.tiling import cut, plan_tiles
+from deepscem_tui.engine.prediction import tiling
+from deepscem_tui.engine.prediction.tiling import cut, plan_tiles
 
 SIZES = st.integers(1, 70)
 

@@ -16,7 +16,7 @@ import tifffile
 from tmux import Tmux, needs_tmux
 
 from deepscem_tui.cli import main
-from deepscem_tui.engine import runs
+from deepscem_tui.engine.runs import runs
 from deepscem_tui.settings import settings_file
 
 pytestmark = needs_tmux

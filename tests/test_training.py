@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from deepscem_tui.engine import parameters as p
-from deepscem_tui.engine import run_preview
 from deepscem_tui.engine.context import Context
-from deepscem_tui.engine.datasets import new_dataset
+from deepscem_tui.engine.dataset_actions.voxel_sizes import set_voxel_size
+from deepscem_tui.engine.datasets.dataset import new_dataset
 from deepscem_tui.engine.errors import (
     DatasetError,
     EngineError,
@@ -20,19 +20,19 @@ from deepscem_tui.engine.errors import (
     RunError,
     Stopped,
 )
-from deepscem_tui.engine.learning_rate import RateSchedule
-from deepscem_tui.engine.model_actions import create_model
-from deepscem_tui.engine.model_files import load_model, read_info
+from deepscem_tui.engine.models.actions import create_model
+from deepscem_tui.engine.models.files import load_model, read_info
 from deepscem_tui.engine.patches import Batch, PatchSampler, Source
+from deepscem_tui.engine.prediction.tiling import along_axes
 from deepscem_tui.engine.reporting import Reporter
+from deepscem_tui.engine.runs import preview as run_preview
 from deepscem_tui.engine.stop import Stop
-from deepscem_tui.engine.tiling import along_axes
-from deepscem_tui.engine.trainer import State
-from deepscem_tui.engine.training import train
-from deepscem_tui.engine.training_loop import Schedule, TrainingLoop, smoothed
-from deepscem_tui.engine.training_plan import fitting_patch
-from deepscem_tui.engine.training_preview import choose_preview
-from deepscem_tui.engine.voxel_sizes import set_voxel_size
+from deepscem_tui.engine.training.learning_rate import RateSchedule
+from deepscem_tui.engine.training.loop import Schedule, TrainingLoop, smoothed
+from deepscem_tui.engine.training.plan import fitting_patch
+from deepscem_tui.engine.training.preview import choose_preview
+from deepscem_tui.engine.training.train import train
+from deepscem_tui.engine.training.trainer import State
 
 NAMES = ("disc", "half")
 
@@ -170,7 +170,7 @@ def test_a_data_set_without_labels_is_refused(files, tmp_path: Path) -> None:
 
 
 def test_a_batch_that_cannot_fit_is_refused_with_one_that_does(files, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("deepscem_tui.engine.memory.available_memory", lambda: 1 << 20)
+    monkeypatch.setattr("deepscem_tui.engine.system.memory.available_memory", lambda: 1 << 20)
     refused(files, ResourceError, "GiB of memory", batch_size=100_000)
 
 
@@ -466,15 +466,15 @@ def test_steps_are_told_now_and_then_and_at_the_end_of_an_epoch(files, monkeypat
         assert facts["loss"] > 0
         assert facts["patches_per_second"] > 0
         assert 0 <= facts["waiting_for_data"] <= 1
-    monkeypatch.setattr("deepscem_tui.engine.training_loop._STEP_SECONDS", 0.0)
+    monkeypatch.setattr("deepscem_tui.engine.training.loop._STEP_SECONDS", 0.0)
     every = Listener()
     run(files, every, folder="run2", overwrite=True)
     assert len([kind for kind, _ in every.events if kind == "step"]) == 6
 
 
 def test_a_long_epoch_shows_its_slice_again_and_again(files, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("deepscem_tui.engine.training_loop.PREVIEW_SECONDS", 0.0)
-    monkeypatch.setattr("deepscem_tui.engine.training_loop._PREVIEW_SHARE", 1e9)
+    monkeypatch.setattr("deepscem_tui.engine.training.loop.PREVIEW_SECONDS", 0.0)
+    monkeypatch.setattr("deepscem_tui.engine.training.loop._PREVIEW_SHARE", 1e9)
     listener = Listener()
     run(files, listener)
     previews = [facts["epoch"] for kind, facts in listener.events if kind == "preview"]
@@ -519,8 +519,8 @@ def test_a_result_that_is_not_the_runs_own_is_not_replaced(files) -> None:
 
 
 def test_early_stopping_begins_anew_with_more_epochs(files, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("deepscem_tui.engine.training_loop.Schedule.patience", 1)
-    monkeypatch.setattr("deepscem_tui.engine.training_loop._rank", lambda *_: (0.5, -1.0))  # nothing ever improves
+    monkeypatch.setattr("deepscem_tui.engine.training.loop.Schedule.patience", 1)
+    monkeypatch.setattr("deepscem_tui.engine.training.loop._rank", lambda *_: (0.5, -1.0))  # nothing ever improves
     ended = Listener()
     run(files, ended, epochs=10, early_stopping=True)
     assert [facts["epoch"] for kind, facts in ended.events if kind == "epoch"] == [1, 2]

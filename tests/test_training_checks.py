@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from test_training import Listener, make_dataset, make_model, run
 
-from deepscem_tui.engine.datasets import open_dataset
-from deepscem_tui.engine.metrics import Confusion, ThresholdCurve
-from deepscem_tui.engine.model_files import load_model, save_model
+from deepscem_tui.engine.datasets.dataset import open_dataset
+from deepscem_tui.engine.evaluation.metrics import Confusion, ThresholdCurve
+from deepscem_tui.engine.models.files import load_model, save_model
 from deepscem_tui.engine.patches import Batch
 from deepscem_tui.engine.stop import Stop
-from deepscem_tui.engine.trainer import Scores, State, StepResult, Trainer
-from deepscem_tui.engine.training_checks import epoch_problems, label_problems, leak_problems
-from deepscem_tui.engine.validation import Validated
+from deepscem_tui.engine.training.checks import epoch_problems, label_problems, leak_problems
+from deepscem_tui.engine.training.trainer import Scores, State, StepResult, Trainer
+from deepscem_tui.engine.training.validation import Validated
 
 FOUND, MISSED, ABSENT = Confusion(5, 1, 2, 92), Confusion(0, 0, 7, 93), Confusion(0, 0, 0, 100)
 

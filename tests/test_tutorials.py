@@ -10,7 +10,7 @@ import pytest
 import tifffile
 import tutorial
 
-from deepscem_tui.engine.model_info import read_network
+from deepscem_tui.engine.models.info import read_network
 
 DOCS = Path(__file__).parent.parent / "docs"
 

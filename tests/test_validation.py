@@ -14,20 +14,20 @@ import pytest
 
 from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine.context import Context
-from deepscem_tui.engine.datasets import new_dataset, open_dataset
+from deepscem_tui.engine.datasets.dataset import new_dataset, open_dataset
 from deepscem_tui.engine.errors import Stopped
-from deepscem_tui.engine.evaluation import evaluate
-from deepscem_tui.engine.losses import make_loss
-from deepscem_tui.engine.metrics import Confusion
-from deepscem_tui.engine.model_actions import create_model
-from deepscem_tui.engine.model_files import load_model, save_model
-from deepscem_tui.engine.model_info import read_network
-from deepscem_tui.engine.prediction import predict
-from deepscem_tui.engine.prediction_network import OutOfMemory, TileNetwork
-from deepscem_tui.engine.prediction_plan import PredictionPlan, SamplePlan, make_plan
+from deepscem_tui.engine.evaluation.evaluate import evaluate
+from deepscem_tui.engine.evaluation.metrics import Confusion
+from deepscem_tui.engine.models.actions import create_model
+from deepscem_tui.engine.models.files import load_model, save_model
+from deepscem_tui.engine.models.info import read_network
+from deepscem_tui.engine.prediction.network import OutOfMemory, TileNetwork
+from deepscem_tui.engine.prediction.plan import PredictionPlan, SamplePlan, make_plan
+from deepscem_tui.engine.prediction.predict import predict
+from deepscem_tui.engine.prediction.tiling import plan_tiles
 from deepscem_tui.engine.stop import Stop
-from deepscem_tui.engine.tiling import plan_tiles
-from deepscem_tui.engine.validation import Part, Validator, choose_parts
+from deepscem_tui.engine.training.losses import make_loss
+from deepscem_tui.engine.training.validation import Part, Validator, choose_parts
 
 MUCH = 1 << 40
 SHAPES = {"a": (5, 40, 53), "b": (3, 24, 24)}
@@ -134,7 +134,9 @@ def test_what_is_too_much_is_validated_on_tiles_of_it(model: Path, data: Path, m
         judged = sum(part.voxels for part in validator.parts)
     assert all(curve.inside.sum() + curve.outside.sum() == judged for curve in some.curves)
     # Every tile on its own, and all of them together as the whole.
-    monkeypatch.setattr("deepscem_tui.engine.validation.choose_parts", lambda plan, most, ignored: every_tile(plan))
+    monkeypatch.setattr(
+        "deepscem_tui.engine.training.validation.choose_parts", lambda plan, most, ignored: every_tile(plan)
+    )
     with validating(model, data, tile=24**3 // 8) as apart:
         assert len(apart.parts) == tiles
         assert f"all voxels of {data}, each label at its best" in apart.words(data)

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 import tifffile
 
-from deepscem_tui.engine import volumes
 from deepscem_tui.engine.errors import EngineError, ParameterError, ResourceError, Stopped, VolumeError
+from deepscem_tui.engine.formats import volumes
+from deepscem_tui.engine.formats.volumes import LabelValues, Volume, create_volume, open_volume, value_range
 from deepscem_tui.engine.reporting import Reporter
 from deepscem_tui.engine.stop import Stop
-from deepscem_tui.engine.volumes import LabelValues, Volume, create_volume, open_volume, value_range
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 needs_data = pytest.mark.skipif(not SHARED.is_dir(), reason="../shared/data is not there")
@@ -149,7 +149,7 @@ def test_axes_of_one_element_are_dropped(tmp_path: Path, suffix: str, shape: tup
 def test_fortran_order_is_read_in_blocks_and_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...]
 ) -> None:
-    monkeypatch.setattr("deepscem_tui.engine.plain_files.BLOCK_BYTES", 7 * 40 * 5 * 2)
+    monkeypatch.setattr("deepscem_tui.engine.formats.plain_files.BLOCK_BYTES", 7 * 40 * 5 * 2)
     image = IMAGE.reshape(-1)[: int(np.prod(shape))].reshape(shape).astype(">i2")
     np.save(tmp_path / "a.npy", np.asfortranarray(image))
     with open_volume(tmp_path / "a.npy") as volume:
@@ -711,7 +711,7 @@ def test_what_is_written_is_read(tmp_path: Path, dtype: str, suffix: str, shape:
 def test_voxel_size_and_slices_are_written_so_that_others_find_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str, big: bool
 ) -> None:
-    monkeypatch.setattr("deepscem_tui.engine.volume_writer.BIG", 100 if big else 2**32)
+    monkeypatch.setattr("deepscem_tui.engine.formats.volume_writer.BIG", 100 if big else 2**32)
     path, image = tmp_path / "a.tif", IMAGE.astype(dtype)
     with create_volume(path, image.shape, dtype, voxel_size=(8, 4, 2.5), voxel_unit="nm") as out:
         out.write(image)
@@ -775,7 +775,7 @@ def test_a_disk_that_fails(
     def fail(descriptor: int) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr("deepscem_tui.engine.files.os.fsync", fail)
+    monkeypatch.setattr("deepscem_tui.engine.system.files.os.fsync", fail)
     with pytest.raises(error, match=words), create_volume(tmp_path / name, IMAGE.shape, np.uint8) as out:
         out.write(IMAGE)
     assert list(tmp_path.iterdir()) == []

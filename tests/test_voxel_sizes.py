@@ -15,13 +15,13 @@ from test_prediction import models as models  # the fixture
 
 from deepscem_tui.engine.actions import ACTIONS, build, command_line
 from deepscem_tui.engine.context import Context
-from deepscem_tui.engine.datasets import new_dataset, open_dataset
+from deepscem_tui.engine.dataset_actions.voxel_sizes import common_size, say_other_sizes, times_as_long
+from deepscem_tui.engine.datasets.dataset import new_dataset, open_dataset
 from deepscem_tui.engine.errors import ParameterError, Stopped
-from deepscem_tui.engine.model_files import load_model, read_info, save_model
-from deepscem_tui.engine.rescaling import Resampling
+from deepscem_tui.engine.models.files import load_model, read_info, save_model
+from deepscem_tui.engine.prediction.rescaling import Resampling
+from deepscem_tui.engine.prediction.tiling import Shape
 from deepscem_tui.engine.stop import Stop
-from deepscem_tui.engine.tiling import Shape
-from deepscem_tui.engine.voxel_sizes import common_size, say_other_sizes, times_as_long
 
 # ------------------------------------------------------------------------------------------------ given and kept
 
@@ -296,7 +296,7 @@ def test_the_distance_of_slices_counts_where_a_model_sees_several(models: dict[s
 
 def test_rescaling_is_gone_on_with(models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a prediction that was stopped has kept is used again, and the result is the same."""
-    monkeypatch.setattr("deepscem_tui.engine.prediction_plan.SLAB_VOXELS", 2 * 12 * 16)
+    monkeypatch.setattr("deepscem_tui.engine.prediction.plan.SLAB_VOXELS", 2 * 12 * 16)
     model, file = sized(models, "2d", tmp_path, (10, 8, 8)), make(tmp_path / "set.hdf5", "a", size=(30, 4, 4))
     values = {"rescale": True, "probabilities": True, "patch_size": (12, 16)}
     run(model, file, tmp_path / "at-once.hdf5", **values)

@@ -16,11 +16,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deepscem_tui.engine import event_story, run_preview, run_recorder, runs, watching
 from deepscem_tui.engine.errors import RunError
+from deepscem_tui.engine.runs import event_story, runs, watching
+from deepscem_tui.engine.runs import preview as run_preview
+from deepscem_tui.engine.runs import recorder as run_recorder
+from deepscem_tui.engine.runs.watching import RunsIndex, RunWatcher
 from deepscem_tui.engine.stop import Stop
-from deepscem_tui.engine.usage import Meter
-from deepscem_tui.engine.watching import RunsIndex, RunWatcher
+from deepscem_tui.engine.system.usage import Meter
 
 
 def test_a_training_under_way(tmp_path: Path) -> None:
@@ -409,7 +411,7 @@ def test_a_measurement_that_fails_is_left_out(monkeypatch: pytest.MonkeyPatch) -
 
     meter = Meter()
     monkeypatch.setattr("psutil.Process.memory_info", broken)
-    monkeypatch.setattr("deepscem_tui.engine.usage.import_module", broken)
+    monkeypatch.setattr("deepscem_tui.engine.system.usage.import_module", broken)
     assert set(meter.measure()) == {"cores", "cpu", "machine_percent"}
 
 
@@ -442,7 +444,7 @@ class FakeNvml:
     ("visible", "names"), [(None, ["gpu0", "gpu1"]), ("1", ["gpu1"]), ("", []), ("-1,0", []), ("7,0", ["gpu0"])]
 )
 def test_the_gpus_that_the_process_may_use(visible: str | None, names: list, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("deepscem_tui.engine.usage.import_module", lambda _: FakeNvml())
+    monkeypatch.setattr("deepscem_tui.engine.system.usage.import_module", lambda _: FakeNvml())
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)

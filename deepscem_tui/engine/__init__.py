@@ -1,19 +1,27 @@
 """The engine: data sets, networks, training, prediction and evaluation, with no knowledge of a terminal.
 
-========== =================================================================================================
-actions    ``parameters`` declares them, ``actions`` registers them, ``runs`` carries them out in a run folder
-images     ``volumes`` opens and makes files, over ``tiff_*``, ``plain_files`` and ``volume_writer``
-data sets  ``datasets`` reads, makes and changes them, over ``dataset_*``, ``journal`` and ``lock``;
-           ``dataset_actions``, ``sample_*`` and ``distance`` are the actions on them
-models     ``networks/`` builds, ``model_files`` stores (``model_info`` without TensorFlow), ``model_actions``
-training   ``training`` checks and concludes, ``training_loop`` goes through the epochs, ``trainer`` computes with
-           ``optimizers`` and ``distribution``, ``patches`` and ``augmentation`` feed it, ``validation`` judges with
-           ``thresholds``, ``checkpoints`` keep it; ``losses`` and ``metrics``; ``training_checks`` and ``leaks`` warn;
-           ``planning`` proposes it, from ``survey`` and ``proposal``
-prediction ``prediction`` checks and concludes, ``tiled`` computes slab by slab, ``tiling`` lays the tiles,
-           ``sources`` and ``prediction_output`` are its ends; ``evaluation`` scores
-safety     ``probing`` lets ``probe_helper`` open files of others first, in a process that may crash
-========== =================================================================================================
+From what is used everywhere down to what uses it:
 
-Imports point downwards only; what computes with TensorFlow is imported when an action is carried out.
+=================== ================================================================================================
+``system``          devices and memory, processes, disks; files written whole or not at all, locks
+``datasets``        DeepSCEM's HDF5 files: read, made and changed in place; files of others opened first in a process
+                    that may crash; what is not labelled; what two data sets have in common
+``formats``         image files in and out: a table of their formats, and what reads and writes each
+``sources``         images read slab by slab, wherever they lie, and what their grey values become
+``labels``          label files, and which part of a sample is labelled
+``networks``        U-Net and FCN as graphs, their layers and sizes; ``models`` are their files
+``evaluation``      voxel by voxel; ``objects`` counts, cleans and scores whole objects
+``runs``            run folders: written while a run works, watched, resumed, compared
+``prediction``      tiles planned, computed in a pipeline, joined slab by slab
+``augmentation``    what is done to patches, which ``patches`` draws
+``training``        plan, loop, checkpoints, validation
+``planning``        a network and a training proposed for a data set
+``dataset_actions`` what is done to data sets and samples
+``sharing``         models for other programs
+``viewing``         slices for whoever looks at them
+``parameters``      the declaration of each action; ``actions`` registers them all
+=================== ================================================================================================
+
+Each package begins with the module that an action is carried out by, of the action's name or near it. What computes with
+TensorFlow is imported when an action is carried out.
 """

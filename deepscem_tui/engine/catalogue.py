@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING
 
 from deepscem_tui.engine import words
 from deepscem_tui.engine.errors import EngineError
-from deepscem_tui.engine.files import MASKS
 from deepscem_tui.engine.formats import HDF5, PICTURES, suffixes
-from deepscem_tui.engine.lock import holder, lock_path
+from deepscem_tui.engine.system.files import MASKS
+from deepscem_tui.engine.system.lock import holder, lock_path
 
 if TYPE_CHECKING:
-    from deepscem_tui.engine.model_info import ModelInfo
+    from deepscem_tui.engine.models.info import ModelInfo
 
 __all__ = ["Catalogue", "Cataloguer", "DatasetEntry", "MemberEntry", "ModelEntry", "SampleEntry"]
 
@@ -320,7 +320,7 @@ def _order(path: Path) -> tuple[int, str, list[tuple[int, str]]]:
 
 def _read(path: Path, size: int, stamp: Stamp) -> DatasetEntry | ModelEntry:
     """What is in a file."""
-    from deepscem_tui.engine.model_containers import is_model  # h5py takes a while
+    from deepscem_tui.engine.models.containers import is_model  # h5py takes a while
 
     if path.suffix.lower() in _MODELS or is_model(path):
         return _read_model(path, size, stamp)
@@ -331,7 +331,7 @@ def _read(path: Path, size: int, stamp: Stamp) -> DatasetEntry | ModelEntry:
 
 
 def _read_model(path: Path, size: int, stamp: Stamp) -> ModelEntry:
-    from deepscem_tui.engine.model_info import read_info
+    from deepscem_tui.engine.models.info import read_info
 
     try:
         return ModelEntry(path, size, stamp, read_info(path))
@@ -340,9 +340,9 @@ def _read_model(path: Path, size: int, stamp: Stamp) -> ModelEntry:
 
 
 def _read_dataset(path: Path, size: int, stamp: Stamp) -> DatasetEntry:
-    from deepscem_tui.engine.dataset_samples import Dataset, Sample
-    from deepscem_tui.engine.datasets import open_dataset
-    from deepscem_tui.engine.ignoring import ignored_in
+    from deepscem_tui.engine.datasets.dataset import open_dataset
+    from deepscem_tui.engine.datasets.ignoring import ignored_in
+    from deepscem_tui.engine.datasets.samples import Dataset, Sample
 
     def read(dataset: Dataset, name: str) -> SampleEntry:
         try:
@@ -371,8 +371,8 @@ _KINDS = ("image", "label", "prediction", "dt")
 
 
 def _member(name: str, member: object, label_names: Sequence[str]) -> MemberEntry:
-    from deepscem_tui.engine.dataset_samples import Member
-    from deepscem_tui.engine.dataset_tree import member_kind
+    from deepscem_tui.engine.datasets.samples import Member
+    from deepscem_tui.engine.datasets.tree import member_kind
 
     assert isinstance(member, Member)
     kind, index = member_kind(name) or ("image", 0)

@@ -13,15 +13,15 @@ from typing import Any
 from deepscem_tui.engine import actions, safe_mode
 from deepscem_tui.engine.actions import Action, Declared
 from deepscem_tui.engine.context import Context
-from deepscem_tui.engine.datasets import open_dataset
+from deepscem_tui.engine.datasets.dataset import open_dataset
 from deepscem_tui.engine.errors import DatasetError, EngineError, LockedError, ModelError, VolumeError
 from deepscem_tui.engine.formats import is_place, place_of
-from deepscem_tui.engine.label_files import label_paths
-from deepscem_tui.engine.model_info import read_info
+from deepscem_tui.engine.formats.slice_files import is_several_files, open_slices
+from deepscem_tui.engine.labels.files import label_paths
+from deepscem_tui.engine.models.info import read_info
 from deepscem_tui.engine.parameters import Parameters
 from deepscem_tui.engine.reporting import Reporter
-from deepscem_tui.engine.slice_files import is_several_files, open_slices
-from deepscem_tui.engine.sources import is_image_file
+from deepscem_tui.engine.sources.inputs import is_image_file
 
 __all__ = ["Findings", "Outline", "examine", "expanded"]
 

@@ -7,14 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from deepscem_tui.engine import actions, runs, words
+from deepscem_tui.engine import actions, words
 from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.errors import ParameterError
-from deepscem_tui.engine.files import write_text
+from deepscem_tui.engine.formats.volumes import create_volume
 from deepscem_tui.engine.phantom import make_phantom
 from deepscem_tui.engine.results import Result
-from deepscem_tui.engine.volumes import create_volume
+from deepscem_tui.engine.runs import runs
+from deepscem_tui.engine.system.files import write_text
 
 _LABEL = "mitochondria"
 _VOLUMES = {"train": (32, 256, 256), "valid": (8, 256, 256), "test": (16, 256, 256)}  # Z, Y, X

@@ -8,11 +8,11 @@ from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine import words
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.errors import ParameterError
+from deepscem_tui.engine.formats.slice_files import open_slices
+from deepscem_tui.engine.formats.volume_writer import check_target, create_volume
 from deepscem_tui.engine.results import Result
-from deepscem_tui.engine.slice_files import open_slices
-from deepscem_tui.engine.sources import refuse_among_slices, same_file
-from deepscem_tui.engine.space import check_room
-from deepscem_tui.engine.volume_writer import check_target, create_volume
+from deepscem_tui.engine.sources.inputs import refuse_among_slices, same_file
+from deepscem_tui.engine.system.space import check_room
 
 __all__ = ["convert_image"]
 

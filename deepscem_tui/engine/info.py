@@ -11,19 +11,20 @@ import h5py
 import tifffile
 
 from deepscem_tui.engine import parameters as p
-from deepscem_tui.engine import runs, words
+from deepscem_tui.engine import words
 from deepscem_tui.engine.context import Context
-from deepscem_tui.engine.datasets import Sample, open_dataset
+from deepscem_tui.engine.datasets.dataset import Sample, open_dataset
+from deepscem_tui.engine.datasets.ignoring import Ignored, ignored_in
 from deepscem_tui.engine.errors import DataError, DatasetError, VolumeError
 from deepscem_tui.engine.formats import HDF5, kinds, place_of
-from deepscem_tui.engine.ignoring import Ignored, ignored_in
-from deepscem_tui.engine.model_containers import is_model
-from deepscem_tui.engine.model_files import read_info
-from deepscem_tui.engine.model_info import GREY_VALUES
-from deepscem_tui.engine.normalisation import MIN_MAX, normalisation_in
+from deepscem_tui.engine.formats.slice_files import is_several_files, open_slices, slice_files
+from deepscem_tui.engine.models.containers import is_model
+from deepscem_tui.engine.models.files import read_info
+from deepscem_tui.engine.models.info import GREY_VALUES
 from deepscem_tui.engine.results import Result, Table
-from deepscem_tui.engine.slice_files import is_several_files, open_slices, slice_files
-from deepscem_tui.engine.sources import is_image_file
+from deepscem_tui.engine.runs import runs
+from deepscem_tui.engine.sources.inputs import is_image_file
+from deepscem_tui.engine.sources.normalisation import MIN_MAX, normalisation_in
 
 __all__ = ["info"]
 

@@ -39,7 +39,8 @@ class Result:
         summary: One sentence: what was done.
         facts: Further values by name (JSON types only).
         tables: Tables, shown before the summary; one without rows is for scripts only.
-        picture: A slice to draw, :class:`deepscem_tui.engine.preview.SlicePicture`; whoever shows the result draws it.
+        picture: A slice to draw, :class:`~deepscem_tui.engine.viewing.preview.SlicePicture`; whoever shows the result
+            draws it.
         ok: False when the action did its work and found a fault (``check-dataset``): exit status 3.
     """
 

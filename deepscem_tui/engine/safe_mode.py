@@ -9,11 +9,11 @@ from pathlib import Path
 from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine import words
 from deepscem_tui.engine.actions import Action
-from deepscem_tui.engine.datasets import open_dataset
+from deepscem_tui.engine.datasets.dataset import open_dataset
 from deepscem_tui.engine.errors import EngineError
 from deepscem_tui.engine.formats import place_of
-from deepscem_tui.engine.model_info import read_info
-from deepscem_tui.engine.sources import is_image_file
+from deepscem_tui.engine.models.info import read_info
+from deepscem_tui.engine.sources.inputs import is_image_file
 
 __all__ = ["Fault", "label_count", "mismatch", "model_label_count"]
 

@@ -17,7 +17,7 @@ __all__ = [
     "SCORES", "Bar", "bars", "draw_bar", "draw_run", "duration", "facts", "losses", "score_rows", "state_line",
 ]  # fmt: skip
 
-Snapshot = Any  # a RunSnapshot of deepscem_tui.engine.watching: to draw, the engine need not be there
+Snapshot = Any  # a RunSnapshot of deepscem_tui.engine.runs.watching: to draw, the engine need not be there
 
 _PLAIN, _FAINT, _BOLD = Style(), Style(dim=True), Style(bold=True)
 _STATES = {
@@ -53,7 +53,7 @@ def draw_run(
     """A whole run, ``height`` lines of ``width`` cells.
 
     Args:
-        snapshot: A :class:`deepscem_tui.engine.watching.RunSnapshot`.
+        snapshot: A :class:`deepscem_tui.engine.runs.watching.RunSnapshot`.
         ascii_only: Whether the terminal shows ASCII characters only.
         now: A ``time.monotonic()``.
         colour: Whether it has colours.

@@ -19,7 +19,7 @@ from deepscem_tui.console import safe
 from deepscem_tui.engine import actions, words
 from deepscem_tui.engine.catalogue import Catalogue, Cataloguer, DatasetEntry
 from deepscem_tui.engine.formats import HDF5
-from deepscem_tui.engine.slices import SliceTarget
+from deepscem_tui.engine.viewing.slices import SliceTarget
 from deepscem_tui.jobs import Job
 from deepscem_tui.screens.base import WorkScreen
 from deepscem_tui.screens.confirm import Answer, Confirm

@@ -13,11 +13,11 @@ from textual.containers import Vertical
 from textual.widgets import ContentSwitcher, DataTable
 
 from deepscem_tui.console import cell, safe
-from deepscem_tui.engine.evaluation import ALL, MEAN, as_csv
-from deepscem_tui.engine.files import write_text
+from deepscem_tui.engine.evaluation.evaluate import ALL, MEAN, as_csv
 from deepscem_tui.engine.objects.score_tables import wide
 from deepscem_tui.engine.parameters import Evaluate
 from deepscem_tui.engine.results import Result, Table
+from deepscem_tui.engine.system.files import write_text
 from deepscem_tui.jobs import Job
 from deepscem_tui.render.chart import Series
 from deepscem_tui.screens.form_screen import FORM, VIEW, FormScreen

@@ -14,10 +14,10 @@ from textual.timer import Timer
 from textual.widgets import Select, Static
 
 from deepscem_tui.console import safe
-from deepscem_tui.engine.datasets import open_dataset
+from deepscem_tui.engine.datasets.dataset import open_dataset
 from deepscem_tui.engine.errors import EngineError
-from deepscem_tui.engine.slices import SliceTarget
-from deepscem_tui.engine.sources import is_image_file
+from deepscem_tui.engine.sources.inputs import is_image_file
+from deepscem_tui.engine.viewing.slices import SliceTarget
 from deepscem_tui.widgets.slice_view import SliceView
 
 if TYPE_CHECKING:

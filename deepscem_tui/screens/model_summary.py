@@ -19,7 +19,7 @@ from deepscem_tui.console import cell, safe, shortened
 from deepscem_tui.engine import words
 from deepscem_tui.engine.catalogue import ModelEntry
 from deepscem_tui.engine.errors import EngineError
-from deepscem_tui.engine.model_info import ModelInfo, read_network
+from deepscem_tui.engine.models.info import ModelInfo, read_network
 from deepscem_tui.engine.networks.geometry import step_bytes
 from deepscem_tui.engine.networks.graph import Graph
 

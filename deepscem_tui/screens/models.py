@@ -258,7 +258,7 @@ class ModelsScreen(WorkScreen):
 def _entry(path: Path) -> ModelEntry:
     """What a file from elsewhere is."""
     from deepscem_tui.engine.errors import EngineError
-    from deepscem_tui.engine.model_info import read_info
+    from deepscem_tui.engine.models.info import read_info
 
     try:
         status = path.stat()

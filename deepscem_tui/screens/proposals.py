@@ -10,7 +10,7 @@ from deepscem_tui.engine import actions, words
 from deepscem_tui.engine.actions import Action
 from deepscem_tui.engine.catalogue import Catalogue, Cataloguer, DatasetEntry, ModelEntry
 from deepscem_tui.engine.formats import place_of
-from deepscem_tui.engine.sources import is_image_file
+from deepscem_tui.engine.sources.inputs import is_image_file
 
 _SCAN_SECONDS = 2.0
 _NAMES = {

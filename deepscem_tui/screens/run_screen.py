@@ -13,10 +13,10 @@ from textual.binding import Binding, BindingType
 from textual.widgets import ContentSwitcher
 
 from deepscem_tui.console import safe
-from deepscem_tui.engine import runs
 from deepscem_tui.engine.errors import EngineError
-from deepscem_tui.engine.runs import RunState
-from deepscem_tui.engine.watching import RunsIndex
+from deepscem_tui.engine.runs import runs
+from deepscem_tui.engine.runs.runs import RunState
+from deepscem_tui.engine.runs.watching import RunsIndex
 from deepscem_tui.jobs import Detached, Job
 from deepscem_tui.screens.form_screen import FORM, VIEW, FormScreen
 from deepscem_tui.screens.run_control import RESUMABLE, RunControl

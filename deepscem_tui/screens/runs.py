@@ -14,9 +14,11 @@ from textual.containers import Container, Vertical
 from textual.widgets import ContentSwitcher, DataTable, Input, Static
 
 from deepscem_tui.console import safe
-from deepscem_tui.engine import actions, run_removal, runs
+from deepscem_tui.engine import actions
 from deepscem_tui.engine.errors import EngineError
-from deepscem_tui.engine.watching import RunsIndex, RunSummary
+from deepscem_tui.engine.runs import removal as run_removal
+from deepscem_tui.engine.runs import runs
+from deepscem_tui.engine.runs.watching import RunsIndex, RunSummary
 from deepscem_tui.jobs import Job
 from deepscem_tui.screens.base import WorkScreen
 from deepscem_tui.screens.compare_runs import CompareRuns

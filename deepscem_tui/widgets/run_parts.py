@@ -7,7 +7,7 @@ import time
 from rich.style import Style
 from rich.text import Text
 
-from deepscem_tui.engine.watching import RunSnapshot, Said
+from deepscem_tui.engine.runs.watching import RunSnapshot, Said
 from deepscem_tui.render.chart import Series, shown
 from deepscem_tui.render.run_text import losses, score_rows
 

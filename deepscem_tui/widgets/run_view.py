@@ -19,10 +19,10 @@ from textual.containers import Container, Horizontal, Vertical
 from textual.message import Message
 from textual.widget import Widget
 
-from deepscem_tui.engine import run_preview
 from deepscem_tui.engine.errors import RunError
-from deepscem_tui.engine.run_preview import RunPreview
-from deepscem_tui.engine.watching import Preview, RunSnapshot, RunWatcher
+from deepscem_tui.engine.runs import preview as run_preview
+from deepscem_tui.engine.runs.preview import RunPreview
+from deepscem_tui.engine.runs.watching import Preview, RunSnapshot, RunWatcher
 from deepscem_tui.render.chart import shown
 from deepscem_tui.render.run_text import Bar, bars, draw_bar, facts, state_line
 from deepscem_tui.widgets.line_chart import Cells, LineChart

@@ -10,8 +10,8 @@ from rich.segment import Segment
 from rich.style import Style
 
 from deepscem_tui.console import safe
-from deepscem_tui.engine.slices import SliceFacts
-from deepscem_tui.engine.tiff_metadata import METRES
+from deepscem_tui.engine.formats.tiff_metadata import METRES
+from deepscem_tui.engine.viewing.slices import SliceFacts
 from deepscem_tui.render.cells import Row, solid
 from deepscem_tui.render.scenes import PictureStyle
 from deepscem_tui.widgets.slice_picture import Legend

@@ -12,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from deepscem_tui.engine import words
-from deepscem_tui.engine.contrast import Range, contrast, settled, stretched
-from deepscem_tui.engine.devices import available_memory
 from deepscem_tui.engine.errors import ResourceError
-from deepscem_tui.engine.picture_files import write_new_png
-from deepscem_tui.engine.slices import Layer, Part, SliceData, SliceFacts, SliceSource
+from deepscem_tui.engine.system.devices import available_memory
+from deepscem_tui.engine.viewing.contrast import Range, contrast, settled, stretched
+from deepscem_tui.engine.viewing.picture_files import write_new_png
+from deepscem_tui.engine.viewing.slices import Layer, Part, SliceData, SliceFacts, SliceSource
 from deepscem_tui.render.cells import Row, cells, coloured
 from deepscem_tui.render.marks import FALSE_ALARM, HIT, IGNORED, MISS, Mark, marks_of
 from deepscem_tui.render.scenes import PictureStyle, Scene, compared

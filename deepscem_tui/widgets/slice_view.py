@@ -15,7 +15,7 @@ from textual.widgets import Input
 
 from deepscem_tui.engine import words
 from deepscem_tui.engine.errors import EngineError
-from deepscem_tui.engine.slices import AXES, Plane
+from deepscem_tui.engine.viewing.slices import AXES, Plane
 from deepscem_tui.render.scenes import PictureStyle
 from deepscem_tui.widgets import slice_lines as lines
 from deepscem_tui.widgets.slice_canvas import SliceCanvas

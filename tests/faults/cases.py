@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 import tifffile
 
-from deepscem_tui.engine.datasets import change_dataset, new_dataset, open_dataset
+from deepscem_tui.engine.datasets.dataset import change_dataset, new_dataset, open_dataset
 
 SHAPE = (9, 40, 70)
 

@@ -16,10 +16,10 @@ import threading
 import time
 from pathlib import Path
 
-import deepscem_tui.engine.dataset_actions
-import deepscem_tui.engine.volumes
-from deepscem_tui.engine import actions, probing, runs
+from deepscem_tui.engine import actions
+from deepscem_tui.engine.datasets import probing
 from deepscem_tui.engine.reporting import Reporter
+from deepscem_tui.engine.runs import runs
 from deepscem_tui.engine.stop import Stop
 from deepscem_tui.outcome import explained
 
@@ -116,10 +116,6 @@ if __name__ == "__main__":
     if "tensorflow" in sys.argv:
         import tensorflow  # noqa: F401
 
-        import deepscem_tui.engine.prediction
-        import deepscem_tui.engine.prediction_network
-        import deepscem_tui.engine.trainer
-        import deepscem_tui.engine.training  # noqa: F401
     for line in sys.stdin:
         answers.write(json.dumps(carry_out(json.loads(line))) + "\n")
         answers.flush()

@@ -10,7 +10,7 @@ import pytest
 from cases import CASES, copy, digest, read_all, state
 from kills import Driver, killed
 
-from deepscem_tui.engine.datasets import change_dataset
+from deepscem_tui.engine.datasets.dataset import change_dataset
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 

@@ -9,8 +9,8 @@ import pytest
 from cases import SHAPE, copy, voxels
 from kills import Driver, killed
 
-from deepscem_tui.engine.datasets import open_dataset
-from deepscem_tui.engine.ignoring import ignored_in, mask_file
+from deepscem_tui.engine.datasets.dataset import open_dataset
+from deepscem_tui.engine.datasets.ignoring import ignored_in, mask_file
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 

@@ -17,10 +17,10 @@ import numpy as np
 import pytest
 from kills import Driver, killed
 
-from deepscem_tui.engine import runs
-from deepscem_tui.engine.datasets import new_dataset
-from deepscem_tui.engine.lock import locked
-from deepscem_tui.engine.watching import RunsIndex
+from deepscem_tui.engine.datasets.dataset import new_dataset
+from deepscem_tui.engine.runs import runs
+from deepscem_tui.engine.runs.watching import RunsIndex
+from deepscem_tui.engine.system.lock import locked
 
 KILLS = 10  # of each action
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from test_tmux import ready_to_train, run_of
 
-from deepscem_tui.engine import runs
+from deepscem_tui.engine.runs import runs
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's terminals")
 

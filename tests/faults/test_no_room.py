@@ -9,10 +9,12 @@ import pytest
 from cases import CASES, copy, state
 from kills import Driver
 
-from deepscem_tui.engine import actions, runs, space
+from deepscem_tui.engine import actions
 from deepscem_tui.engine.errors import ResourceError
 from deepscem_tui.engine.reporting import Reporter
+from deepscem_tui.engine.runs import runs
 from deepscem_tui.engine.stop import Stop
+from deepscem_tui.engine.system import space
 
 FAULTS = 6  # of each case
 

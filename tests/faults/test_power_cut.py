@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from kills import TIMES
 
-from deepscem_tui.engine import journal
-from deepscem_tui.engine.datasets import ChangedDataset, change_dataset, new_dataset
-from deepscem_tui.engine.journal import journal_path, recover
+from deepscem_tui.engine.datasets import journal
+from deepscem_tui.engine.datasets.dataset import ChangedDataset, change_dataset, new_dataset
+from deepscem_tui.engine.datasets.journal import journal_path, recover
 
 STATES = 400  # of each change; `make faults` looks at ten times as many
 SECTOR = 512
@@ -228,7 +228,7 @@ def test_the_power_fails_again_while_a_change_is_undone(path: Path, monkeypatch:
         raise ZeroDivisionError
 
     with monkeypatch.context() as patched:
-        patched.setattr("deepscem_tui.engine.datasets._roll_back", lambda file: file.close())
+        patched.setattr("deepscem_tui.engine.datasets.dataset._roll_back", lambda file: file.close())
         with pytest.raises(ZeroDivisionError), change_dataset(path) as changed:
             break_off(changed)
     half = path.read_bytes()

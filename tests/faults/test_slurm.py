@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deepscem_tui.engine import runs
-from deepscem_tui.engine.datasets import new_dataset
+from deepscem_tui.engine.datasets.dataset import new_dataset
+from deepscem_tui.engine.runs import runs
 
 SCRIPT = Path(__file__).parents[2] / "docs" / "slurm.sbatch"
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deepscem_tui.engine.datasets import change_dataset, new_dataset, open_dataset
-from deepscem_tui.engine.journal import is_journalled
+from deepscem_tui.engine.datasets.dataset import change_dataset, new_dataset, open_dataset
+from deepscem_tui.engine.datasets.journal import is_journalled
 
 WRITERS, CHANGES = 3, 6
 
@@ -17,8 +17,8 @@ WRITER = """
 import sys
 from pathlib import Path
 import numpy as np
-from deepscem_tui.engine import lock
-from deepscem_tui.engine.datasets import change_dataset
+from deepscem_tui.engine.system import lock
+from deepscem_tui.engine.datasets.dataset import change_dataset
 lock.WAIT_SECONDS = 120
 path, me, changes = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 print("ready", flush=True)

@@ -1,4 +1,4 @@
-"""The formats of image files: a table of all of them, and a module for each that others did not have before."""
+"""Image files in and out: a table of their formats, and what reads and writes each, slab by slab."""
 
 from __future__ import annotations
 

@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from deepscem_tui.engine import words
-from deepscem_tui.engine.devices import available_memory
 from deepscem_tui.engine.errors import EngineError, ResourceError, VolumeError
 from deepscem_tui.engine.formats.table import Place
+from deepscem_tui.engine.system.devices import available_memory
 
 __all__ = [
     "LARGEST_CHUNK",

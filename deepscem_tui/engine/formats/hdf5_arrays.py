@@ -1,7 +1,7 @@
 """Arrays in HDF5 files of others, as CREMI, ilastik, BigDataViewer and Fiji keep them.
 
 Nothing that leads out of a file is followed, and a file that was not seen before is looked through by another process
-first: see :mod:`deepscem_tui.engine.dataset_tree` and :mod:`deepscem_tui.engine.probing`.
+first: see :mod:`deepscem_tui.engine.datasets.tree` and :mod:`deepscem_tui.engine.datasets.probing`.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ import numpy as np
 import numpy.typing as npt
 
 from deepscem_tui.engine import words
-from deepscem_tui.engine.dataset_layout import GZIP_LEVEL, SCALE, MemberWriter
-from deepscem_tui.engine.dataset_tree import Unusable, check_stored, child, names
-from deepscem_tui.engine.devices import available_cores
+from deepscem_tui.engine.datasets.layout import GZIP_LEVEL, SCALE, MemberWriter
+from deepscem_tui.engine.datasets.probing import probe
+from deepscem_tui.engine.datasets.tree import Unusable, check_stored, child, names
 from deepscem_tui.engine.errors import ParameterError, VolumeError
 from deepscem_tui.engine.formats.arrays import ArraySource, Layout, check_chunks, layout_of, offer, offered
 from deepscem_tui.engine.formats.arrays import explained as library_explained
 from deepscem_tui.engine.formats.bands import chunks_for
 from deepscem_tui.engine.formats.hdf5_chunks import CheckedArray
+from deepscem_tui.engine.formats.plain_files import check_dtype
 from deepscem_tui.engine.formats.table import Place
-from deepscem_tui.engine.plain_files import check_dtype
-from deepscem_tui.engine.probing import probe
-from deepscem_tui.engine.tiff_metadata import METRES, length_unit
-from deepscem_tui.engine.volume_writer import Target, VolumeWriter
+from deepscem_tui.engine.formats.tiff_metadata import METRES, length_unit
+from deepscem_tui.engine.formats.volume_writer import Target, VolumeWriter
+from deepscem_tui.engine.system.devices import available_cores
 
 __all__ = ["array_writer", "arrays_in", "hint_in", "open_array", "refuse_others"]
 

@@ -10,12 +10,12 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from deepscem_tui.engine.dataset_tree import EXPANSION
-from deepscem_tui.engine.devices import available_memory
+from deepscem_tui.engine.datasets.tree import EXPANSION
 from deepscem_tui.engine.errors import VolumeError
 from deepscem_tui.engine.formats.pieces import inflated
+from deepscem_tui.engine.formats.plain_files import COPY_AGAIN
 from deepscem_tui.engine.formats.table import Place
-from deepscem_tui.engine.plain_files import COPY_AGAIN
+from deepscem_tui.engine.system.devices import available_memory
 
 __all__ = ["CheckedArray"]
 

@@ -17,11 +17,11 @@ import numpy as np
 import numpy.typing as npt
 
 from deepscem_tui.engine.errors import VolumeError
-from deepscem_tui.engine.files import regular
+from deepscem_tui.engine.formats.plain_files import COPY_AGAIN, PlainSource
 from deepscem_tui.engine.formats.table import Place
-from deepscem_tui.engine.plain_files import COPY_AGAIN, PlainSource
-from deepscem_tui.engine.tiff_metadata import METRES
-from deepscem_tui.engine.volume_writer import Size, Target, VolumeWriter
+from deepscem_tui.engine.formats.tiff_metadata import METRES
+from deepscem_tui.engine.formats.volume_writer import Size, Target, VolumeWriter
+from deepscem_tui.engine.system.files import regular
 
 __all__ = ["is_mrc", "mrc_writer", "open_mrc"]
 

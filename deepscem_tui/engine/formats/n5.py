@@ -16,14 +16,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from deepscem_tui.engine import extras
-from deepscem_tui.engine.devices import available_cores
 from deepscem_tui.engine.errors import VolumeError
 from deepscem_tui.engine.formats.arrays import ArraySource, Layout, check_chunks, explained, layout_of
+from deepscem_tui.engine.formats.plain_files import check_dtype
 from deepscem_tui.engine.formats.stores import Contents, Regular, check_claim, damaged, folder_in, hint, read_json
 from deepscem_tui.engine.formats.table import Place
-from deepscem_tui.engine.plain_files import check_dtype
-from deepscem_tui.engine.tiff_metadata import length_unit
+from deepscem_tui.engine.formats.tiff_metadata import length_unit
+from deepscem_tui.engine.system import extras
+from deepscem_tui.engine.system.devices import available_cores
 
 __all__ = ["open_n5"]
 

@@ -18,14 +18,14 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from deepscem_tui.engine import extras
-from deepscem_tui.engine.dataset_tree import EXPANSION
+from deepscem_tui.engine.datasets.tree import EXPANSION
 from deepscem_tui.engine.errors import VolumeError
 from deepscem_tui.engine.formats.arrays import explained
+from deepscem_tui.engine.formats.plain_files import COPY_AGAIN, PlainSource, check_dtype
 from deepscem_tui.engine.formats.table import Place
-from deepscem_tui.engine.plain_files import COPY_AGAIN, PlainSource, check_dtype
-from deepscem_tui.engine.tiff_metadata import METRES, untold
-from deepscem_tui.engine.volume_writer import Target, VolumeWriter
+from deepscem_tui.engine.formats.tiff_metadata import METRES, untold
+from deepscem_tui.engine.formats.volume_writer import Target, VolumeWriter
+from deepscem_tui.engine.system import extras
 
 __all__ = ["nifti_writer", "open_nifti"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import zlib
 from pathlib import Path
 
-from deepscem_tui.engine.dataset_tree import EXPANSION
+from deepscem_tui.engine.datasets.tree import EXPANSION
 from deepscem_tui.engine.errors import VolumeError
-from deepscem_tui.engine.plain_files import COPY_AGAIN
+from deepscem_tui.engine.formats.plain_files import COPY_AGAIN
 
 __all__ = ["check_piece", "inflated"]
 

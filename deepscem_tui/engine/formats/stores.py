@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deepscem_tui.engine import extras, words
-from deepscem_tui.engine.dataset_tree import BLANK, EXPANSION
+from deepscem_tui.engine import words
+from deepscem_tui.engine.datasets.tree import BLANK, EXPANSION
 from deepscem_tui.engine.errors import MissingLibraryError, VolumeError
 from deepscem_tui.engine.formats.arrays import offer, offered
+from deepscem_tui.engine.formats.plain_files import COPY_AGAIN
 from deepscem_tui.engine.formats.table import Place
-from deepscem_tui.engine.plain_files import COPY_AGAIN
+from deepscem_tui.engine.system import extras
 
 __all__ = ["Contents", "Regular", "check_claim", "damaged", "folder_in", "hint", "read_json", "zarr_library"]
 

@@ -46,9 +46,9 @@ class Format:
         name: What people call it.
         suffixes: Ends of the names of its files, in lower case.
         reader: ``module:function`` below ``deepscem_tui.engine`` that opens a :class:`Place` as a
-            :class:`~deepscem_tui.engine.volumes.Source`; empty for none.
-        writer: ``module:function`` that makes a :class:`~deepscem_tui.engine.volume_writer.VolumeWriter` for a
-            :class:`~deepscem_tui.engine.volume_writer.Target`; empty for none.
+            :class:`~deepscem_tui.engine.formats.volumes.Source`; empty for none.
+        writer: ``module:function`` that makes a :class:`~deepscem_tui.engine.formats.volume_writer.VolumeWriter` for a
+            :class:`~deepscem_tui.engine.formats.volume_writer.Target`; empty for none.
         wider: Types that it does not know, and those that they are written as without loss.
         guard: ``module:function`` that raises :class:`ParameterError` if what is at a :class:`Place` may not be
             replaced, even where replacing is allowed; empty for none.

@@ -21,10 +21,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from deepscem_tui.engine.devices import available_cores
 from deepscem_tui.engine.errors import ParameterError, VolumeError
 from deepscem_tui.engine.formats.arrays import ArraySource, check_chunks, explained, layout_of
 from deepscem_tui.engine.formats.pieces import check_piece
+from deepscem_tui.engine.formats.plain_files import COPY_AGAIN, check_dtype
 from deepscem_tui.engine.formats.shards import Shards
 from deepscem_tui.engine.formats.stores import (
     Contents,
@@ -37,8 +37,8 @@ from deepscem_tui.engine.formats.stores import (
     zarr_library,
 )
 from deepscem_tui.engine.formats.table import Place
-from deepscem_tui.engine.plain_files import COPY_AGAIN, check_dtype
-from deepscem_tui.engine.tiff_metadata import in_one_unit, length_unit, untold
+from deepscem_tui.engine.formats.tiff_metadata import in_one_unit, length_unit, untold
+from deepscem_tui.engine.system.devices import available_cores
 
 __all__ = ["open_store", "refuse_others"]
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from deepscem_tui import __version__
 from deepscem_tui.engine.formats.bands import Band, chunks_for
 from deepscem_tui.engine.formats.stores import zarr_library
-from deepscem_tui.engine.volume_writer import Size, Target, VolumeWriter
+from deepscem_tui.engine.formats.volume_writer import Size, Target, VolumeWriter
 
 __all__ = ["store_writer"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import zlib
 from typing import Any
 
-from deepscem_tui.engine import devices
 from deepscem_tui.engine.networks.graph import SEVERAL_INPUTS, Graph, Layer
+from deepscem_tui.engine.system import devices
 
 keras = devices.keras()
 

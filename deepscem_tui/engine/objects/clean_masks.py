@@ -14,11 +14,12 @@ import numpy.typing as npt
 from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine import words
 from deepscem_tui.engine.context import Context
-from deepscem_tui.engine.datasets import MemberWriter, NewDataset, Sample, new_dataset, open_dataset
+from deepscem_tui.engine.dataset_actions.copying import copy
+from deepscem_tui.engine.datasets.dataset import MemberWriter, NewDataset, Sample, new_dataset, open_dataset
+from deepscem_tui.engine.datasets.ignoring import copy_masks
 from deepscem_tui.engine.errors import ParameterError
-from deepscem_tui.engine.files import Together, refuse_existing
 from deepscem_tui.engine.formats import is_place
-from deepscem_tui.engine.ignoring import copy_masks
+from deepscem_tui.engine.formats.volume_writer import VolumeWriter, check_target, create_volume
 from deepscem_tui.engine.objects.cleaning import (
     Cleaner,
     check_units,
@@ -31,9 +32,8 @@ from deepscem_tui.engine.objects.cleaning import (
 from deepscem_tui.engine.objects.components import Mask, Watch, slabs
 from deepscem_tui.engine.objects.find_objects import chosen_samples, result_files
 from deepscem_tui.engine.results import Result, Table
-from deepscem_tui.engine.sample_copying import copy
-from deepscem_tui.engine.sources import Labelled, LabelledSample, open_labelled, refuse_among_slices, same_file
-from deepscem_tui.engine.volume_writer import VolumeWriter, check_target, create_volume
+from deepscem_tui.engine.sources.inputs import Labelled, LabelledSample, open_labelled, refuse_among_slices, same_file
+from deepscem_tui.engine.system.files import Together, refuse_existing
 
 __all__ = ["clean_masks"]
 

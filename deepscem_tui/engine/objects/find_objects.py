@@ -15,9 +15,10 @@ import numpy.typing as npt
 from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine import words
 from deepscem_tui.engine.context import Context
+from deepscem_tui.engine.dataset_actions.copying import is_text
 from deepscem_tui.engine.errors import DatasetError, ParameterError
-from deepscem_tui.engine.files import Together, refuse_existing
 from deepscem_tui.engine.formats import with_stem
+from deepscem_tui.engine.formats.volume_writer import check_target, create_volume
 from deepscem_tui.engine.objects.cleaning import (
     Cleaner,
     check_units,
@@ -35,9 +36,15 @@ from deepscem_tui.engine.objects.surface_area import SurfaceCounter
 from deepscem_tui.engine.objects.table import COLUMNS, SHOWN, Measured, write_csv
 from deepscem_tui.engine.objects.touching import split
 from deepscem_tui.engine.results import Result, Table
-from deepscem_tui.engine.sample_copying import is_text
-from deepscem_tui.engine.sources import Labelled, LabelledSample, Sliced, open_labelled, refuse_among_slices, same_file
-from deepscem_tui.engine.volume_writer import check_target, create_volume
+from deepscem_tui.engine.sources.inputs import (
+    Labelled,
+    LabelledSample,
+    Sliced,
+    open_labelled,
+    refuse_among_slices,
+    same_file,
+)
+from deepscem_tui.engine.system.files import Together, refuse_existing
 
 __all__ = ["chosen_samples", "find_objects", "result_files"]
 

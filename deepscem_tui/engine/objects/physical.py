@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import prod
 
 from deepscem_tui.engine.errors import ParameterError
-from deepscem_tui.engine.tiff_metadata import METRES
+from deepscem_tui.engine.formats.tiff_metadata import METRES
 
 __all__ = ["Voxels"]
 

@@ -22,7 +22,7 @@ from deepscem_tui.engine.objects.scores import IOUS, ObjectScore, score_objects
 from deepscem_tui.engine.objects.scratch import open_scratch
 from deepscem_tui.engine.objects.surface_distances import SurfaceScore, score_surfaces
 from deepscem_tui.engine.results import Table
-from deepscem_tui.engine.sources import LabelledSample, Sliced
+from deepscem_tui.engine.sources.inputs import LabelledSample, Sliced
 
 __all__ = ["Further", "further_scores", "further_tables", "further_voxels", "wide"]
 

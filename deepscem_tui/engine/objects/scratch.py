@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from deepscem_tui.engine.errors import ResourceError
-from deepscem_tui.engine.space import check_room, is_full, no_room
-from deepscem_tui.engine.tiling import Shape
+from deepscem_tui.engine.prediction.tiling import Shape
+from deepscem_tui.engine.system.space import check_room, is_full, no_room
 
 __all__ = ["Scratch", "open_scratch"]
 

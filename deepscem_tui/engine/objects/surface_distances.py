@@ -13,9 +13,9 @@ import edt
 import numpy as np
 import numpy.typing as npt
 
-from deepscem_tui.engine.devices import available_cores, available_memory
 from deepscem_tui.engine.errors import ResourceError
 from deepscem_tui.engine.objects.components import Mask, Watch, slabs
+from deepscem_tui.engine.system.devices import available_cores, available_memory
 
 __all__ = ["BYTES_PER_VOXEL", "SurfaceScore", "score_surfaces"]
 

@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from deepscem_tui.engine.context import Context
-from deepscem_tui.engine.devices import available_cores, available_memory
 from deepscem_tui.engine.objects.components import Components, labelled, numbered
 from deepscem_tui.engine.objects.statistics import Statistics, measured
+from deepscem_tui.engine.system.devices import available_cores, available_memory
 
 __all__ = ["Split", "pieces_of", "split"]
 

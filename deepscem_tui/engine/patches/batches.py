@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deepscem_tui.engine.neighbours import as_channels
+from deepscem_tui.engine.networks.neighbours import as_channels
 
 __all__ = ["Batch", "assemble", "empty_batch", "make_finite"]
 

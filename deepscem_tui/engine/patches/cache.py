@@ -16,7 +16,7 @@ from deepscem_tui.engine.errors import ResourceError
 from deepscem_tui.engine.patches.raw_arrays import RawArray, RawFile
 from deepscem_tui.engine.patches.shared_arrays import SharedArray
 from deepscem_tui.engine.reporting import Reporter
-from deepscem_tui.engine.space import free_bytes, is_full, no_room
+from deepscem_tui.engine.system.space import free_bytes, is_full, no_room
 
 __all__ = ["CHUNK", "Cache", "CachedArray", "opened_cache"]
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deepscem_tui.engine.datasets import Sample
+from deepscem_tui.engine.datasets.dataset import Sample
+from deepscem_tui.engine.datasets.ignoring import ignored_in
 from deepscem_tui.engine.errors import DatasetError
-from deepscem_tui.engine.ignoring import ignored_in
 from deepscem_tui.engine.patches.cache import CHUNK, Cache
 from deepscem_tui.engine.patches.foreground import Foreground
 from deepscem_tui.engine.patches.labels import PackedLabels, n_planes, pack

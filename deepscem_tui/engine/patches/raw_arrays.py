@@ -18,7 +18,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from deepscem_tui.engine.datasets import Member
+from deepscem_tui.engine.datasets.dataset import Member
 from deepscem_tui.engine.errors import DataError
 
 __all__ = ["RawArray", "RawFile", "raw_member"]

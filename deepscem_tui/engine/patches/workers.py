@@ -20,11 +20,11 @@ from pathlib import Path
 import numpy as np
 
 from deepscem_tui.engine.errors import ResourceError
-from deepscem_tui.engine.own_python import own_python
 from deepscem_tui.engine.patches.batches import Batch
 from deepscem_tui.engine.patches.sampler import PatchSampler
 from deepscem_tui.engine.patches.shared_arrays import SharedArray
 from deepscem_tui.engine.patches.worker_process import Failure, Shapes, parts
+from deepscem_tui.engine.system.own_python import own_python
 
 __all__ = ["Batches", "by_processes", "by_threads"]
 

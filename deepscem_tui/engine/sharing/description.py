@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from deepscem_tui import __version__
-from deepscem_tui.engine.model_info import ModelInfo
-from deepscem_tui.engine.normalisation import MIN_MAX, TYPE_RANGE, normalisation_of
+from deepscem_tui.engine.models.info import ModelInfo
 from deepscem_tui.engine.sharing.onnx_graph import INPUT, OPSET, OUTPUT, axis_names
-from deepscem_tui.engine.training_plan import usual_patch
+from deepscem_tui.engine.sources.normalisation import MIN_MAX, TYPE_RANGE, normalisation_of
+from deepscem_tui.engine.training.plan import usual_patch
 
 __all__ = ["Facts", "described", "halos", "least_sides", "patch_sides"]
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from deepscem_tui.engine import extras, words
 from deepscem_tui.engine import parameters as p
+from deepscem_tui.engine import words
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.errors import DataError, ParameterError
-from deepscem_tui.engine.files import check_writable, published, refuse_existing
-from deepscem_tui.engine.model_info import ModelInfo, read_network
+from deepscem_tui.engine.models.info import ModelInfo, read_network
 from deepscem_tui.engine.results import Result, Table
 from deepscem_tui.engine.sharing.onnx_files import check_room, check_same, check_shape, load_shared, write_onnx
 from deepscem_tui.engine.sharing.onnx_graph import axis_names
+from deepscem_tui.engine.system import extras
+from deepscem_tui.engine.system.files import check_writable, published, refuse_existing
 
 __all__ = ["export_model"]
 

@@ -12,15 +12,15 @@ import numpy as np
 import numpy.typing as npt
 
 from deepscem_tui import __version__
-from deepscem_tui.engine import extras
-from deepscem_tui.engine.devices import available_memory, tensorflow
 from deepscem_tui.engine.errors import ModelError, ResourceError
-from deepscem_tui.engine.model_files import load_model
-from deepscem_tui.engine.model_info import ModelInfo, read_network
+from deepscem_tui.engine.models.files import load_model
+from deepscem_tui.engine.models.info import ModelInfo, read_network
 from deepscem_tui.engine.networks.folding import folded
 from deepscem_tui.engine.networks.geometry import activation_bytes
 from deepscem_tui.engine.networks.graph import Graph
 from deepscem_tui.engine.sharing.onnx_graph import INPUT, as_onnx, axis_names
+from deepscem_tui.engine.system import extras
+from deepscem_tui.engine.system.devices import available_memory, tensorflow
 
 __all__ = ["TOLERANCE", "Shared", "check_room", "check_same", "check_shape", "load_shared", "write_onnx"]
 

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from deepscem_tui.engine import extras
 from deepscem_tui.engine.networks.folding import Weights
 from deepscem_tui.engine.networks.graph import Graph, Layer
+from deepscem_tui.engine.system import extras
 
 __all__ = ["INPUT", "OPSET", "OUTPUT", "as_onnx", "axis_names"]
 

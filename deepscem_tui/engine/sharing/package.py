@@ -14,18 +14,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from deepscem_tui.engine import extras, words
 from deepscem_tui.engine import parameters as p
+from deepscem_tui.engine import words
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.errors import DataError, ModelError, ParameterError
-from deepscem_tui.engine.files import check_writable, published, refuse_existing
-from deepscem_tui.engine.model_info import ModelInfo, read_network
-from deepscem_tui.engine.picture_files import write_png
+from deepscem_tui.engine.models.info import ModelInfo, read_network
 from deepscem_tui.engine.results import Result, Table
 from deepscem_tui.engine.sharing.description import Facts, described, patch_sides
 from deepscem_tui.engine.sharing.onnx_files import Shared, check_room, check_same, load_shared, write_onnx
 from deepscem_tui.engine.sharing.page import page
 from deepscem_tui.engine.sharing.patch import Patch, cut_patch, origin_of
+from deepscem_tui.engine.system import extras
+from deepscem_tui.engine.system.files import check_writable, published, refuse_existing
+from deepscem_tui.engine.viewing.picture_files import write_png
 
 __all__ = ["package_model"]
 

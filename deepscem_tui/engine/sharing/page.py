@@ -7,7 +7,7 @@ from typing import Any
 
 from deepscem_tui import __version__
 from deepscem_tui.engine import words
-from deepscem_tui.engine.model_info import ModelInfo
+from deepscem_tui.engine.models.info import ModelInfo
 from deepscem_tui.engine.sharing.description import Facts, halos, least_sides
 
 __all__ = ["page"]

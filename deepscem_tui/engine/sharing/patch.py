@@ -12,11 +12,18 @@ import numpy.typing as npt
 
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.errors import ParameterError, VolumeError
-from deepscem_tui.engine.model_info import ModelInfo
-from deepscem_tui.engine.normalisation import MIN_MAX, TYPE_RANGE, Grey, find_greys, normalisation_of, type_range
+from deepscem_tui.engine.formats.volumes import Volume
+from deepscem_tui.engine.models.info import ModelInfo
 from deepscem_tui.engine.phantom import make_phantom
-from deepscem_tui.engine.sources import InputImage, is_image_file, open_images
-from deepscem_tui.engine.volumes import Volume
+from deepscem_tui.engine.sources.inputs import InputImage, is_image_file, open_images
+from deepscem_tui.engine.sources.normalisation import (
+    MIN_MAX,
+    TYPE_RANGE,
+    Grey,
+    find_greys,
+    normalisation_of,
+    type_range,
+)
 
 __all__ = ["Patch", "cut_patch", "origin_of"]
 

@@ -1,0 +1,1 @@
+"""The actions on data sets and their samples."""

@@ -1,0 +1,1 @@
+"""The action `evaluate`, and what it measures voxel by voxel."""

@@ -1,0 +1,1 @@
+"""Models: their files, what these say, and the actions on them; what is in them is in `networks`."""

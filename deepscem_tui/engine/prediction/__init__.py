@@ -1,0 +1,1 @@
+"""The actions `predict` and `merge`."""

@@ -1,0 +1,1 @@
+"""Images to read slab by slab, wherever they lie, and what their grey values become."""

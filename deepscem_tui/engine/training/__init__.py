@@ -1,0 +1,1 @@
+"""The actions `train` and `show-augmentation`."""
