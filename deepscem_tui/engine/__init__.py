@@ -22,6 +22,5 @@ From what is used everywhere down to what uses it:
 ``parameters``      the declaration of each action; ``actions`` registers them all
 =================== ================================================================================================
 
-Each package begins with the module that an action is carried out by, of the action's name or near it. What computes with
-TensorFlow is imported when an action is carried out.
+What computes with TensorFlow is imported when an action is carried out.
 """
