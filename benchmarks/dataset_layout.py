@@ -23,6 +23,8 @@ import numpy as np
 import numpy.typing as npt
 import tifffile
 
+from deepscem_tui.engine.axes import Shape
+
 CHUNKS = ((1, 256, 256), (1, 128, 128), (4, 128, 128), (8, 64, 64), (8, 128, 128), (16, 64, 64), (32, 64, 64))
 FILTERS: dict[str, dict[str, Any]] = {
     "none": {},
@@ -32,7 +34,6 @@ FILTERS: dict[str, dict[str, Any]] = {
     "shuffle gzip 1": {"compression": "gzip", "compression_opts": 1, "shuffle": True},
     "shuffle gzip 4": {"compression": "gzip", "compression_opts": 4, "shuffle": True},
 }
-Shape = tuple[int, int, int]
 
 
 def volumes(data: Path, large: Shape | None) -> Iterator[tuple[str, npt.NDArray[Any]]]:

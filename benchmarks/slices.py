@@ -29,9 +29,10 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from deepscem_tui.engine.axes import AXES, Plane
 from deepscem_tui.engine.datasets.layout import create_member
 from deepscem_tui.engine.phantom import make_phantom
-from deepscem_tui.engine.viewing.slices import AXES, FileSlices, Part, Plane, SliceTarget
+from deepscem_tui.engine.viewing.slices import FileSlices, Part, SliceTarget
 from deepscem_tui.render.viewport import Viewport
 from deepscem_tui.widgets.slice_picture import Look, make_picture
 

@@ -1,11 +1,14 @@
 """The rules of the layout: which way imports point, and who imports TensorFlow."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from deepscem_tui import engine as engine_package
 
 PACKAGE = Path(__file__).parent.parent / "deepscem_tui"
 HEAVY = {"tensorflow", "keras"}
@@ -33,6 +36,36 @@ def test_the_engine_imports_nothing_above_it(path: Path) -> None:
     ours = {name for name in _imports(path) if name.startswith("deepscem_tui.")}
     assert not {name for name in ours if not name.startswith(allowed)}
     assert not {name for name in _imports(path) if name.split(".")[0] in ("rich", "textual", "typer")}
+
+
+# From what is used everywhere to what uses it, as in the docstring of the engine.
+LAYERS = (
+    "system", "augmentation", "datasets", "networks", "formats", "patches", "parameters", "labels", "models", "sources",
+    "dataset_actions", "objects", "evaluation", "runs", "viewing", "prediction", "training", "planning", "sharing",
+)  # fmt: skip
+UPWARDS = {
+    ("datasets/samples.py", "formats"),  # the hint for HDF5 files of others, when it is needed
+    ("models/actions.py", "training"),  # the patch that is usual, for what a model will take
+}
+
+
+def test_packages_of_the_engine_import_only_what_is_below_them() -> None:
+    engine = PACKAGE / "engine"
+    assert {path.parent.name for path in engine.glob("*/__init__.py")} == set(LAYERS)
+    found = set()
+    for path in _files("engine"):
+        within = path.relative_to(engine)
+        if len(within.parts) == 1:
+            continue
+        packages = {name.split(".")[2] for name in _imports(path) if name.startswith("deepscem_tui.engine.")}
+        above = set(LAYERS[LAYERS.index(within.parts[0]) + 1 :])
+        found |= {(within.as_posix(), package) for package in packages & above}
+    assert found == UPWARDS
+
+
+def test_the_engine_tells_its_packages_in_their_order() -> None:
+    rows = re.findall(r"^``(\w+)`` ", engine_package.__doc__ or "", re.MULTILINE)
+    assert tuple(rows) == LAYERS
 
 
 @pytest.mark.parametrize("path", _files("render"), ids=lambda path: path.stem)
@@ -130,7 +163,18 @@ print("HEAVY", sorted({"tensorflow", "keras"} & set(sys.modules)))
 
 
 @pytest.mark.parametrize(
-    "module", ["actions", "dataset_actions", "datasets", "evaluation", "info", "patches", "preview", "runs", "volumes"]
+    "module",
+    [
+        "actions",
+        "dataset_actions.names",
+        "datasets.dataset",
+        "evaluation.evaluate",
+        "formats.volumes",
+        "info",
+        "patches",
+        "runs.runs",
+        "viewing.preview",
+    ],
 )
 def test_what_does_not_compute_does_not_import_tensorflow(module: str) -> None:
     code = f"import sys, deepscem_tui.engine.{module}; print({{'tensorflow', 'keras'}} & set(sys.modules))"

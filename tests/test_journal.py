@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 
 from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine.context import Context
-from deepscem_tui.engine.dataset_actions.names import crop_sample, distance_transform
+from deepscem_tui.engine.dataset_actions.copying import crop_sample
+from deepscem_tui.engine.dataset_actions.distance import distance_transform
 from deepscem_tui.engine.datasets import journal
 from deepscem_tui.engine.datasets.dataset import ChangedDataset, change_dataset, new_dataset, open_dataset
 from deepscem_tui.engine.datasets.journal import JournalledFile, journal_path, recover

@@ -20,6 +20,7 @@ from test_tiled import predict as predict_directly
 
 from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine.actions import ACTIONS, build
+from deepscem_tui.engine.axes import AXES
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.datasets.dataset import new_dataset
 from deepscem_tui.engine.errors import ParameterError, ResourceError, Stopped
@@ -37,7 +38,6 @@ from deepscem_tui.engine.runs import runs
 from deepscem_tui.engine.sources.inputs import InputImage
 from deepscem_tui.engine.sources.source import Source
 from deepscem_tui.engine.stop import Stop
-from deepscem_tui.engine.viewing.slice_sources import AXES
 
 SIZES = st.integers(2, 24)
 SHAPES = st.tuples(SIZES, SIZES, SIZES)

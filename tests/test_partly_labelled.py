@@ -17,11 +17,11 @@ from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.datasets.dataset import change_dataset, new_dataset, open_dataset
 from deepscem_tui.engine.datasets.ignoring import Box, write_ignored
 from deepscem_tui.engine.datasets.leaks import find_overlaps
+from deepscem_tui.engine.datasets.survey import survey
 from deepscem_tui.engine.errors import DatasetError
 from deepscem_tui.engine.evaluation.evaluate import evaluate
 from deepscem_tui.engine.models.files import load_model
 from deepscem_tui.engine.patches import Batch, PatchSampler, Source, load_sources, opened_cache
-from deepscem_tui.engine.planning.survey import survey
 from deepscem_tui.engine.prediction.predict import predict
 from deepscem_tui.engine.reporting import Reporter
 from deepscem_tui.engine.stop import Stop

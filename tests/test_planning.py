@@ -16,11 +16,11 @@ from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine.actions import ACTIONS, build
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.datasets.dataset import new_dataset
+from deepscem_tui.engine.datasets.survey import SampleFacts, Survey
 from deepscem_tui.engine.errors import DatasetError, ParameterError, Stopped
 from deepscem_tui.engine.networks import divisor
 from deepscem_tui.engine.planning.plan import plan
 from deepscem_tui.engine.planning.proposal import Machine, Proposal, propose
-from deepscem_tui.engine.planning.survey import SampleFacts, Survey
 from deepscem_tui.engine.reporting import Reporter
 from deepscem_tui.engine.runs import runs
 from deepscem_tui.engine.stop import Stop

@@ -12,19 +12,13 @@ import numpy.typing as npt
 import pytest
 import tifffile
 
+from deepscem_tui.engine.axes import AXES, Plane
 from deepscem_tui.engine.datasets.dataset import change_dataset, new_dataset
 from deepscem_tui.engine.errors import DataError, EngineError, LockedError
 from deepscem_tui.engine.system.lock import locked
 from deepscem_tui.engine.viewing.contrast import contrast, settled, stretched
 from deepscem_tui.engine.viewing.picture_files import write_new_png
-from deepscem_tui.engine.viewing.slices import (
-    AXES,
-    ArraySlices,
-    FileSlices,
-    Part,
-    Plane,
-    SliceTarget,
-)
+from deepscem_tui.engine.viewing.slices import ArraySlices, FileSlices, Part, SliceTarget
 
 Array = npt.NDArray[Any]
 SHAPE = (12, 20, 30)

@@ -9,7 +9,6 @@ import pytest
 
 from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine.context import Context
-from deepscem_tui.engine.dataset_actions.voxel_sizes import set_voxel_size
 from deepscem_tui.engine.datasets.dataset import new_dataset
 from deepscem_tui.engine.errors import (
     DatasetError,
@@ -26,6 +25,7 @@ from deepscem_tui.engine.patches import Batch, PatchSampler, Source
 from deepscem_tui.engine.prediction.tiling import along_axes
 from deepscem_tui.engine.reporting import Reporter
 from deepscem_tui.engine.runs import preview as run_preview
+from deepscem_tui.engine.sources.voxel_sizes import set_voxel_size
 from deepscem_tui.engine.stop import Stop
 from deepscem_tui.engine.training.learning_rate import RateSchedule
 from deepscem_tui.engine.training.loop import Schedule, TrainingLoop, smoothed

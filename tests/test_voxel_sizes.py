@@ -14,13 +14,13 @@ from test_prediction import Listener, predictions, run
 from test_prediction import models as models  # the fixture
 
 from deepscem_tui.engine.actions import ACTIONS, build, command_line
+from deepscem_tui.engine.axes import Shape
 from deepscem_tui.engine.context import Context
-from deepscem_tui.engine.dataset_actions.voxel_sizes import common_size, say_other_sizes, times_as_long
 from deepscem_tui.engine.datasets.dataset import new_dataset, open_dataset
 from deepscem_tui.engine.errors import ParameterError, Stopped
 from deepscem_tui.engine.models.files import load_model, read_info, save_model
 from deepscem_tui.engine.prediction.rescaling import Resampling
-from deepscem_tui.engine.prediction.tiling import Shape
+from deepscem_tui.engine.sources.voxel_sizes import common_size, say_other_sizes, times_as_long
 from deepscem_tui.engine.stop import Stop
 
 # ------------------------------------------------------------------------------------------------ given and kept

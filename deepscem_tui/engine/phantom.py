@@ -13,10 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from deepscem_tui.engine.axes import Shape
+
 Field = npt.NDArray[np.float32]
 Points = npt.NDArray[np.float64]  # (n, 3) as Z, Y, X
 Mask = npt.NDArray[np.bool_]
-Shape = tuple[int, int, int]
 Generator = np.random.Generator
 Box = tuple[slice, slice, slice]
 

@@ -10,8 +10,8 @@ from rich.segment import Segment
 from rich.style import Style
 from textual.strip import Strip
 
+from deepscem_tui.engine.axes import AXES
 from deepscem_tui.engine.formats.tiff_metadata import METRES
-from deepscem_tui.engine.viewing.slices import AXES
 from deepscem_tui.render.cells import Row, with_cursor
 from deepscem_tui.render.scenes import PictureStyle, choose_style
 from deepscem_tui.widgets import slice_lines as lines

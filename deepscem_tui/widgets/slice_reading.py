@@ -13,18 +13,10 @@ from textual.geometry import Region
 from textual.timer import Timer
 from textual.widget import Widget
 
+from deepscem_tui.engine.axes import AXES, Plane
 from deepscem_tui.engine.errors import EngineError, LockedError, Stopped
 from deepscem_tui.engine.stop import Stop
-from deepscem_tui.engine.viewing.slices import (
-    AXES,
-    ArraySlices,
-    FileSlices,
-    Part,
-    Plane,
-    SliceFacts,
-    SliceSource,
-    SliceTarget,
-)
+from deepscem_tui.engine.viewing.slices import ArraySlices, FileSlices, Part, SliceFacts, SliceSource, SliceTarget
 from deepscem_tui.render.viewport import Viewport
 from deepscem_tui.widgets.slice_picture import Look, Picture, layers_of, make_picture
 

@@ -14,8 +14,8 @@ from textual.message import Message
 from textual.widgets import Input
 
 from deepscem_tui.engine import words
+from deepscem_tui.engine.axes import AXES, Plane
 from deepscem_tui.engine.errors import EngineError
-from deepscem_tui.engine.viewing.slices import AXES, Plane
 from deepscem_tui.render.scenes import PictureStyle
 from deepscem_tui.widgets import slice_lines as lines
 from deepscem_tui.widgets.slice_canvas import SliceCanvas

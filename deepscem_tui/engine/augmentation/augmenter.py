@@ -12,10 +12,10 @@ from deepscem_tui.engine.augmentation import grey_values, microscope
 from deepscem_tui.engine.augmentation.orientation import Orientation, allowed_orders, draw_orientation
 from deepscem_tui.engine.augmentation.recipes import AUGMENTATIONS
 from deepscem_tui.engine.augmentation.warp import Warp, draw_slip, draw_warp
+from deepscem_tui.engine.axes import Shape
 
 __all__ = ["Augmenter"]
 
-Shape = tuple[int, int, int]
 _Change = Callable[[NDArray[np.float32], float, np.random.Generator], None]
 
 # How often, at a strength of 1. Rotation to low resolution as nnU-Net, but for brightness and contrast, in which

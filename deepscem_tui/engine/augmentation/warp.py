@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepscem_tui.engine.augmentation.opencv import as_float32, cv2
+from deepscem_tui.engine.axes import Shape
 
 __all__ = ["Read", "Slip", "Warp", "draw_slip", "draw_warp", "mirrored", "turns_in_space", "warped"]
 
-Shape = tuple[int, int, int]
 Floats = NDArray[np.float32]
 Bits = NDArray[np.uint8]
 # Gives the image (Z, Y, X) and the labels' bits (P, Z, Y, X) of a box of a sample.

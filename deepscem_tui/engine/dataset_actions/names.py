@@ -10,11 +10,7 @@ from typing import Any
 from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine import words
 from deepscem_tui.engine.context import Context
-from deepscem_tui.engine.dataset_actions.adding import add_sample
-from deepscem_tui.engine.dataset_actions.check import check_dataset
-from deepscem_tui.engine.dataset_actions.copying import crop_sample, is_text, save_dataset
-from deepscem_tui.engine.dataset_actions.distance import distance_transform
-from deepscem_tui.engine.dataset_actions.exporting import export_sample
+from deepscem_tui.engine.dataset_actions.copying import is_text
 from deepscem_tui.engine.datasets.dataset import (
     ChangedDataset,
     Dataset,
@@ -30,16 +26,10 @@ from deepscem_tui.engine.results import Result
 from deepscem_tui.engine.system.files import refuse_existing
 
 __all__ = [
-    "add_sample",
-    "check_dataset",
     "create_dataset",
-    "crop_sample",
-    "distance_transform",
-    "export_sample",
     "remove_sample",
     "rename_dataset",
     "rename_sample",
-    "save_dataset",
     "set_aliases",
 ]
 

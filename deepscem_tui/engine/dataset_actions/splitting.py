@@ -21,8 +21,8 @@ from deepscem_tui.engine.dataset_actions.copying import Box, Copier, box_bytes, 
 from deepscem_tui.engine.datasets.dataset import Dataset, Sample, datasets_together, new_dataset, open_dataset
 from deepscem_tui.engine.datasets.ignoring import compact_masks, ignored_in, mask_file
 from deepscem_tui.engine.datasets.leaks import neighbours
+from deepscem_tui.engine.datasets.survey import SampleFacts, label_fractions, survey
 from deepscem_tui.engine.errors import DataError, ParameterError, ResourceError
-from deepscem_tui.engine.planning.survey import SampleFacts, label_fractions, survey
 from deepscem_tui.engine.results import Result, Table
 from deepscem_tui.engine.sources.inputs import same_file
 from deepscem_tui.engine.system.files import check_writable, refuse_existing

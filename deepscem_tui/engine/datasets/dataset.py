@@ -17,6 +17,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from deepscem_tui.engine.axes import Shape
 from deepscem_tui.engine.datasets import tree
 from deepscem_tui.engine.datasets.hdf5_files import check_file, h5py_file, real_path, session, unopened, writing
 from deepscem_tui.engine.datasets.journal import JournalledFile, WatchedFile, is_journalled, journal_path, recover
@@ -44,7 +45,6 @@ __all__ = [
 
 _log = logging.getLogger(__name__)
 
-Shape = tuple[int, int, int]
 
 _PUBLISH_SECONDS = 60.0  # the work of hours waits longer for another's change than a command does
 

@@ -26,6 +26,7 @@ import numpy.typing as npt
 from h5py._objects import phil
 from imagecodecs import deflate_encode
 
+from deepscem_tui.engine.axes import Shape
 from deepscem_tui.engine.errors import DatasetError
 
 if TYPE_CHECKING:
@@ -42,7 +43,6 @@ __all__ = [
     "write_attributes",
 ]
 
-Shape = tuple[int, int, int]
 
 DEPTH, SIDE, FLAT_SIDE = 8, 64, 128
 GZIP_LEVEL = 1

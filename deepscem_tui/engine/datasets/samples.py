@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from deepscem_tui.engine.axes import Shape
 from deepscem_tui.engine.datasets import tree
 from deepscem_tui.engine.datasets.layout import SCALE, read_attributes
 from deepscem_tui.engine.datasets.tree import Unusable
@@ -18,7 +19,6 @@ from deepscem_tui.engine.errors import DatasetError
 
 __all__ = ["Dataset", "Member", "Sample"]
 
-Shape = tuple[int, int, int]
 
 CHECK = "List what is wrong with: deepscem-tui run check-dataset FILE"
 _ROOT = ("name", "labels", "labels_aliases")

@@ -16,6 +16,7 @@ import h5py
 import numpy as np
 
 from deepscem_tui.engine import words
+from deepscem_tui.engine.axes import Shape
 
 __all__ = [
     "BLANK",
@@ -33,7 +34,6 @@ __all__ = [
     "stored_name",
 ]
 
-Shape = tuple[int, int, int]
 
 _MEMBER = re.compile(r"(image)|(label|prediction)_(\d{4})|label_(\d{4})_dt", re.ASCII)
 OF_OTHERS = "is no data set"  # how what is said of an HDF5 file that nobody calls a data set begins

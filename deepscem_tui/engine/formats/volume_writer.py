@@ -15,13 +15,13 @@ import numpy.typing as npt
 import tifffile
 
 from deepscem_tui import __version__
+from deepscem_tui.engine.axes import Shape
 from deepscem_tui.engine.errors import ParameterError, VolumeError
 from deepscem_tui.engine.formats import Format, Place, place_of, refuse_unknown
 from deepscem_tui.engine.formats.tiff_metadata import SCALE_NAMESPACE, VALUE_UNIT
 from deepscem_tui.engine.system.files import Together, published, refuse_existing
 from deepscem_tui.engine.system.space import is_full
 
-Shape = tuple[int, int, int]
 Size = tuple[float, float, float]
 
 BIG = 2**32 - 2**25  # what classic TIFF can address, less room for directories

@@ -14,13 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from deepscem_tui import __version__
+from deepscem_tui.engine.axes import Shape
 from deepscem_tui.engine.formats.bands import Band, chunks_for
 from deepscem_tui.engine.formats.stores import zarr_library
 from deepscem_tui.engine.formats.volume_writer import Size, Target, VolumeWriter
 
 __all__ = ["store_writer"]
 
-Shape = tuple[int, int, int]
 
 _SMALLEST = 256  # voxels along any axis, which need no smaller copy
 _UNITS = {"Å": "angstrom", "pm": "picometer", "nm": "nanometer", "µm": "micrometer", "mm": "millimeter",

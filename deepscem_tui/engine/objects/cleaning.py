@@ -13,12 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from deepscem_tui.engine import parameters as p
+from deepscem_tui.engine.axes import Shape
 from deepscem_tui.engine.datasets.ignoring import Ignored
 from deepscem_tui.engine.errors import ParameterError
 from deepscem_tui.engine.objects.components import Mask, Watch, check_slices, components, labelled
 from deepscem_tui.engine.objects.physical import Voxels
 from deepscem_tui.engine.objects.scratch import Scratch, open_scratch
-from deepscem_tui.engine.prediction.tiling import Shape
 from deepscem_tui.engine.reporting import Reporter
 from deepscem_tui.engine.sources.inputs import LabelledSample, Sliced
 

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from deepscem_tui.engine.axes import Shape
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.errors import ResourceError
 from deepscem_tui.engine.objects.scratch import Scratch
 from deepscem_tui.engine.objects.statistics import NUMBER_BYTES, Statistics, measured
-from deepscem_tui.engine.prediction.tiling import Shape
 from deepscem_tui.engine.system.devices import available_memory
 
 __all__ = ["Components", "Mask", "Watch", "check_slices", "components", "labelled", "numbered", "slabs"]

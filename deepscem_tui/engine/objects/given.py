@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from deepscem_tui.engine.axes import Shape
 from deepscem_tui.engine.errors import DataError
 from deepscem_tui.engine.objects.components import Components, Watch, numbered, slabs
 from deepscem_tui.engine.objects.scratch import Scratch
 from deepscem_tui.engine.objects.statistics import Statistics, measured
-from deepscem_tui.engine.prediction.tiling import Shape
 
 __all__ = ["Numbered", "given_components", "given_numbers"]
 

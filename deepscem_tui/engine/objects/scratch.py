@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from deepscem_tui.engine.axes import Shape
 from deepscem_tui.engine.errors import ResourceError
-from deepscem_tui.engine.prediction.tiling import Shape
 from deepscem_tui.engine.system.space import check_room, is_full, no_room
 
 __all__ = ["Scratch", "open_scratch"]

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from deepscem_tui.engine.axes import Shape
+
 __all__ = ["Statistics", "measured"]
 
-Shape = tuple[int, int, int]
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from deepscem_tui.engine.axes import Shape
 from deepscem_tui.engine.formats.volume_writer import writing
 from deepscem_tui.engine.objects.physical import Voxels
 from deepscem_tui.engine.objects.statistics import Statistics
-from deepscem_tui.engine.prediction.tiling import Shape
 from deepscem_tui.engine.system.files import Together, published
 
 __all__ = ["COLUMNS", "SHOWN", "Measured", "write_csv"]

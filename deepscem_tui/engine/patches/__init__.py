@@ -14,7 +14,7 @@ from deepscem_tui.engine.patches.boxes import Box, cut
 from deepscem_tui.engine.patches.cache import Cache, opened_cache
 from deepscem_tui.engine.patches.loading import HELD_BYTES, load_sources
 from deepscem_tui.engine.patches.sampler import PatchSampler
-from deepscem_tui.engine.patches.sources import Shape, Source
+from deepscem_tui.engine.patches.sources import Source
 from deepscem_tui.engine.patches.workers import Batches, by_processes, by_threads
 
 __all__ = [
@@ -24,7 +24,6 @@ __all__ = [
     "Box",
     "Cache",
     "PatchSampler",
-    "Shape",
     "Source",
     "assemble",
     "by_processes",

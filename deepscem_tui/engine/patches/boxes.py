@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepscem_tui.engine.augmentation.warp import mirrored
+from deepscem_tui.engine.axes import Shape
 from deepscem_tui.engine.patches.labels import unpack
-from deepscem_tui.engine.patches.sources import Shape, Source
+from deepscem_tui.engine.patches.sources import Source
 
 __all__ = ["Box", "cut"]
 

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from deepscem_tui.engine import words
+from deepscem_tui.engine.axes import Shape
 from deepscem_tui.engine.errors import ResourceError
 from deepscem_tui.engine.patches.raw_arrays import RawArray, RawFile
 from deepscem_tui.engine.patches.shared_arrays import SharedArray
@@ -20,7 +21,6 @@ from deepscem_tui.engine.system.space import free_bytes, is_full, no_room
 
 __all__ = ["CHUNK", "Cache", "CachedArray", "opened_cache"]
 
-Shape = tuple[int, int, int]
 
 CHUNK: Shape = (8, 64, 64)  # 2D and 3D patches each touch few voxels that they do not need
 _SPARE = 1 << 30  # bytes of the disk that are left free

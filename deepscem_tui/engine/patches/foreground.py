@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from deepscem_tui.engine.axes import Shape
+
 __all__ = ["BLOCK", "Foreground"]
 
-Shape = tuple[int, int, int]
 
 BLOCK: Shape = (8, 32, 32)  # voxels that are counted together; parts of the chunks that data sets have
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from deepscem_tui.engine.axes import Shape
 from deepscem_tui.engine.datasets.dataset import Sample
 from deepscem_tui.engine.datasets.ignoring import ignored_in
 from deepscem_tui.engine.errors import DatasetError
@@ -16,7 +17,7 @@ from deepscem_tui.engine.patches.cache import CHUNK, Cache
 from deepscem_tui.engine.patches.foreground import Foreground
 from deepscem_tui.engine.patches.labels import PackedLabels, n_planes, pack
 from deepscem_tui.engine.patches.raw_arrays import RawFile, raw_member
-from deepscem_tui.engine.patches.sources import Annotated, Blank, Shape, Source
+from deepscem_tui.engine.patches.sources import Annotated, Blank, Source
 from deepscem_tui.engine.reporting import Reporter
 from deepscem_tui.engine.stop import Stop
 

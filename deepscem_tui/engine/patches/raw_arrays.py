@@ -18,12 +18,12 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from deepscem_tui.engine.axes import Shape
 from deepscem_tui.engine.datasets.dataset import Member
 from deepscem_tui.engine.errors import DataError
 
 __all__ = ["RawArray", "RawFile", "raw_member"]
 
-Shape = tuple[int, int, int]
 
 _WHOLE = 1 << 14  # voxels of a chunk's slice up to which slices are read whole
 _WIDE = 4  # how many times wider than the box a chunk may be for its rows to be read whole,

@@ -14,11 +14,12 @@ import numpy as np
 from deepscem_tui.engine.augmentation.augmenter import Augmenter
 from deepscem_tui.engine.augmentation.opencv import as_float32
 from deepscem_tui.engine.augmentation.warp import Warp, warped
+from deepscem_tui.engine.axes import Shape
 from deepscem_tui.engine.patches.batches import Batch, empty_batch, make_finite
 from deepscem_tui.engine.patches.boxes import Box
 from deepscem_tui.engine.patches.foreground import Foreground
 from deepscem_tui.engine.patches.labels import unpack
-from deepscem_tui.engine.patches.sources import Annotated, Shape, Source
+from deepscem_tui.engine.patches.sources import Annotated, Source
 
 __all__ = ["PatchSampler"]
 

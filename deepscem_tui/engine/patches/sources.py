@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from deepscem_tui.engine.axes import Shape
 from deepscem_tui.engine.patches.foreground import Foreground
 from deepscem_tui.engine.patches.labels import PackedLabels, pack
 
-__all__ = ["Annotated", "Blank", "Shape", "Source"]
-
-Shape = tuple[int, int, int]
+__all__ = ["Annotated", "Blank", "Source"]
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from deepscem_tui.engine import actions, words
 from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.datasets.dataset import Dataset, open_dataset
+from deepscem_tui.engine.datasets.survey import Survey, survey
 from deepscem_tui.engine.errors import ParameterError
 from deepscem_tui.engine.planning.proposal import Machine, Proposal, propose
-from deepscem_tui.engine.planning.survey import Survey, survey
 from deepscem_tui.engine.results import Result, Table
 from deepscem_tui.engine.system.devices import available_cores
 from deepscem_tui.engine.system.files import refuse_existing, write_text

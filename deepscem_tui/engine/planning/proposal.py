@@ -15,11 +15,11 @@ from typing import Any
 
 from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine import words
+from deepscem_tui.engine.axes import Shape
+from deepscem_tui.engine.datasets.survey import Survey
 from deepscem_tui.engine.networks import draw_network
 from deepscem_tui.engine.networks.geometry import step_bytes
 from deepscem_tui.engine.networks.graph import Graph
-from deepscem_tui.engine.planning.survey import Survey
-from deepscem_tui.engine.prediction.tiling import Shape
 from deepscem_tui.engine.system.memory import Limit
 
 __all__ = ["Machine", "Proposal", "propose"]

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine import words
+from deepscem_tui.engine.axes import AXES, Plane
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.datasets.hdf5_files import writing
 from deepscem_tui.engine.errors import ParameterError
@@ -28,7 +29,6 @@ from deepscem_tui.engine.prediction.plan import SamplePlan, turned
 from deepscem_tui.engine.prediction.values import Values
 from deepscem_tui.engine.sources.inputs import InputImage
 from deepscem_tui.engine.sources.source import Source
-from deepscem_tui.engine.viewing.slice_sources import AXES, Plane
 
 __all__ = ["Mean", "ReadSlab", "across", "check_planes", "kept_type"]
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine import words
+from deepscem_tui.engine.axes import Plane, Shape
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.errors import ResourceError
 from deepscem_tui.engine.models.files import ModelInfo
@@ -22,14 +23,12 @@ from deepscem_tui.engine.prediction.orthogonal import kept_type
 from deepscem_tui.engine.prediction.output import kind_in_words, least_output_bytes, output_bytes
 from deepscem_tui.engine.prediction.plan import PredictionPlan, make_plan, slab_voxel_bytes, turned
 from deepscem_tui.engine.prediction.slabs import SLAB_FILES
-from deepscem_tui.engine.prediction.tiling import Shape
 from deepscem_tui.engine.prediction.values import values_of
 from deepscem_tui.engine.results import Result, Table
 from deepscem_tui.engine.sources.inputs import InputImage
 from deepscem_tui.engine.system.devices import best_precision
 from deepscem_tui.engine.system.memory import Limit, host_memory, memory_limit
 from deepscem_tui.engine.system.space import check_room
-from deepscem_tui.engine.viewing.slice_sources import Plane
 
 __all__ = ["as_deepscem", "check_disk", "check_memory", "chosen_precision", "disk_bytes", "dry_run", "say_plan"]
 

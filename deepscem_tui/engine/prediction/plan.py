@@ -16,16 +16,16 @@ from pathlib import Path
 from typing import Any
 
 from deepscem_tui.engine import parameters as p
+from deepscem_tui.engine.axes import AXES, Plane, Shape
 from deepscem_tui.engine.errors import RunError
 from deepscem_tui.engine.models.info import ModelInfo
 from deepscem_tui.engine.networks.geometry import activation_bytes, step_bytes
 from deepscem_tui.engine.networks.graph import Graph
-from deepscem_tui.engine.prediction.tiling import DEFAULT_VOXELS, Layer, Shape, TilePlan, plan_tiles
+from deepscem_tui.engine.prediction.tiling import DEFAULT_VOXELS, Layer, TilePlan, plan_tiles
 from deepscem_tui.engine.prediction.tiling_deepscem import plan_as_deepscem
 from deepscem_tui.engine.prediction.values import values_of
 from deepscem_tui.engine.system.files import regular, write_text
 from deepscem_tui.engine.system.memory import Limit, host_memory
-from deepscem_tui.engine.viewing.slice_sources import AXES, Plane
 
 __all__ = [
     "PredictionPlan",

@@ -11,8 +11,8 @@ from tempfile import TemporaryDirectory
 
 from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine import words
+from deepscem_tui.engine.axes import Shape
 from deepscem_tui.engine.context import Context
-from deepscem_tui.engine.dataset_actions.voxel_sizes import say_voxel_sizes
 from deepscem_tui.engine.errors import ParameterError, ResourceError, RunError
 from deepscem_tui.engine.formats import place_of
 from deepscem_tui.engine.models.files import ModelInfo
@@ -33,13 +33,13 @@ from deepscem_tui.engine.prediction.plan import PredictionPlan, make_plan, plan_
 from deepscem_tui.engine.prediction.rescaling import rescaled
 from deepscem_tui.engine.prediction.shards import agreed_plan, parts, shards_folder
 from deepscem_tui.engine.prediction.tiled import Network
-from deepscem_tui.engine.prediction.tiling import Shape
 from deepscem_tui.engine.prediction.values import values_of
 from deepscem_tui.engine.prediction.work import Predicting, Work, by_sample, diagnostics, slab_store
 from deepscem_tui.engine.results import Result, Table
 from deepscem_tui.engine.runs.own_results import is_own
 from deepscem_tui.engine.sources.inputs import InputImage, open_images, refuse_among_slices, same_file
 from deepscem_tui.engine.sources.inversion import say_inverted
+from deepscem_tui.engine.sources.voxel_sizes import say_voxel_sizes
 from deepscem_tui.engine.system.devices import allow_tensor_float_32, device_summary, gpu_names, memory_kept_for_reuse
 from deepscem_tui.engine.system.lock import locked
 from deepscem_tui.engine.system.memory import memory_limit

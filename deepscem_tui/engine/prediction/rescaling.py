@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from deepscem_tui.engine.augmentation.opencv import as_float32, cv2
-from deepscem_tui.engine.dataset_actions.voxel_sizes import times_seen
+from deepscem_tui.engine.axes import Shape
 from deepscem_tui.engine.models.info import ModelInfo
-from deepscem_tui.engine.prediction.tiling import Shape
 from deepscem_tui.engine.sources.inputs import InputImage
+from deepscem_tui.engine.sources.voxel_sizes import times_seen
 
 __all__ = ["Resampling", "rescaled"]
 

@@ -25,12 +25,12 @@ import numpy as np
 import numpy.typing as npt
 
 from deepscem_tui.engine import words
+from deepscem_tui.engine.axes import Shape
 from deepscem_tui.engine.errors import ParameterError
 
 __all__ = ["DEFAULT_VOXELS", "AxisPlan", "Layer", "Tile", "TilePlan", "along_axes", "cut", "plan_tiles", "sides_for"]
 
 Join = Literal["crop", "blend", "none"]
-Shape = tuple[int, int, int]
 
 # Most voxels of a tile where nothing else is said: a slice of 1024 x 1024, a cube of 128.
 DEFAULT_VOXELS = {2: 1024 * 1024, 3: 128**3}

@@ -11,8 +11,9 @@ from __future__ import annotations
 from math import lcm
 
 from deepscem_tui.engine import words
+from deepscem_tui.engine.axes import Shape
 from deepscem_tui.engine.errors import ParameterError
-from deepscem_tui.engine.prediction.tiling import AxisPlan, Shape, TilePlan, along_axes, sides_for
+from deepscem_tui.engine.prediction.tiling import AxisPlan, TilePlan, along_axes, sides_for
 
 __all__ = ["plan_as_deepscem"]
 

@@ -10,12 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from deepscem_tui.engine import words
+from deepscem_tui.engine.axes import AXES, Plane
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.prediction.tiled import InHand
 from deepscem_tui.engine.prediction.values import BYTE_SCALE
 from deepscem_tui.engine.runs import preview as run_preview
 from deepscem_tui.engine.sources.source import Source
-from deepscem_tui.engine.viewing.slice_sources import AXES, Plane
 
 __all__ = ["Preview", "Progress"]
 

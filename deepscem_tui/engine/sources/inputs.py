@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from deepscem_tui.engine.axes import Shape
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.datasets.dataset import Dataset, Member, Sample, open_dataset
 from deepscem_tui.engine.datasets.ignoring import Ignored, ignored_in
@@ -25,7 +26,7 @@ from deepscem_tui.engine.sources.normalisation import (
     normalisation_in,
     normalisation_of,
 )
-from deepscem_tui.engine.sources.source import Shape, Source
+from deepscem_tui.engine.sources.source import Source
 
 __all__ = [
     "InputImage",

@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from deepscem_tui.engine.axes import Shape
 from deepscem_tui.engine.sources.lookup import has_table, look_up
 
-__all__ = ["Shape", "Source"]
-
-Shape = tuple[int, int, int]  # Z, Y, X
+__all__ = ["Source"]
 
 
 @dataclass(frozen=True)

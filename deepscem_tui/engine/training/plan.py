@@ -11,16 +11,16 @@ from typing import Any
 
 from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine import words
-from deepscem_tui.engine.dataset_actions.voxel_sizes import say_other_sizes
+from deepscem_tui.engine.axes import Shape
 from deepscem_tui.engine.datasets.dataset import Dataset
 from deepscem_tui.engine.datasets.ignoring import ignored_in
 from deepscem_tui.engine.errors import DatasetError, ModelError, ParameterError, ResourceError
 from deepscem_tui.engine.models.info import ModelInfo
 from deepscem_tui.engine.networks.geometry import step_bytes, weight_bytes
 from deepscem_tui.engine.networks.graph import Graph
-from deepscem_tui.engine.patches import Shape
 from deepscem_tui.engine.reporting import Reporter
 from deepscem_tui.engine.sources.normalisation import normalisation_in
+from deepscem_tui.engine.sources.voxel_sizes import say_other_sizes
 from deepscem_tui.engine.system.memory import memory_limit
 from deepscem_tui.engine.training.losses import check_loss
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from deepscem_tui.engine.patches import Batch, Shape, Source, assemble, cut
+from deepscem_tui.engine.axes import Shape
+from deepscem_tui.engine.patches import Batch, Source, assemble, cut
 
 __all__ = ["PreviewPatch", "choose_preview"]
 

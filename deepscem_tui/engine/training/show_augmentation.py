@@ -10,10 +10,11 @@ import numpy.typing as npt
 from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine import words
 from deepscem_tui.engine.augmentation import recipes
+from deepscem_tui.engine.axes import Shape
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.datasets.dataset import Dataset, open_dataset
 from deepscem_tui.engine.errors import DatasetError, ParameterError
-from deepscem_tui.engine.patches import Box, PatchSampler, Shape, Source
+from deepscem_tui.engine.patches import Box, PatchSampler, Source
 from deepscem_tui.engine.patches.foreground import Foreground
 from deepscem_tui.engine.results import Result
 from deepscem_tui.engine.system.files import check_writable, refuse_existing

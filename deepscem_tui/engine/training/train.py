@@ -17,7 +17,6 @@ from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine import words
 from deepscem_tui.engine.augmentation import recipes
 from deepscem_tui.engine.context import Context
-from deepscem_tui.engine.dataset_actions.voxel_sizes import common_size
 from deepscem_tui.engine.datasets.dataset import Dataset, open_dataset
 from deepscem_tui.engine.evaluation.evaluate import evaluate
 from deepscem_tui.engine.models.files import ModelInfo, check_format, check_suffix, load_model, save_model
@@ -39,6 +38,7 @@ from deepscem_tui.engine.results import Result, Table
 from deepscem_tui.engine.runs import preview as run_preview
 from deepscem_tui.engine.runs.own_results import is_own, noting
 from deepscem_tui.engine.sources.inversion import grey_values
+from deepscem_tui.engine.sources.voxel_sizes import common_size
 from deepscem_tui.engine.system.devices import (
     available_cores,
     available_memory,

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from deepscem_tui.engine import words
+from deepscem_tui.engine.axes import Shape
 from deepscem_tui.engine.datasets.dataset import Sample
 from deepscem_tui.engine.datasets.ignoring import Ignored, ignored_in
 from deepscem_tui.engine.evaluation.metrics import ThresholdCurve
@@ -23,7 +24,7 @@ from deepscem_tui.engine.models.info import ModelInfo
 from deepscem_tui.engine.prediction.network import OutOfMemory, TileNetwork
 from deepscem_tui.engine.prediction.plan import PredictionPlan, SamplePlan
 from deepscem_tui.engine.prediction.tiled import Network, Sink, predict_sample
-from deepscem_tui.engine.prediction.tiling import DEFAULT_VOXELS, Shape, Tile, plan_tiles
+from deepscem_tui.engine.prediction.tiling import DEFAULT_VOXELS, Tile, plan_tiles
 from deepscem_tui.engine.prediction.values import Values
 from deepscem_tui.engine.sources.source import Source
 from deepscem_tui.engine.system.devices import tensorflow

@@ -10,12 +10,13 @@ Measured with ``benchmarks/slices.py``:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import h5py
 import numpy as np
 import numpy.typing as npt
 
+from deepscem_tui.engine.axes import AXES, Plane
 from deepscem_tui.engine.datasets.ignoring import Ignored
 from deepscem_tui.engine.datasets.samples import Dataset, Member
 from deepscem_tui.engine.datasets.tree import stored_name
@@ -25,13 +26,10 @@ from deepscem_tui.engine.formats.plain_files import PlainSource
 from deepscem_tui.engine.formats.volumes import Volume
 from deepscem_tui.engine.stop import Stop
 
-__all__ = ["AXES", "MemberVoxels", "Part", "Plane", "VolumeVoxels", "Voxels", "uncached"]
+__all__ = ["MemberVoxels", "Part", "VolumeVoxels", "Voxels", "uncached"]
 
-Plane = Literal["xy", "xz", "yz"]
 Span = tuple[int, int]
 
-# The axis that the index of a slice counts, the one that goes down the picture, and the one across.
-AXES: dict[Plane, tuple[int, int, int]] = {"xy": (0, 1, 2), "xz": (1, 0, 2), "yz": (2, 0, 1)}
 
 SAMPLES = 8  # voxels read for a pixel, along either side of a picture
 SAMPLES_ACROSS_SLICES = 2  # the same along Z, and along the rows of yz: each costs a row or a chunk ...

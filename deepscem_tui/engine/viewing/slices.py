@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from deepscem_tui.engine import words
+from deepscem_tui.engine.axes import AXES, Plane
 from deepscem_tui.engine.datasets.dataset import open_dataset, real_path
 from deepscem_tui.engine.datasets.ignoring import Ignored, ignored_in, mask_file
 from deepscem_tui.engine.datasets.samples import Dataset, Sample
@@ -25,15 +26,13 @@ from deepscem_tui.engine.formats.slice_files import open_slices, volume_name
 from deepscem_tui.engine.sources.inputs import is_image_file
 from deepscem_tui.engine.stop import Stop
 from deepscem_tui.engine.system.lock import holder
-from deepscem_tui.engine.viewing.slice_sources import AXES, MemberVoxels, Part, Plane, VolumeVoxels, Voxels, uncached
+from deepscem_tui.engine.viewing.slice_sources import MemberVoxels, Part, VolumeVoxels, Voxels, uncached
 
 __all__ = [
-    "AXES",
     "ArraySlices",
     "FileSlices",
     "Layer",
     "Part",
-    "Plane",
     "SliceData",
     "SliceFacts",
     "SliceSource",

@@ -10,11 +10,11 @@ from statistics import median
 import numpy as np
 
 from deepscem_tui.engine import words
+from deepscem_tui.engine.axes import Shape
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.datasets.dataset import Dataset, Sample
 from deepscem_tui.engine.datasets.ignoring import Ignored, ignored_in
 from deepscem_tui.engine.errors import DatasetError
-from deepscem_tui.engine.prediction.tiling import Shape
 
 __all__ = ["SampleFacts", "Survey", "label_fractions", "survey"]
 
