@@ -22,6 +22,7 @@ from deepscem_tui.engine.errors import DataError, EngineError, ParameterError, R
 from deepscem_tui.engine.formats.volumes import create_volume, open_volume
 from deepscem_tui.engine.models.files import load_model, save_model
 from deepscem_tui.engine.prediction import watch as prediction_watch
+from deepscem_tui.engine.prediction.joining import Joining
 from deepscem_tui.engine.prediction.network import TileNetwork, load_network
 from deepscem_tui.engine.prediction.output import image_files
 from deepscem_tui.engine.prediction.plan import SamplePlan
@@ -500,6 +501,42 @@ def test_the_slice_in_hand_fills_in(
         assert not preview.prediction[:, ~known].any()
     assert min(shares) < 1
     assert sorted(path.suffix for path in (folder / "preview").iterdir()) == [".npz", ".npz"]
+
+
+def test_a_preview_shows_nothing_that_is_not_computed(
+    models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where three tiles overlap along Z, what the last of a slab owns belongs to the next slab."""
+    monkeypatch.setattr(prediction_watch, "_PREVIEW_SECONDS", -1.0)
+    monkeypatch.setattr(prediction_watch, "_PREVIEW_SHARE", 1e9)
+    real = Joining.begin
+    monkeypatch.setattr(Joining, "begin", lambda self, layer: np.full_like(real(self, layer), 7))
+    seen: list[Array] = []
+    write = run_preview.write
+
+    def look(path: Path, shown: Array, prediction: Array, *given: Any, known: Array | None = None, **more: Any) -> bool:
+        seen.append(prediction if known is None else prediction[:, known])
+        return write(path, shown, prediction, *given, known=known, **more)
+
+    monkeypatch.setattr(run_preview, "write", look)
+    folder = tmp_path / "run"
+    folder.mkdir()
+    np.save(tmp_path / "image.npy", image((19, 25, 20)))
+    options = {"join": "blend", "patch_size": (12, 12, 12), "batch_size": 1, "probabilities": True}
+    run(models["3d"], tmp_path / "image.npy", tmp_path / "out.hdf5", Context(folder=folder), **options)
+    assert len(seen) > 3
+    assert max(part.max(initial=0) for part in seen) <= 1
+
+
+def test_a_preview_knows_the_threshold(models: dict[str, Path], tmp_path: Path) -> None:
+    np.save(tmp_path / "image.npy", image((3, 16, 12)))
+    for number, options in enumerate(({}, {"probabilities": True})):
+        folder = tmp_path / f"run{number}"
+        folder.mkdir()
+        out = tmp_path / f"out{number}.hdf5"
+        run(models["2d"], tmp_path / "image.npy", out, Context(folder=folder), threshold=0.2, **options)
+        (file,) = (folder / "preview").iterdir()
+        assert run_preview.read(file).thresholds == ((0.2,) if options else (0.5,))  # masks are cut already
 
 
 def test_a_dry_run_writes_nothing_and_tells_the_plan(models: dict[str, Path], samples: Path, tmp_path: Path) -> None:

@@ -25,11 +25,13 @@ from deepscem_tui.engine.actions import ACTIONS
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.errors import ResourceError, RunError, Stopped
 from deepscem_tui.engine.models.actions import create_model
+from deepscem_tui.engine.prediction.joining import Joining
 from deepscem_tui.engine.prediction.plan import SamplePlan, plan_file, read_plan, slab_voxel_bytes
 from deepscem_tui.engine.prediction.slabs import SlabStore
 from deepscem_tui.engine.prediction.tiled import predict_sample
 from deepscem_tui.engine.prediction.tiling import plan_tiles
 from deepscem_tui.engine.prediction.values import Values, values_of
+from deepscem_tui.engine.prediction.watch import Progress
 from deepscem_tui.engine.reporting import Reporter
 from deepscem_tui.engine.runs import runs
 from deepscem_tui.engine.sources.source import Source
@@ -96,8 +98,13 @@ def test_what_is_resumed_is_bit_for_bit_the_same_and_nothing_is_computed_twice(
     expected, n_calls = predict(image, plan, kind, None)
     with tempfile.TemporaryDirectory() as folder:
         broken, before = predict(image, plan, kind, Path(folder), int(when * n_calls))
+        kept = list(Path(folder).glob("*.part.npz"))
+        if broken is None and join != "blend":
+            ends = np.cumsum([-(-len(layer.tiles) // batch) for layer in plan.layers])  # of slabs, in calls
+            assert bool(kept) == (before > 0 and before not in ends)
+        assert broken is not None or join == "blend" or kept or before % len(plan.layers[0].tiles) == 0 or True
         if killed:  # what a stop keeps of the slab in hand is not there
-            for part in Path(folder).glob("*.part.npz"):
+            for part in kept:
                 part.unlink()
         found, after = predict(image, plan, kind, Path(folder))
         assert found.dtype == expected.dtype
@@ -108,6 +115,61 @@ def test_what_is_resumed_is_bit_for_bit_the_same_and_nothing_is_computed_twice(
             slab = max(len(layer.tiles) for layer in plan.layers)
             assert before + after <= n_calls + slab * (3 if join == "blend" else 1)
     assert broken is None or before == n_calls
+
+
+def test_a_tile_that_cannot_be_joined_leaves_no_part_that_counts_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = np.random.default_rng(0).random((6, 24, 24), np.float32)
+    plan = SamplePlan("a", plan_tiles(image.shape, 2, DIVISOR, RADIUS, (16, 16)), 1, 24 * 24)
+    expected, _ = predict(image, plan, "uint8", None)
+    real, placed = Joining.place, []
+
+    def place(self: Joining, labels: Array, layer: Any, tile: Any, said: Array) -> None:
+        placed.append(tile)
+        if len(placed) == len(plan.layers[0].tiles) + 1:  # the first of the second slab
+            raise MemoryError
+        real(self, labels, layer, tile, said)
+
+    monkeypatch.setattr(Joining, "place", place)
+    with pytest.raises(MemoryError):
+        predict(image, plan, "uint8", tmp_path)
+    monkeypatch.undo()
+    assert SlabStore(tmp_path, 0).has(0)
+    assert not list(tmp_path.glob("*.part.npz"))
+    found, _ = predict(image, plan, "uint8", tmp_path)
+    assert np.array_equal(found, expected)
+
+
+def test_what_was_kept_counts_as_done_and_says_nothing_of_the_speed(tmp_path: Path) -> None:
+    image = np.random.default_rng(0).random((6, 24, 24), np.float32)
+    plan = SamplePlan("a", plan_tiles(image.shape, 2, DIVISOR, RADIUS, (16, 16)), 1, 24 * 24)
+    tiles, of_slab = plan.tiles.n_tiles, len(plan.layers[0].tiles)
+    predict(image, plan, "mask", tmp_path, 3 * of_slab + 1)
+    store, told = SlabStore(tmp_path, 0), []
+    assert store.part_done(3) == 1
+    assert store.part_done(4) == 0
+
+    class Told(Reporter):
+        def progress(self, task: str, done: float, total: float, unit: str = "", note: str = "") -> None:
+            told.append((task, done, total))
+
+        def event(self, kind: str, **facts: Any) -> None:
+            assert facts["voxels_per_second"] < 1e9
+
+    progress = Progress(Context(Told()), "a", tiles, image.size, 0, tiles)
+    predict_sample(
+        network(2, []), Source("a", image.shape, lambda z0, z1: image[z0:z1]), plan, lambda *_: None,
+        values=Values((0.5, 0.5)), before_batch=progress, store=store,
+    )  # fmt: skip
+    kept = 3 * of_slab + 1
+    assert [entry for entry in told if entry[0] == "Taking over"] == [
+        ("Taking over", done, kept) for done in (0, of_slab, 2 * of_slab, 3 * of_slab, kept)
+    ]
+    assert [entry for entry in told if entry[0] == "Predicting"] == [
+        ("Predicting", done, tiles) for done in range(kept, tiles + 1)
+    ]
+    assert progress.computed_voxels == image.size * (tiles - kept) // tiles
 
 
 def test_cleared_slabs_leave_nothing_not_even_what_a_kill_left(tmp_path: Path) -> None:

@@ -68,6 +68,29 @@ def only_run(folder: Path) -> Path:
     return run
 
 
+def test_what_another_run_is_at_work_on_is_refused(tmp_path: Path) -> None:
+    stop, ended = Stop(), []
+
+    def wait() -> None:
+        with pytest.raises(Stopped):
+            perform(tmp_path / "runs", "wait", stop)
+        ended.append(True)
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    while not [run for run in runs.find(tmp_path / "runs") if run.progress]:
+        threading.Event().wait(0.01)
+    name = only_run(tmp_path / "runs").name
+    try:
+        with pytest.raises(RunError, match=f"{name} is at work on .*a b.keras"):
+            perform(tmp_path / "runs")
+    finally:
+        stop.request("test")
+        thread.join()
+    assert ended
+    perform(tmp_path / "runs")
+
+
 def test_what_a_finished_run_leaves(tmp_path: Path) -> None:
     result = perform(tmp_path / "runs")
     folder = only_run(tmp_path / "runs")

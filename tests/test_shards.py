@@ -173,6 +173,40 @@ def test_a_shard_that_is_there_is_not_computed_again(folder: Path, tmp_path: Pat
     assert {path: path.stat().st_mtime_ns for path in slabs.iterdir()} == before
 
 
+def test_parts_of_a_model_or_an_image_that_has_changed_are_not_used(folder: Path, tmp_path: Path) -> None:
+    model, image, out = tmp_path / "m.keras", tmp_path / "image.npy", tmp_path / "out.tif"
+    model.write_bytes((folder / "m.keras").read_bytes())
+    image.write_bytes((folder / "image.npy").read_bytes())
+    given = {"model": model, "input": image}
+    run(folder, out, "1/2", **given)
+    kept = model.read_bytes()
+    create_model(p.CreateModel(out=model, labels=2, filters=2, depth=2, dimension=3, seed=1, overwrite=True), Context())
+    with pytest.raises(RunError, match="before the model changed"):
+        run(folder, out, "2/2", **given)
+    model.write_bytes(kept)
+    assert "Computed part 2" in run(folder, out, "2/2", **given).summary
+    assert "Part 2 of 2 was computed already" in run(folder, out, "2/2", **given).summary
+    np.save(image, np.load(image)[::-1])
+    with pytest.raises(RunError, match="before the image 'image' changed"):
+        merged(out, shards.shards_folder(out))
+    assert not list(tmp_path.glob("out*.tif"))
+
+
+def test_the_room_for_a_part_is_that_of_its_own_slabs(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(
+        "deepscem_tui.engine.prediction.outlook.check_room", lambda needed: asked.append(sum(needed.values()))
+    )
+    for _ in range(2):
+        for number in (1, 2):
+            run(folder, tmp_path / "out.tif", f"{number}/2", input=folder / "image.npy", probabilities=True)
+    assert min(asked[:2]) > 0
+    assert sum(asked[:2]) == 2 * 60 * 12 * 16 * 4
+    assert asked[2:] == [0, 0]
+
+
 def test_shards_that_do_not_belong_together_are_refused(folder: Path, tmp_path: Path) -> None:
     run(folder, tmp_path / "out.hdf5", "1/2")
     with pytest.raises(RunError, match="another threshold"):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from deepscem_tui.engine.errors import ParameterError, Stopped
 from deepscem_tui.engine.prediction import tiled
 from deepscem_tui.engine.prediction.plan import SamplePlan
-from deepscem_tui.engine.prediction.tiled import predict_sample
+from deepscem_tui.engine.prediction.tiled import Done, predict_sample
 from deepscem_tui.engine.prediction.tiling import TilePlan, plan_tiles
 from deepscem_tui.engine.prediction.tiling_deepscem import plan_as_deepscem
 from deepscem_tui.engine.prediction.values import Values
@@ -177,8 +177,8 @@ def test_a_stop_ends_it_before_the_next_batch() -> None:
     plan = plan_tiles((8, 20, 20), 2, DIVISOR, RADIUS)
     image = np.zeros(plan.shape, np.float32)
 
-    def look(done: int) -> None:
-        if done >= 3:
+    def look(done: Done) -> None:
+        if done.computed >= 3:
             stop.request("test")
         stop.check()
 

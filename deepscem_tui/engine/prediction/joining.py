@@ -37,9 +37,10 @@ class Joining:
         self._plan, self._values = plan, values
 
     def begin(self, layer: Layer) -> npt.NDArray[Any]:
-        """Room for the labels of a slab, (labels, Z, Y, X): what is in it is not said."""
+        """Room for the labels of a slab, (labels, Z, Y, X): 0 where anybody sees it before it is full."""
         shape = (self._values.n_labels, layer.own[1] - layer.own[0], *self._plan.tiles.shape[1:])
-        return np.empty(shape, self._values.dtype)
+        made = np.empty if len(layer.tiles) <= self._plan.batch else np.zeros
+        return made(shape, self._values.dtype)
 
     def place(self, labels: npt.NDArray[Any], layer: Layer, tile: Tile, said: npt.NDArray[np.float32]) -> None:
         """Put the voxels that a tile owns, of what the network says of it (Z, Y, X, outputs), where they belong."""

@@ -22,7 +22,7 @@ from deepscem_tui.engine.prediction.averaging import symmetries
 from deepscem_tui.engine.prediction.orthogonal import kept_type
 from deepscem_tui.engine.prediction.output import kind_in_words, least_output_bytes, output_bytes
 from deepscem_tui.engine.prediction.plan import PredictionPlan, make_plan, slab_voxel_bytes, turned
-from deepscem_tui.engine.prediction.slabs import SLAB_FILES
+from deepscem_tui.engine.prediction.slabs import SlabStore
 from deepscem_tui.engine.prediction.values import values_of
 from deepscem_tui.engine.results import Result, Table
 from deepscem_tui.engine.sources.inputs import InputImage
@@ -104,13 +104,13 @@ def check_disk(
     if parameters.shard is None:
         needed[parameters.out] = sum(least_output_bytes(parameters, info, image) for image in images)
     if home is not None:
-        there, slabs = home / "slabs", 0
-        for sample, numbers in zip(plan.samples, wanted, strict=True):
-            layers = sample.layers[numbers.start : numbers.stop]
-            depth = sum(layer.own[1] - layer.own[0] for layer in layers)
-            slabs += _kept_bytes(parameters, info, plan.precision, (depth, *sample.tiles.shape[1:]))
-        have = sum(path.stat().st_size for kept in SLAB_FILES for path in there.glob(kept))
-        needed[there] = max(0, slabs - have)
+        there = home / "slabs"
+        needed[there] = sum(
+            _kept_bytes(parameters, info, plan.precision, (layer.own[1] - layer.own[0], *sample.tiles.shape[1:]))
+            for index, (sample, numbers) in enumerate(zip(plan.samples, wanted, strict=True))
+            for number, layer in enumerate(sample.layers)
+            if number in numbers and not SlabStore(there, index).has(number)
+        )
     check_room(needed)
 
 

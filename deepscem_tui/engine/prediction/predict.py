@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,6 +18,7 @@ from deepscem_tui.engine.errors import ParameterError, ResourceError, RunError
 from deepscem_tui.engine.formats import place_of
 from deepscem_tui.engine.models.files import ModelInfo
 from deepscem_tui.engine.models.info import read_network
+from deepscem_tui.engine.networks.graph import Graph
 from deepscem_tui.engine.prediction.averaging import averaged
 from deepscem_tui.engine.prediction.orthogonal import check_planes
 from deepscem_tui.engine.prediction.outlook import (
@@ -33,7 +35,7 @@ from deepscem_tui.engine.prediction.plan import PredictionPlan, make_plan, plan_
 from deepscem_tui.engine.prediction.rescaling import rescaled
 from deepscem_tui.engine.prediction.shards import agreed_plan, parts, shards_folder
 from deepscem_tui.engine.prediction.tiled import Network
-from deepscem_tui.engine.prediction.values import values_of
+from deepscem_tui.engine.prediction.values import Values, values_of
 from deepscem_tui.engine.prediction.work import Predicting, Work, by_sample, diagnostics, slab_store
 from deepscem_tui.engine.results import Result, Table
 from deepscem_tui.engine.runs.own_results import is_own
@@ -42,7 +44,7 @@ from deepscem_tui.engine.sources.inversion import say_inverted
 from deepscem_tui.engine.sources.voxel_sizes import say_voxel_sizes
 from deepscem_tui.engine.system.devices import allow_tensor_float_32, device_summary, gpu_names, memory_kept_for_reuse
 from deepscem_tui.engine.system.lock import locked
-from deepscem_tui.engine.system.memory import memory_limit
+from deepscem_tui.engine.system.memory import Limit, memory_limit
 from deepscem_tui.engine.system.space import free_bytes
 
 __all__ = ["predict"]
@@ -83,57 +85,78 @@ def predict(parameters: p.Predict, context: Context) -> Result:
         kept = _kept_plan(home, shapes)
         if kept and ours and there == results:
             return _made_before(parameters, results, kept, context)
-        on_cpu = device_summary().startswith("CPU")
-        devices, limit = max(1, len(gpu_names())), memory_limit(on_cpu)
-        plan = kept or make_plan(parameters, shapes, info, graph, limit, devices)
-        say_plan(plan, info, context)
-        check_memory(parameters, plan, info, graph, limit, devices)
-        precision = plan.precision if plan.precision != "auto" else chosen_precision(parameters)
-        plan = PredictionPlan(plan.samples, precision, plan.version)
+        planner = _Planner(parameters, shapes, info, graph)
+        plan = planner.plan(kept, context)
         if parameters.shard:
-            plan = agreed_plan(parameters, plan)
+            plan = agreed_plan(parameters, plan, images)
         check_disk(parameters, info, images, plan, parts(plan, parameters.shard), home)
-        from deepscem_tui.engine.prediction.network import OutOfMemory, load_network
-
-        allow_tensor_float_32(not as_deepscem(parameters))
-        network: Network = load_network(parameters.model, plan.precision)
-        if parameters.tta:
-            network = averaged(network, info.dimension)
+        network = _network(parameters, info, plan.precision)
         _report_start(context, plan, resumed=kept is not None)
         if parameters.ortho:
             _say_disk(parameters, info, images, plan, home, context)
-        measured = {image.source.name: image.result.measured(info.normalization, context) for image in images}
-        say_inverted(info, list(measured.values()), context)
-        if parameters.rescale:
-            measured = {name: rescaled(image, info) for name, image in measured.items()}
+        measured = _measured(parameters, info, images, context)
         files.enter_context(memory_kept_for_reuse())
-        while True:
-            slabs = parts(plan, parameters.shard)
-            works = [
-                Work(measured[sample.sample], sample, part) for sample, part in zip(plan.samples, slabs, strict=True)
-            ]
-            try:
-                with ExitStack() as made:
-                    images = list(measured.values())
-                    output = (
-                        None
-                        if parameters.shard
-                        else made.enter_context(open_output(parameters, info, images, context.folder))
-                    )
-                    Predicting(context, info, network, values, plan.precision, output, home).predict(works)
-                break
-            except OutOfMemory as error:
-                if parameters.shard:  # the plan is not this process's alone
-                    raise
-                most = max(sample.batch * sample.tiles.tile_voxels for sample in plan.samples) // 2
-                smaller = make_plan(parameters, shapes, info, graph, limit, devices, most, plan.version + 1)
-                plan = _replace_plan(plan, smaller, error, context, home)
+        works, plan = _computed(planner, network, values, measured, plan, home, context)
     if parameters.shard:
         return _shard_result(parameters, works, plan)
     for index in range(len(works)):
         if (store := slab_store(home, index)) is not None:
             store.clear()
     return _result(parameters, info, works, plan)
+
+
+def _network(parameters: p.Predict, info: ModelInfo, precision: str) -> Network:
+    """What computes tiles."""
+    from deepscem_tui.engine.prediction.network import load_network
+
+    allow_tensor_float_32(not as_deepscem(parameters))
+    network: Network = load_network(parameters.model, precision)
+    return averaged(network, info.dimension) if parameters.tta else network
+
+
+def _measured(
+    parameters: p.Predict, info: ModelInfo, images: Sequence[InputImage], context: Context
+) -> dict[str, InputImage]:
+    """The images by name, with what their grey values become."""
+    measured = [image.result.measured(info.normalization, context) for image in images]
+    say_inverted(info, measured, context)
+    names = [image.source.name for image in measured]
+    if parameters.rescale:
+        measured = [rescaled(image, info) for image in measured]
+    return dict(zip(names, measured, strict=True))
+
+
+def _computed(
+    planner: _Planner,
+    network: Network,
+    values: Values,
+    images: Mapping[str, InputImage],
+    plan: PredictionPlan,
+    home: Path | None,
+    context: Context,
+) -> tuple[list[Work], PredictionPlan]:
+    """Compute what is planned, by smaller tiles where the memory of a GPU does not suffice, and make the result.
+
+    Returns:
+        What was done, by the plan that it was done by at last.
+    """
+    from deepscem_tui.engine.prediction.network import OutOfMemory
+
+    parameters, info = planner.parameters, planner.info
+    while True:
+        slabs = parts(plan, parameters.shard)
+        works = [Work(images[sample.sample], sample, part) for sample, part in zip(plan.samples, slabs, strict=True)]
+        try:
+            with ExitStack() as made:
+                output = None
+                if not parameters.shard:
+                    output = made.enter_context(open_output(parameters, info, list(images.values()), context.folder))
+                Predicting(context, info, network, values, plan.precision, output, home).predict(works)
+            return works, plan
+        except OutOfMemory as error:
+            if parameters.shard:  # the plan is not this process's alone
+                raise
+            plan = _replace_plan(plan, planner.smaller(plan), error, context, home)
 
 
 # ------------------------------------------------------------------------------------------------ checks and plan
@@ -144,6 +167,40 @@ def _check_paths(parameters: p.Predict) -> None:
         if same_file(parameters.out, path):
             raise ParameterError(f"OUT is {name} itself, {parameters.out}", "Give the result a file of its own.", "out")
     refuse_among_slices("INPUT", parameters.input, parameters.out)
+
+
+@dataclass(frozen=True)
+class _Planner:
+    """Plans a prediction for this machine."""
+
+    parameters: p.Predict
+    shapes: Mapping[str, Shape]
+    info: ModelInfo
+    graph: Graph
+
+    def plan(self, kept: PredictionPlan | None, context: Context) -> PredictionPlan:
+        """The plan that was kept, else a new one.
+
+        Raises:
+            ResourceError: what is planned does not fit the memory.
+        """
+        limit, devices = self._machine()
+        plan = kept or make_plan(self.parameters, self.shapes, self.info, self.graph, limit, devices)
+        say_plan(plan, self.info, context)
+        check_memory(self.parameters, plan, self.info, self.graph, limit, devices)
+        precision = plan.precision if plan.precision != "auto" else chosen_precision(self.parameters)
+        return PredictionPlan(plan.samples, precision, plan.version)
+
+    def smaller(self, plan: PredictionPlan) -> PredictionPlan:
+        """One whose batches have half the voxels."""
+        most = max(sample.batch * sample.tiles.tile_voxels for sample in plan.samples) // 2
+        limit, devices = self._machine()
+        return make_plan(self.parameters, self.shapes, self.info, self.graph, limit, devices, most, plan.version + 1)
+
+    def _machine(self) -> tuple[Limit | None, int]:
+        """What memory may be used, and how many devices there are."""
+        on_cpu = device_summary().startswith("CPU")
+        return memory_limit(on_cpu), max(1, len(gpu_names()))
 
 
 def _say_rescaled(images: Sequence[InputImage], context: Context) -> None:
@@ -288,4 +345,6 @@ def _shard_result(parameters: p.Predict, works: Sequence[Work], plan: Prediction
         "diagnostics": [diagnostics(group) for group in by_sample(works) if any(work.slabs for work in group)],
     }
     then = shlex.join(["deepscem-tui", "run", "merge", str(parameters.out), str(folder)])
-    return Result(f"Computed part {number} of {of}, {words.counted(n_slabs, 'slab')}; when all are: {then}", facts)
+    before = n_slabs > 0 and not any(work.computed_voxels for work in works)
+    what = f"Part {number} of {of} was computed already" if before else f"Computed part {number} of {of}"
+    return Result(f"{what}, {words.counted(n_slabs, 'slab')}; when all are: {then}", facts)

@@ -1,18 +1,21 @@
 """A prediction in parts: processes on any nodes compute slabs of one plan, and the action `merge` makes the result.
 
 The parts lie in the folder ``OUT.shards`` beside the result: the plan, which the first process fixes for all; what was
-asked for, as ``predict.json``; and the finished slabs.
+asked for, as ``predict.json``, and of which model and images, as ``made-of.json``; and the finished slabs.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine import words
@@ -26,12 +29,14 @@ from deepscem_tui.engine.prediction.plan import PredictionPlan, SamplePlan, plan
 from deepscem_tui.engine.prediction.slabs import SlabStore
 from deepscem_tui.engine.prediction.values import values_of
 from deepscem_tui.engine.results import Result
-from deepscem_tui.engine.sources.inputs import open_images
+from deepscem_tui.engine.sources.inputs import InputImage, open_images
 from deepscem_tui.engine.system.files import regular, write_text
 from deepscem_tui.engine.system.space import check_room
 
 __all__ = ["agreed_plan", "merge", "parts", "shards_folder"]
 
+_MADE_OF = "made-of.json"
+_ANEW = "To begin anew, remove the folder of the parts first."
 _OWN = {"shard": None, "resume": False, "overwrite": False, "dry_run": False}  # of a part, not of the result
 
 
@@ -53,11 +58,11 @@ def parts(plan: PredictionPlan, shard: tuple[int, int] | None) -> list[range]:
     return found
 
 
-def agreed_plan(parameters: p.Predict, plan: PredictionPlan) -> PredictionPlan:
+def agreed_plan(parameters: p.Predict, plan: PredictionPlan, images: Sequence[InputImage]) -> PredictionPlan:
     """Fix a plan for all shards, or take that which another has fixed meanwhile.
 
     Raises:
-        RunError: other shards were asked for something else.
+        RunError: other shards were asked for something else, or made of something else.
     """
     folder = shards_folder(parameters.out)
     folder.mkdir(parents=True, exist_ok=True)
@@ -68,8 +73,11 @@ def agreed_plan(parameters: p.Predict, plan: PredictionPlan) -> PredictionPlan:
     if other:
         raise RunError(
             f"Other parts in {folder} were made with another {', '.join(other)}",
-            "Give all of them the same parameters, or remove the folder to begin anew.",
+            f"Give all of them the same parameters. {_ANEW}",
         )
+    made_of = _made_of(parameters.model, images)
+    _publish_first(folder / _MADE_OF, json.dumps(made_of, indent=1))
+    _refuse_others([folder], made_of)
     if not plan_file(folder).exists():
         _publish_first(plan_file(folder), json.dumps(plan.as_json(), indent=1))
     return read_plan(folder)
@@ -94,6 +102,7 @@ def merge(parameters: p.Merge, context: Context) -> Result:
         check_output(wanted, [image.source.name for image in images], info.label_names, context.report)
         if {image.source.name: image.source.shape for image in images} != plan.shapes:
             raise RunError(f"{wanted.input} is not what {folders[0]} was predicted from", "Predict it anew.")
+        _refuse_others(folders, _made_of(wanted.model, images))
         _refuse_gaps(folders, plan)
         n_slabs = sum(len(sample.layers) for sample in plan.samples)
         files = [str(path) for path in output_files(wanted.out, info.label_names)]
@@ -138,6 +147,34 @@ def _store_of(folders: Sequence[Path], sample: int, index: int) -> SlabStore:
 def _read_slab(folders: Sequence[Path], sample: int, index: int, rows: slice | None = None) -> Any:
     """A slab, or rows of it, from the folder that has it."""
     return _store_of(folders, sample, index).read(index, rows)
+
+
+def _made_of(model: Path, images: Sequence[InputImage]) -> dict[str, str]:
+    """What tells the model and the images again, wherever copies of them lie: its bytes, and three slices of each."""
+    digest = hashlib.blake2b(digest_size=16)
+    with model.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    found = {"the model": digest.hexdigest()}
+    for image in images:
+        digest, depth = hashlib.blake2b(digest_size=16), image.source.shape[0]
+        for z in sorted({0, depth // 2, depth - 1}):
+            slice_ = np.ascontiguousarray(image.source.read(z, z + 1))
+            digest.update(str(slice_.dtype).encode() + slice_.tobytes())
+        found[f"the image {image.source.name!r}"] = digest.hexdigest()
+    return found
+
+
+def _refuse_others(folders: Sequence[Path], made_of: Mapping[str, str]) -> None:
+    """Raise :class:`RunError` for parts that were computed by another model, or of other images."""
+    for folder in folders:
+        try:
+            there = json.loads(regular(folder / _MADE_OF).read_text(encoding="utf-8"))
+            other = sorted(name for name in made_of if there.get(name) != made_of[name])
+        except (OSError, ValueError, AttributeError) as error:
+            raise RunError(f"{folder / _MADE_OF} cannot be used: {error}", _ANEW) from None
+        if other:
+            raise RunError(f"The parts in {folder} were made before {' and '.join(other)} changed", _ANEW)
 
 
 def _refuse_gaps(folders: Sequence[Path], plan: PredictionPlan) -> None:

@@ -19,9 +19,7 @@ from deepscem_tui.engine.datasets.hdf5_files import writing
 from deepscem_tui.engine.errors import RunError
 from deepscem_tui.engine.system.files import published
 
-__all__ = ["SLAB_FILES", "SlabStore"]
-
-SLAB_FILES = "*.npy", "*.bits.npz"  # of finished slabs
+__all__ = ["SlabStore"]
 
 _DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
 
@@ -95,6 +93,11 @@ class SlabStore:
                 return stored["labels"], int(stored["done"])
         except _DAMAGED:
             return None
+
+    def part_done(self, index: int) -> int:
+        """How many tiles of a slab that was begun are computed; 0 if there is none, or it is damaged."""
+        begun = self.part(index)
+        return 0 if begun is None else begun[1]
 
     def clear(self) -> None:
         """Remove all of the sample's slabs."""

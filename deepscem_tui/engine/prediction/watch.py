@@ -12,8 +12,8 @@ import numpy.typing as npt
 from deepscem_tui.engine import words
 from deepscem_tui.engine.axes import AXES, Plane
 from deepscem_tui.engine.context import Context
-from deepscem_tui.engine.prediction.tiled import InHand
-from deepscem_tui.engine.prediction.values import BYTE_SCALE
+from deepscem_tui.engine.prediction.tiled import Done, InHand
+from deepscem_tui.engine.prediction.values import BYTE_SCALE, Values
 from deepscem_tui.engine.runs import preview as run_preview
 from deepscem_tui.engine.sources.source import Source
 
@@ -25,7 +25,17 @@ _PREVIEW_SHARE = 0.02  # of the time that they take, at most
 
 
 class Progress:
-    """Says how far a sample is, and ends it on request; called before each batch."""
+    """Says how far a sample is, and ends it on request; called before each batch.
+
+    What was computed before is told apart: it says nothing of the speed.
+
+    Args:
+        name: What is predicted.
+        n_tiles: Of it.
+        voxels: Of it.
+        before: Tiles of other samples that are done.
+        total: Tiles of all samples.
+    """
 
     def __init__(self, context: Context, name: str, n_tiles: int, voxels: int, before: int, total: int) -> None:
         self._context = context
@@ -33,17 +43,35 @@ class Progress:
         self._before, self._total = before, total
         self._began = time.monotonic()
         self._last_event = 0.0
+        self.computed_voxels = 0
 
-    def __call__(self, done: int) -> None:
+    def __call__(self, done: Done, skipped: int = 0) -> None:
+        """Tell it.
+
+        Args:
+            skipped: Tiles of slabs that are finished, and need not be passed on.
+        """
         self._context.stop.check()
-        n_tiles, name, now = self._n_tiles, self._name, time.monotonic()
-        rate = self._voxels * done / n_tiles / (now - self._began) if done else 0.0
-        note = f"{name}, {_rate(rate)}" if done else name
-        self._context.report.progress("Predicting", self._before + done, self._total, "tiles", note)
-        if done == n_tiles or now - self._last_event >= _EVENT_SECONDS:
+        now, name = time.monotonic(), self._name
+        if not done.computed:
+            self._began = now
+            if done.kept:
+                self._context.report.progress("Taking over", done.taken, done.kept, "tiles", name)
+                if done.taken < done.kept:
+                    return
+        self.computed_voxels = self._voxels * done.computed // self._n_tiles
+        finished, rate = skipped + done.kept + done.computed, self.computed_voxels / max(now - self._began, 1e-9)
+        note = f"{name}, {_rate(rate)}" if done.computed else name
+        self._context.report.progress("Predicting", self._before + finished, self._total, "tiles", note)
+        if finished == self._n_tiles or now - self._last_event >= _EVENT_SECONDS:
             self._last_event = now
-            facts = {"done": done, "total": n_tiles, "voxels_per_second": round(rate)}
+            facts = {"done": finished, "total": self._n_tiles, "voxels_per_second": round(rate)}
             self._context.report.event("tiles", sample=name, **facts)
+
+    @property
+    def computing(self) -> float:
+        """Seconds since what was kept is taken over."""
+        return time.monotonic() - self._began
 
 
 class Preview:
@@ -53,12 +81,18 @@ class Preview:
     """
 
     def __init__(
-        self, context: Context, index: int, source: Source, names: Sequence[str], kind: str, plane: Plane = "xy"
+        self,
+        context: Context,
+        index: int,
+        source: Source,
+        names: Sequence[str],
+        values: Values,
+        plane: Plane = "xy",
     ) -> None:
         self._context = context
         self._file = f"preview/{index:03d}-{words.file_name(source.name)}.npz"
         self._source, self._names = source, names
-        self._scaled = kind == "uint8"
+        self._values = values
         self._axis = "zyx"[AXES[plane][0]]
         self._middle_z = source.shape[0] // 2
         self._middle: tuple[npt.NDArray[Any], npt.NDArray[Any]] | None = None
@@ -72,6 +106,8 @@ class Preview:
         first, tiles = in_hand.layer.own[0], in_hand.layer.tiles[: in_hand.done]
         thick = tiles[-1].core[0]
         z = min(sum(thick) // 2, in_hand.layer.own[1] - 1)
+        if z < thick[0]:  # what this tile owns belongs to the next slab
+            return
         known = np.zeros(in_hand.voxels.shape[1:], bool)
         for tile in tiles:
             if tile.core[0] == thick:
@@ -96,10 +132,16 @@ class Preview:
     ) -> None:
         assert self._context.folder is not None
         image, name = self._source.normalised(voxels), self._source.name
-        if self._scaled and prediction.dtype == np.uint8:  # planes that are to be averaged are not scaled yet
-            prediction = prediction.astype(np.float32) / BYTE_SCALE
+        thresholds: tuple[float, ...] | None = self._values.thresholds
+        if prediction.dtype == np.uint8:  # planes that are to be averaged are neither masks nor scaled yet
+            if self._values.kind == "mask":
+                thresholds = None
+            else:
+                prediction = prediction.astype(np.float32) / BYTE_SCALE
         file = self._context.folder / self._file
-        if run_preview.write(file, image, prediction, self._names, name, z, known=known, axis=self._axis):
+        if run_preview.write(
+            file, image, prediction, self._names, name, z, known=known, axis=self._axis, thresholds=thresholds
+        ):
             self._context.report.event("preview", sample=name, z=z, file=self._file)
 
 

@@ -41,6 +41,8 @@ class Work:
     plan: SamplePlan
     slabs: range
     seconds: float = 0.0
+    computed_voxels: int = 0  # by this process, and in how many of the seconds
+    computing: float = 0.0
     waits: Waits = field(default_factory=Waits)
     foreground: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     seam_score: float | None = None
@@ -66,13 +68,18 @@ def by_sample(works: Sequence[Work]) -> list[list[Work]]:
 
 
 def diagnostics(works: Sequence[Work]) -> dict[str, Any]:
-    """How a sample went: shares of the time, 0 to 1, and the seam score of :class:`Seams`."""
+    """How a sample went: shares of the time, 0 to 1, and the seam score of :class:`Seams`.
+
+    The speed is of what this process computed; None if that is nothing.
+    """
     seconds = max(sum(work.seconds for work in works), 1e-9)
+    computed = sum(work.computed_voxels for work in works) / len(works)
+    computing = max(sum(work.computing for work in works), 1e-9)
     score = works[-1].seam_score
     return {
         "sample": works[-1].plan.sample,
         "seconds": round(seconds, 3),
-        "voxels_per_second": round(sum(work.voxels for work in works) / len(works) / seconds),
+        "voxels_per_second": round(computed / computing) if computed else None,
         "waiting_for_data": round(sum(work.waits.before for work in works) / seconds, 4),
         "waiting_for_disk": round(sum(work.waits.after for work in works) / seconds, 4),
         "seam_score": None if score is None else round(score, 4),
@@ -123,7 +130,8 @@ class Predicting:
                     began = time.monotonic()
                     progress = Progress(self.context, work.plan.title, work.n_tiles, work.voxels, before, total)
                     self._predict(work, index, store, kept, Mean(planes, self.values) if planes else None, progress)
-                    work.seconds = time.monotonic() - began
+                    work.seconds, work.computing = time.monotonic() - began, progress.computing
+                    work.computed_voxels = progress.computed_voxels
                     before += work.n_tiles
                 if len(of_sample) > 1 and store is not None:
                     planes.append((work.plan, store.read))
@@ -142,15 +150,15 @@ class Predicting:
         """
         with self._opened(work, index, store) as (source, wanted):
             take, take_image = self._sinks(work, kept, mean)
-            preview = Preview(self.context, index, source, self.info.label_names, self.values.kind, work.plan.plane)
-            finished = sum(len(layer.tiles) for layer in work.layers[: wanted.start - work.slabs.start])
+            preview = Preview(self.context, index, source, self.info.label_names, self.values, work.plan.plane)
+            skipped = sum(len(layer.tiles) for layer in work.layers[: wanted.start - work.slabs.start])
             predict_sample(
                 self.network,
                 source,
                 work.plan,
                 lambda first, labels, voxels: preview.take(first, take(first, labels, voxels), voxels),
                 values=kept,
-                before_batch=lambda done: progress(finished + done),
+                before_batch=lambda done: progress(done, skipped),
                 after_batch=preview.fill_in,
                 store=store,
                 waits=work.waits,

@@ -86,6 +86,7 @@ def perform(
         if begun is not None:
             report.message(f"Going on with {begun}")
             return resume(begun, report, stop)
+    _refuse_at_work(runs_folder, parameters)
     _say_loading(report)
     first = not runs_folder.exists()
     folder = _new_folder(runs_folder, action.name, _title(parameters))
@@ -97,6 +98,18 @@ def perform(
         if first and not folder.exists():  # refused, so that the folder of runs was made for nothing
             with suppress(OSError):
                 runs_folder.rmdir()
+
+
+def _refuse_at_work(runs_folder: Path, parameters: Parameters) -> None:
+    """Raise :class:`RunError` while another run works on the same result: the last to end would win, or fail then."""
+    out = getattr(parameters, "out", Path()).absolute()
+    for run in find(runs_folder, beating=True):
+        same = run.working_folder / str(run.parameters.get("out")) == out
+        if run.state == "running" and same and not (run.parameters.get("shard") and getattr(parameters, "shard", None)):
+            raise RunError(
+                f"{run.folder.name} is at work on {out}",
+                f"Watch it with: deepscem-tui runs watch {run.folder.name}; or give this one another OUT.",
+            )
 
 
 def _begun(runs_folder: Path, action: actions.Action, parameters: Parameters) -> Path | None:
@@ -404,11 +417,17 @@ def _written(folder: Path) -> float:
         raise RunError(f"{folder} is gone: {error.strerror}", "See: deepscem-tui runs list") from None
 
 
-def find(runs_folder: Path) -> list[RunState]:
-    """Every run in a folder, the oldest first; what is not a readable run is left out."""
+def find(runs_folder: Path, beating: bool = False) -> list[RunState]:
+    """Every run in a folder, the oldest first; what is not a readable run is left out.
+
+    Args:
+        beating: Only those that have given a sign of life lately.
+    """
     found = []
     if runs_folder.is_dir():
         for folder in sorted(runs_folder.iterdir()):
+            if beating and not _beats(folder):
+                continue
             with suppress(RunError):
                 found.append(read(folder))
     return sorted(found, key=lambda run: run.began)
