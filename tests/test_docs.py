@@ -29,6 +29,17 @@ def test_the_reference_is_that_of_the_declarations() -> None:
     assert (DOCS / "reference.md").read_text(encoding="utf-8") == make_reference.reference(), "make reference"
 
 
+def test_the_reference_has_every_exit_status_and_variable() -> None:
+    sys.path.insert(0, str(DOCS))
+    import make_reference
+
+    rows = re.findall(r"^\| (\d+) \| (.*) \|$", README, re.MULTILINE)
+    assert [(int(status), meaning) for status, meaning in rows] == list(make_reference.STATUSES)
+    code = "".join(path.read_text(encoding="utf-8") for path in (DOCS.parent / "deepscem_tui").rglob("*.py"))
+    read = re.findall(r'environ(?:\.get|\.setdefault)?[\[(]"([A-Z_]+)"', code)
+    assert {"DEEPSCEM_TUI_RUNS", "TF_CONFIG"} <= set(read) <= {*make_reference.VARIABLES, "LC_CTYPE", "LANG"}
+
+
 def test_the_table_of_formats_is_that_of_the_program() -> None:
     sys.path.insert(0, str(DOCS))
     import make_formats
