@@ -159,6 +159,28 @@ def test_wrong_lines_end_in_a_message(typed, tmp_path: Path, line: str, status: 
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("line", "hint"),
+    [
+        ("run info axno.hdf5", "Did you mean axon.hdf5?"),
+        ("run check-dataset ./axn.hdf5", "Did you mean axon.hdf5?"),
+        ("run add-sample axno.hdf5 s cell.tif", "Did you mean axon.hdf5?"),
+        ("run add-sample new.hdf5 s cell.tif", "Make it with: deepscem-tui run create-dataset"),
+        ("run check-dataset new.hdf5", "Check its name and folder."),
+        ("run predict models/liver.kera cell.tif out.tif", "Did you mean models/liver.keras?"),
+        ("run predict nowhere/liver.kera cell.tif out.tif", "Check its name and folder."),
+        ("run convert-image cel.tif out.mrc", "Did you mean cell.tif?"),
+    ],
+)
+def test_a_mistyped_file_name_is_answered_with_the_nearest(typed, tmp_path: Path, line: str, hint: str) -> None:
+    (tmp_path / "models").mkdir()
+    for name in ("axon.hdf5", "models/liver.keras", "cell.tif"):
+        (tmp_path / name).touch()
+    done = typed(line)
+    assert done.status in (2, 3)
+    assert done.err.splitlines()[-1] == hint
+
+
 def test_nothing_is_overwritten_unasked(typed) -> None:
     assert typed("run create-dataset a.hdf5 a 1").status == 0
     before = Path("a.hdf5").read_bytes()
