@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand
 
+from deepscem_tui.command_help import Command
 from deepscem_tui.console import Console
 from deepscem_tui.engine import actions
 from deepscem_tui.engine.errors import DataError, ParameterError
@@ -45,17 +45,26 @@ _From = Annotated[
 def add_commands(application: typer.Typer, wanted: str) -> None:
     """Add a command for the action that is wanted; for every action if there is none of that name."""
     for action in [actions.ACTIONS[wanted]] if wanted in actions.ACTIONS else actions.ACTIONS.values():
+        about = action.help
+        if action.examples:
+            about += "\n\n" + "\n".join(["Examples:", *(f"  {line}" for line in action.example_lines)])
         register = application.command(
-            action.name, cls=_Command, help=action.help.replace("[", r"\["), rich_help_panel=action.group
+            action.name, cls=_Command, help=about.replace("[", r"\["), rich_help_panel=action.group
         )
         register(_function(action))
 
 
-class _Command(TyperCommand):
-    """A command whose arguments are shown as required although ``--from`` may supply them."""
+class _Command(Command):
+    """A command of which what is required is shown as such although ``--from`` may supply it."""
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         return ["[OPTIONS]", *actions.usage(actions.ACTIONS[str(ctx.info_name)])]
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        required = {given.name for given in actions.declared(actions.ACTIONS[str(ctx.info_name)]) if given.required}
+        for parameter in self.get_params(ctx):
+            parameter.required = parameter.name in required
+        super().format_help(ctx, formatter)
 
 
 def _function(action: actions.Action) -> Callable[..., int]:
@@ -95,7 +104,8 @@ def _function(action: actions.Action) -> Callable[..., int]:
 
 def _annotation(parameter: actions.Declared) -> Any:
     kind = {"flag": bool, "many": list[str]}.get(parameter.kind, str)
-    about = f" ({parameter.facts})" if parameter.facts else ""
+    facts = parameter.facts.removesuffix("required").removesuffix("; ")  # which the help says by itself
+    about = f" ({facts})" if facts else ""
     settings: dict[str, Any] = {
         "help": f"{parameter.help}{about}".replace("[", r"\["),
         "show_default": False,

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from deepscem_tui import __version__
+from deepscem_tui.command_help import UntypedFlags
 from deepscem_tui.console import Console
 from deepscem_tui.engine.errors import ParameterError
 from deepscem_tui.outcome import guarded
@@ -42,6 +45,10 @@ def _dispatch(words: list[str]) -> int:
 
         if deepscem_flags.used_in(words[1:]):
             return deepscem_flags.run(words[1:])
+    if words[:1] == ["help"]:
+        words = [*words[1:], "--help"]
+    elif words == ["version"]:
+        words = ["--version"]
     command = typer.main.get_command(_application(words))
     try:
         status = command.main(args=words or ["--help"], prog_name="deepscem-tui", standalone_mode=False)
@@ -61,7 +68,10 @@ def _dispatch(words: list[str]) -> int:
 # ------------------------------------------------------------------------------------------------ the application
 
 
-class _Group(TyperGroup):
+_ALIKE = 0.65  # how alike words are, from 0 to 1, that may be mistaken for each other: `rnu` and `run`
+
+
+class _Group(UntypedFlags, TyperGroup):
     """A group that suggests what may have been meant, in itself and in its neighbours."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
@@ -73,8 +83,12 @@ class _Group(TyperGroup):
             known = {word: f"deepscem-tui run {word}" for word in ACTIONS}
             known |= {word: f"deepscem-tui runs {word}" for word in ("list", "show", "watch", "stop", "resume")}
             known |= {word: f"{here} {word}" for word in self.list_commands(ctx)}
-            near = [known[word] for word in get_close_matches(name, known, n=2, cutoff=0.5)]
+            near = [known[word] for word in get_close_matches(name, known, n=2, cutoff=_ALIKE)]
             hint = f"Did you mean: {' or '.join(near)}?" if near else f"See: {here} --help"
+            if ctx.parent is None and Path(name).is_dir():
+                hint = f"To work in that folder: cd {shlex.quote(name)}, then deepscem-tui"
+            elif ctx.parent is None and Path(name).is_file():
+                hint = f"To see what it holds: {shlex.join(['deepscem-tui', 'run', 'info', name])}"
             raise ParameterError(f"There is no {here} {name}", hint)
         return super().resolve_command(ctx, args)
 
@@ -85,7 +99,9 @@ def _show_version(asked: bool) -> None:
         raise typer.Exit
 
 
-_Version = Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_show_version)]
+_Version = Annotated[
+    bool, typer.Option("--version", "-V", help="Print the version.", is_eager=True, callback=_show_version)
+]
 
 
 def _application(words: Sequence[str]) -> typer.Typer:

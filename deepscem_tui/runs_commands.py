@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import time
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -12,6 +13,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from deepscem_tui.action_commands import Json, Quiet, RunsDir, Verbose
+from deepscem_tui.command_help import Command
 from deepscem_tui.console import Console
 from deepscem_tui.engine.results import Result, Table
 from deepscem_tui.engine.runs import runs, watching
@@ -20,7 +22,18 @@ from deepscem_tui.engine.stop import Stop
 from deepscem_tui.outcome import carry_out, guarded
 from deepscem_tui.signals import asking_to_stop
 
-_Run = Annotated[str, typer.Argument(metavar="RUN", help="Run: a folder, its name or a part of it, or `latest`.")]
+
+def _names(ctx: typer.Context, incomplete: str) -> list[str]:
+    """What the tab key completes: names of runs, the latest first."""
+    folder = ctx.params.get("runs_dir") or runs.default_folder()
+    names = sorted((path.parent.name for path in folder.glob("*/run.json")), reverse=True)
+    return [name for name in ("latest", *names) if name.startswith(incomplete)]
+
+
+_Run = Annotated[
+    str,
+    typer.Argument(metavar="RUN", help="Run: a folder, its name or a part of it, or `latest`.", autocompletion=_names),
+]
 _Format = Annotated[
     Literal["table", "tmux", "json"],
     typer.Option("--format", help="A table, one line for tmux's status bar, or JSON.", show_choices=True),
@@ -42,8 +55,13 @@ _TMUX_CHARACTERS = 60
 
 def add_commands(application: typer.Typer) -> None:
     """Add `list`, `show`, `watch`, `stop` and `resume`."""
-    for function in (list_runs, show, watch, stop, resume):
-        application.command(function.__name__.removesuffix("_runs"))(function)
+    for name, function in commands().items():
+        application.command(name, cls=Command)(function)
+
+
+def commands() -> dict[str, Callable[..., int]]:
+    """What carries out each."""
+    return {"list": list_runs, "show": show, "watch": watch, "stop": stop, "resume": resume}
 
 
 def list_runs(runs_dir: RunsDir = None, format: _Format = "table", json: Json = False, quiet: Quiet = False) -> int:

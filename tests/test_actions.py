@@ -1,15 +1,18 @@
 """The declarations: what they accept, how they complain, and the command lines made from them."""
 
 import re
-import runpy
+import shlex
 import typing
 from pathlib import Path
 
 import pytest
 
+from deepscem_tui.cli import main
 from deepscem_tui.engine import actions
 from deepscem_tui.engine.actions import ACTIONS, build, command_line, declared
 from deepscem_tui.engine.errors import ParameterError
+from deepscem_tui.engine.results import Result
+from deepscem_tui.engine.runs import runs
 
 TRAIN = {"model": "in.keras", "out": "out.keras", "train": "data.hdf5"}
 
@@ -119,7 +122,14 @@ def test_parameters_survive_json(name: str) -> None:
     assert build(ACTIONS[name], parameters.model_dump(mode="json")) == parameters
 
 
-def test_the_reference_page_is_current() -> None:
-    folder = Path(__file__).parent.parent / "docs"
-    made = runpy.run_path(str(folder / "make_reference.py"))["reference"]()
-    assert made == (folder / "reference.md").read_text(encoding="utf-8"), "run: make reference"
+@pytest.mark.parametrize("action", ACTIONS.values(), ids=list(ACTIONS))
+def test_examples_are_understood(
+    action: actions.Action, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "plan.toml").write_text('model = "a.keras"\nout = "b.keras"\ntrain = "train.hdf5"\n')
+    asked: list[actions.Action] = []
+    monkeypatch.setattr(runs, "perform", lambda action, *_: asked.append(action) or Result("done"))
+    for line in action.example_lines:
+        assert main(shlex.split(line)[1:]) == 0, capsys.readouterr().err
+    assert asked == [action] * len(action.examples)

@@ -134,6 +134,8 @@ def test_parameters_from_a_file_and_the_command_line(typed, tmp_path: Path) -> N
         ("run tran", 2, ["run train"]),
         ("runs lst", 2, ["runs list"]),
         ("rnu", 2, ["run"]),
+        ("versio", 2, ["See: deepscem-tui --help"]),
+        (".", 2, ["cd ., then deepscem-tui"]),
         ("run train a.keras", 2, ["OUT is missing", "--train is missing", "run train --help"]),
         ("run crop-sample a.hdf5 s --zz 3", 2, ["--zz"]),
         ("run train missing.keras out.keras --train missing.hdf5", 3, ["missing.keras"]),
@@ -155,6 +157,28 @@ def test_wrong_lines_end_in_a_message(typed, tmp_path: Path, line: str, status: 
     assert "Traceback" not in done.err
     assert all(word in done.err for word in words), done.err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "hint"),
+    [
+        ("run info axno.hdf5", "Did you mean axon.hdf5?"),
+        ("run check-dataset ./axn.hdf5", "Did you mean axon.hdf5?"),
+        ("run add-sample axno.hdf5 s cell.tif", "Did you mean axon.hdf5?"),
+        ("run add-sample new.hdf5 s cell.tif", "Make it with: deepscem-tui run create-dataset"),
+        ("run check-dataset new.hdf5", "Check its name and folder."),
+        ("run predict models/liver.kera cell.tif out.tif", "Did you mean models/liver.keras?"),
+        ("run predict nowhere/liver.kera cell.tif out.tif", "Check its name and folder."),
+        ("run convert-image cel.tif out.mrc", "Did you mean cell.tif?"),
+    ],
+)
+def test_a_mistyped_file_name_is_answered_with_the_nearest(typed, tmp_path: Path, line: str, hint: str) -> None:
+    (tmp_path / "models").mkdir()
+    for name in ("axon.hdf5", "models/liver.keras", "cell.tif"):
+        (tmp_path / name).touch()
+    done = typed(line)
+    assert done.status in (2, 3)
+    assert done.err.splitlines()[-1] == hint
 
 
 def test_nothing_is_overwritten_unasked(typed) -> None:
@@ -256,6 +280,32 @@ def test_a_closed_pipe_does_not_end_the_work(tmp_path: Path) -> None:
         os.close(write)
         assert done.returncode == 0
     assert (tmp_path / "d.hdf5").exists()
+
+
+@pytest.mark.parametrize("words", ["help", "help run evaluate", "version", "-V", "--version", "runs stop --help"])
+def test_help_and_version_are_found_however_they_are_called(typed, words: str) -> None:
+    done = typed(words)
+    assert (done.status, done.err) == (0, "")
+    assert done.out.strip().startswith("deepscem-tui 0." if words.lower().endswith(("v", "version")) else "Usage: ")
+    assert "<bool>" not in done.out
+    assert ("[required]" in done.out) == (len(words.split()) == 3)
+
+
+def test_names_of_runs_are_completed(tmp_path: Path) -> None:
+    for folder in ("runs/20260101-120000-train-a", "runs/20260102-120000-train-b", "other/20260103-120000-train-c"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "run.json").write_text("{}")
+
+    def completed(line: str) -> list[str]:
+        asked = {"_DEEPSCEM_TUI_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(line.count(" "))}
+        done = subprocess.run(
+            [sys.executable, "-m", "deepscem_tui"], env=os.environ | asked, capture_output=True, text=True, check=False
+        )
+        return done.stdout.split()
+
+    assert completed("deepscem-tui runs show ") == ["latest", "20260102-120000-train-b", "20260101-120000-train-a"]
+    assert completed("deepscem-tui runs stop 20260101") == ["20260101-120000-train-a"]
+    assert completed("deepscem-tui runs show --runs-dir other 2") == ["20260103-120000-train-c"]
 
 
 def test_help_that_nobody_reads_to_its_end_is_no_error() -> None:

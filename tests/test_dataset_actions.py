@@ -285,7 +285,7 @@ def test_a_data_set_without_labels(files: Path) -> None:
 @pytest.mark.parametrize(
     ("values", "error", "words"),
     [
-        ({"labels": ("mask.tif",)}, ParameterError, r"2 labels a sample \(mito, E R\), but 1 were given"),
+        ({"labels": ("mask.tif",)}, ParameterError, r"2 labels a sample \(mito, E R\), but 1 was given"),
         ({"labels": ("mask.tif",) * 3}, ParameterError, "but 3 were given"),
         ({"labels": ("mask.tif", "small.npy")}, VolumeError, "small.npy is 9 x 20 x 70, but the image .* 10 x 20 x 70"),
         ({"labels": ("mask.tif", "missing.tif")}, VolumeError, "missing.tif"),

@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,17 @@ def test_the_reference_is_that_of_the_declarations() -> None:
     assert (DOCS / "reference.md").read_text(encoding="utf-8") == make_reference.reference(), "make reference"
 
 
+def test_the_reference_has_every_exit_status_and_variable() -> None:
+    sys.path.insert(0, str(DOCS))
+    import make_reference
+
+    rows = re.findall(r"^\| (\d+) \| (.*) \|$", README, re.MULTILINE)
+    assert [(int(status), meaning) for status, meaning in rows] == list(make_reference.STATUSES)
+    code = "".join(path.read_text(encoding="utf-8") for path in (DOCS.parent / "deepscem_tui").rglob("*.py"))
+    read = re.findall(r'environ(?:\.get|\.setdefault)?[\[(]"([A-Z_]+)"', code)
+    assert {"DEEPSCEM_TUI_RUNS", "TF_CONFIG"} <= set(read) <= {*make_reference.VARIABLES, "LC_CTYPE", "LANG"}
+
+
 def test_the_table_of_formats_is_that_of_the_program() -> None:
     sys.path.insert(0, str(DOCS))
     import make_formats
@@ -47,7 +59,14 @@ def test_options_and_actions_that_the_page_for_deepscems_users_names_exist() -> 
         assert set(re.findall(r"`([a-z][a-z-]*)", cell)) <= set(ACTIONS)
 
 
-def test_the_commands_of_the_page_on_folders_are_right(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("page", "actions"),
+    [
+        ("docs/folders.md", {"import-folder", "split-dataset", "add-sample", "set-voxel-size", "predict"}),
+        ("docs/questions.md", {"train", "predict", "plan", "split-dataset", "export-sample", "convert-image"}),
+    ],
+)
+def test_the_commands_of_a_page_are_right(page: str, actions: set[str], monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[str] = []
 
     def perform(action: Action, *_: object) -> runs.Result:
@@ -55,33 +74,48 @@ def test_the_commands_of_the_page_on_folders_are_right(monkeypatch: pytest.Monke
         return runs.Result("done")
 
     monkeypatch.setattr(runs, "perform", perform)
-    commands = re.findall(
-        r"^    deepscem-tui (run .*)$", (DOCS / "folders.md").read_text(encoding="utf-8"), re.MULTILINE
-    )
+    commands = re.findall(r"^ +deepscem-tui (run .*)$", (DOCS.parent / page).read_text(encoding="utf-8"), re.MULTILINE)
     for command in commands:
         assert main(shlex.split(command)) == 0, command
-    assert set(done) == {"import-folder", "split-dataset", "add-sample", "set-voxel-size", "predict"}
+    assert set(done) == actions
 
 
-def test_the_commands_from_the_microscope_to_the_table_are_right(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each takes what one before has made; the picture is made by them, too (see docs/make_pictures.py)."""
+@pytest.fixture
+def follow(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], list[str]]:
+    """Check that each command of a text takes what one before it has made; gives the actions in order."""
     made, asked = {"deepscem-demo"}, []
 
     def perform(action: Action, parameters: Any, *_: object) -> runs.Result:
         asked.append(action.name)
         for parameter in declared(action):
             value = getattr(parameters, parameter.name)
-            if parameter.opens and value is not None:
-                assert Path(value).parts[0] in made, value
+            if parameter.opens and value not in (None, ()):
+                for path in value if isinstance(value, tuple) else (value,):
+                    assert Path(path).parts[0] in made, path
             elif parameter.makes and value is not None:
                 made.add(str(value))
+        if action.name == "split-dataset":
+            made.update(("train.hdf5", "valid.hdf5", "test.hdf5"))
         return runs.Result("done")
 
+    def check(text: str) -> list[str]:
+        for command in re.findall(r"^    deepscem-tui (run .*)$", text, re.MULTILINE):
+            assert main(shlex.split(command, comments=True)) == 0, command
+        return asked
+
     monkeypatch.setattr(runs, "perform", perform)
-    page = (DOCS / "microscope-to-table.md").read_text(encoding="utf-8")
-    for command in re.findall(r"^    deepscem-tui (run .*)$", page, re.MULTILINE):
-        assert main(shlex.split(command)) == 0, command
+    return check
+
+
+def test_the_commands_from_the_microscope_to_the_table_are_right(follow: Callable[[str], list[str]]) -> None:
+    """The picture is made by them, too (see docs/make_pictures.py)."""
+    asked = follow((DOCS / "microscope-to-table.md").read_text(encoding="utf-8"))
     assert asked == ["convert-image", "info", "predict", "find-objects", "evaluate", "convert-image"]
+
+
+def test_the_first_commands_can_be_followed_one_by_one(follow: Callable[[str], list[str]]) -> None:
+    asked = follow(README[README.index("The same from the shell:") : README.index("### Training that you can leave")])
+    assert {"add-sample", "split-dataset", "train", "predict", "evaluate", "find-objects"} <= set(asked)
 
 
 @pytest.mark.parametrize(

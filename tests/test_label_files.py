@@ -182,7 +182,7 @@ def test_what_could_be_meant_is_proposed(folder: Path) -> None:
     tifffile.imwrite(folder / "classes.tif", np.minimum(CLASSES, 2) * 64)
     with pytest.raises(ParameterError) as refused:
         add(folder, folder / "classes.tif", aliases=("mito", "er"))
-    assert "has 2 labels a sample (mito, er), but 1 were given" in refused.value.what
+    assert "has 2 labels a sample (mito, er), but 1 was given" in refused.value.what
     shares = ", ".join(f"{64 * k} ({100 * (np.minimum(CLASSES, 2) == k).mean():.3g} %)" for k in range(3))
     assert f"classes.tif has the values {shares}" in refused.value.hint
     option = "--classes mito=64,er=128"
@@ -243,8 +243,11 @@ def test_very_many_values_are_taken_for_ids(folder: Path) -> None:
     tifffile.imwrite(folder / "ids.tif", np.arange(np.prod(SHAPE), dtype=np.uint16).reshape(SHAPE))
     with pytest.raises(ParameterError) as refused:
         add(folder, folder / "ids.tif")
-    assert refused.value.hint.endswith("--instances foreground")
     assert "and 2384 more" in refused.value.hint
+    assert "--instances boundaries, " in refused.value.hint
+    add(folder, folder / "ids.tif", instances="boundaries")  # what is proposed is taken
+    with pytest.raises(ParameterError, match='--instances foreground, with "" for each label that it does not hold'):
+        add(folder, folder / "ids.tif", n_labels=3)
 
 
 @pytest.mark.parametrize(

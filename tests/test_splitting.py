@@ -53,6 +53,7 @@ def test_shares(tmp_path: Path) -> None:
     dry = split(file, valid="20%", test=10, dry_run=True)
     assert not (tmp_path / "parts").exists()
     result = split(file, valid="20%", test=10, report=heard)
+    assert "(asked for: train 70 %, valid 20 %, test 10 %)" in dry.summary
     assert dry.facts["contents"] == result.facts["contents"] == contents(tmp_path / "parts")
     assert [(row[0], row[1], row[2]) for row in result.tables[0].rows] == [
         ("train.hdf5", 7, pytest.approx(0.7)),
@@ -68,6 +69,20 @@ def test_shares(tmp_path: Path) -> None:
             assert np.array_equal(valid.sample(name).image, before.sample(name).image)
             assert np.array_equal(valid.sample(name).labels[0], before.sample(name).labels[0])
             assert valid.sample(name).attributes["source"] == name
+
+
+@pytest.mark.parametrize("share", ["0.2", 0.2, " .2 "])
+def test_a_fraction_of_one_is_not_taken_for_a_percentage(tmp_path: Path, share: str | float) -> None:
+    file = make(tmp_path / "set.hdf5", tuple("abcde"))
+    with pytest.raises(ParameterError, match=r"--valid \S+ is less than one percent: write 20% for"):
+        split(file, valid=share)
+    assert "train 99.5 %, valid 0.5 %" in split(file, valid="0.5%", dry_run=True).summary
+
+
+def test_folds_with_a_gap_that_leaves_nothing_are_refused(tmp_path: Path) -> None:
+    file = make(tmp_path / "set.hdf5", ("a",), (32, 4, 40))
+    with pytest.raises(ParameterError, match="32 slices, too few for 3 parts with gaps of 16"):
+        split(file, folds=3, by="z", gap=16)
 
 
 def test_seeds_choose_differently_and_always_the_same(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ class Action:
         group: Heading in the list of actions.
         tensorflow: Whether it computes with TensorFlow.
         run: Whether it writes a run folder.
+        examples: What may be typed after its name.
     """
 
     name: str
@@ -39,10 +40,16 @@ class Action:
     group: str
     tensorflow: bool = False
     run: bool = False
+    examples: tuple[str, ...] = ()
 
     @property
     def help(self) -> str:
         return cleandoc(self.parameters.__doc__ or "")
+
+    @property
+    def example_lines(self) -> list[str]:
+        """Its examples as they are typed."""
+        return [f"deepscem-tui run {self.name} {words}" for words in self.examples]
 
     def carry_out(self, parameters: p.Parameters, context: Context) -> Result:
         """Import the action's function and call it.
@@ -63,8 +70,26 @@ ACTIONS: dict[str, Action] = {
     for action in (
         Action("demo", p.Demo, "demo:demo", _WORK, tensorflow=True),
         Action("create-dataset", p.CreateDataset, "dataset_actions.names:create_dataset", _DATA),
-        Action("add-sample", p.AddSample, "dataset_actions.adding:add_sample", _DATA),
-        Action("import-folder", p.ImportFolder, "dataset_actions.folder_import:import_folder", _DATA),
+        Action(
+            "add-sample",
+            p.AddSample,
+            "dataset_actions.adding:add_sample",
+            _DATA,
+            examples=(
+                "cells.hdf5 cell1 cell1.tif cell1_mito.tif cell1_nuclei.tif",
+                "cells.hdf5 cell2 raw.mrc classes.tif --classes mito=1,nuclei=2 --labelled-z 0:40",
+            ),
+        ),
+        Action(
+            "import-folder",
+            p.ImportFolder,
+            "dataset_actions.folder_import:import_folder",
+            _DATA,
+            examples=(
+                "cells.hdf5 images/ --dry-run",
+                "cells.hdf5 . --image-pattern '{name}.tif' --label-pattern '{name}_{label}.tif'",
+            ),
+        ),
         Action("crop-sample", p.CropSample, "dataset_actions.copying:crop_sample", _DATA),
         Action("rename-dataset", p.RenameDataset, "dataset_actions.names:rename_dataset", _DATA),
         Action("rename-sample", p.RenameSample, "dataset_actions.names:rename_sample", _DATA),
@@ -73,25 +98,103 @@ ACTIONS: dict[str, Action] = {
         Action("set-labelled", p.SetLabelled, "labels.labelled:set_labelled", _DATA),
         Action("set-voxel-size", p.SetVoxelSize, "sources.voxel_sizes:set_voxel_size", _DATA),
         Action("save-dataset", p.SaveDataset, "dataset_actions.copying:save_dataset", _DATA),
-        Action("split-dataset", p.SplitDataset, "dataset_actions.splitting:split_dataset", _DATA),
+        Action(
+            "split-dataset",
+            p.SplitDataset,
+            "dataset_actions.splitting:split_dataset",
+            _DATA,
+            examples=(
+                "cells.hdf5 parts/ --valid 20% --test 10%",
+                "one_volume.hdf5 parts/ --valid 20% --by z --gap 16",
+            ),
+        ),
         Action("export-sample", p.ExportSample, "dataset_actions.exporting:export_sample", _DATA),
-        Action("convert-image", p.ConvertImage, "image_conversion:convert_image", _DATA),
+        Action(
+            "convert-image",
+            p.ConvertImage,
+            "image_conversion:convert_image",
+            _DATA,
+            examples=(
+                "tomogram.mrc tomogram.ome.zarr",
+                "cremi.h5:/volumes/raw raw.ome.tif --voxel-size '40,4,4 nm'",
+            ),
+        ),
         Action("distance-transform", p.DistanceTransform, "dataset_actions.distance:distance_transform", _DATA),
         Action("check-dataset", p.CheckDataset, "dataset_actions.check:check_dataset", _DATA),
         Action("info", p.Info, "info:info", _DATA),
         Action("preview", p.Preview, "viewing.preview:preview", _DATA),
         Action("show-augmentation", p.ShowAugmentation, "training.show_augmentation:show_augmentation", _DATA),
-        Action("create-model", p.CreateModel, "models.actions:create_model", _MODELS, tensorflow=True),
+        Action(
+            "create-model",
+            p.CreateModel,
+            "models.actions:create_model",
+            _MODELS,
+            tensorflow=True,
+            examples=(
+                "new.keras --like train.hdf5",
+                "new.keras --labels 2 --dimension 3 --filters 16",
+            ),
+        ),
         Action("convert-model", p.ConvertModel, "models.actions:convert_model", _MODELS, tensorflow=True),
         Action("export-model", p.ExportModel, "sharing.export:export_model", _MODELS, tensorflow=True),
         Action("package-model", p.PackageModel, "sharing.package:package_model", _MODELS, tensorflow=True),
-        Action("plan", p.Plan, "planning.plan:plan", _WORK, tensorflow=True),
-        Action("train", p.Train, "training.train:train", _WORK, tensorflow=True, run=True),
-        Action("predict", p.Predict, "prediction.predict:predict", _WORK, tensorflow=True, run=True),
+        Action(
+            "plan",
+            p.Plan,
+            "planning.plan:plan",
+            _WORK,
+            tensorflow=True,
+            examples=(
+                "train.hdf5 --valid valid.hdf5 --out plan.toml",
+                "train.hdf5 --dimension 3 --no-measure",
+            ),
+        ),
+        Action(
+            "train",
+            p.Train,
+            "training.train:train",
+            _WORK,
+            tensorflow=True,
+            run=True,
+            examples=(
+                "new.keras liver.keras --train train.hdf5 --valid valid.hdf5",
+                "--from plan.toml --epochs 100 --resume",
+            ),
+        ),
+        Action(
+            "predict",
+            p.Predict,
+            "prediction.predict:predict",
+            _WORK,
+            tensorflow=True,
+            run=True,
+            examples=(
+                "liver.keras cell9.tif cell9_labels.tif",
+                "liver.keras test.hdf5 predicted.hdf5 --probabilities --dry-run",
+            ),
+        ),
         Action("merge", p.Merge, "prediction.shards:merge", _WORK),
         Action("clean-masks", p.CleanMasks, "objects.clean_masks:clean_masks", _WORK),
-        Action("find-objects", p.FindObjects, "objects.find_objects:find_objects", _WORK),
-        Action("evaluate", p.Evaluate, "evaluation.evaluate:evaluate", _WORK),
+        Action(
+            "find-objects",
+            p.FindObjects,
+            "objects.find_objects:find_objects",
+            _WORK,
+            examples=(
+                "predicted.hdf5",
+                "predicted.hdf5 objects.tif --csv objects.csv --min-size 500 --split-touching 3",
+            ),
+        ),
+        Action(
+            "evaluate",
+            p.Evaluate,
+            "evaluation.evaluate:evaluate",
+            _WORK,
+            examples=(
+                "test.hdf5 predicted.hdf5 --csv scores.csv",
+                "test.hdf5 predicted.hdf5 --objects --surfaces",
+            ),
+        ),
     )
 }
 

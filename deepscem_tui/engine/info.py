@@ -25,6 +25,7 @@ from deepscem_tui.engine.results import Result, Table
 from deepscem_tui.engine.runs import runs
 from deepscem_tui.engine.sources.inputs import is_image_file
 from deepscem_tui.engine.sources.normalisation import MIN_MAX, normalisation_in
+from deepscem_tui.engine.system.files import missing_hint
 
 __all__ = ["info"]
 
@@ -45,7 +46,7 @@ def info(parameters: p.Info, context: Context) -> Result:
     if path.suffix.lower() in HDF5 or (path.is_file() and h5py.is_hdf5(path)):
         return _dataset(path, context)
     if not path.exists():
-        raise DataError(f"There is no file {path}", "Check its name and folder.")
+        raise DataError(f"There is no file {path}", missing_hint(path))
     raise DataError(
         f"{path} is no data set, model, image file or run folder",
         f"These are .hdf5, .keras, .h5, {', '.join(kinds('read'))}, and folders with a run.json or of slices.",

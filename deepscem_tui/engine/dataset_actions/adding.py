@@ -36,6 +36,7 @@ from deepscem_tui.engine.labels.labelled import check_size, given_boxes, left_ou
 from deepscem_tui.engine.labels.placing import placed
 from deepscem_tui.engine.results import Result, Table
 from deepscem_tui.engine.sources.normalisation import MIN_MAX, TYPE_RANGE, Greys, Normalisation, find_greys, type_range
+from deepscem_tui.engine.system.files import missing_hint
 from deepscem_tui.engine.system.space import check_room
 
 __all__ = [
@@ -76,6 +77,9 @@ def add_sample(parameters: p.AddSample, context: Context) -> Result:
         Stopped: on request; the data set is as it was.
     """
     noted = Noted(context)
+    if not parameters.file.exists():
+        hint = missing_hint(parameters.file, "Make it with: deepscem-tui run create-dataset")
+        raise DatasetError(f"There is no data set {parameters.file}", hint, "file")
     with ExitStack() as files:
         with open_dataset(parameters.file) as dataset:
             dataset.check_new(parameters.name)

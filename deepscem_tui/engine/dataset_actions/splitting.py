@@ -68,6 +68,9 @@ def split_dataset(parameters: p.SplitDataset, context: Context) -> Result:
         facts, table = _summed_up(parameters, dataset, outputs)
         facts |= {"groups": [[samples[number].name for number in group] for group in groups], "bytes": needed}
         what = f"{parameters.file} into {words.counted(len(outputs), 'data set')} in {parameters.out_dir}"
+        if parameters.folds is None:
+            asked = (f"{name} {100 * share:.4g} %" for name, share in sides.items())
+            what += f" (asked for: {', '.join(asked)})"
         if parameters.dry_run:
             return Result(f"Would divide {what}, {words.amount(needed, 'B')}", facts, [table])
         check_room({parameters.out_dir / "train.hdf5": needed})
@@ -220,7 +223,8 @@ def _runs(parameters: p.SplitDataset, sample: Sample, shares: Sequence[float]) -
     before = np.searchsorted(labelled, np.arange(depth + 1))  # labelled slices before each
 
     def count(start: int, stop: int) -> int:
-        return int(before[min(stop, depth)] - before[max(0, min(start, depth))])
+        first, last = (max(0, min(end, depth)) for end in (start, stop))
+        return int(before[last] - before[first])
 
     for wanted in range(len(labelled), 0, -1):  # as many as the gaps leave
         runs: list[tuple[int, int]] = []

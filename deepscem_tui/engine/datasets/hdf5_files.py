@@ -16,6 +16,7 @@ from deepscem_tui.engine.datasets.journal import PAGE, WatchedFile
 from deepscem_tui.engine.datasets.probing import probe
 from deepscem_tui.engine.errors import DatasetError, LockedError, ResourceError
 from deepscem_tui.engine.system.devices import available_cores
+from deepscem_tui.engine.system.files import missing_hint
 from deepscem_tui.engine.system.space import is_full, no_room
 
 __all__ = ["check_file", "h5py_file", "real_path", "session", "unopened", "writing"]
@@ -59,7 +60,7 @@ def check_file(path: Path) -> None:
             raise DatasetError(f"{path} is empty", "Copy it again, or restore it from a copy.")
         path.open("rb").close()
     except FileNotFoundError:
-        raise DatasetError(f"There is no data set {path}", "Make it with: deepscem-tui run create-dataset") from None
+        raise DatasetError(f"There is no data set {path}", missing_hint(path)) from None
     except PermissionError:
         raise DatasetError(f"{path} may not be read", "Ask its owner for permission to read it.") from None
     except OSError as error:

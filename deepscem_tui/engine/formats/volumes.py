@@ -23,6 +23,7 @@ from deepscem_tui.engine.formats.volume_writer import VolumeWriter, create_volum
 from deepscem_tui.engine.reporting import Reporter
 from deepscem_tui.engine.stop import Stop
 from deepscem_tui.engine.system.devices import available_memory
+from deepscem_tui.engine.system.files import missing_hint
 
 __all__ = [
     "LabelValues",
@@ -158,7 +159,7 @@ def _check_file(place: Place) -> None:
             raise VolumeError(f"{path} is empty", "Copy or export it again.")
         path.open("rb").close()
     except FileNotFoundError:
-        raise VolumeError(f"There is no file {path}", "Check its name and folder.") from None
+        raise VolumeError(f"There is no file {path}", missing_hint(path)) from None
     except PermissionError:
         raise VolumeError(f"{path} may not be read", "Ask its owner for permission to read it.") from None
     except (OSError, ValueError) as error:

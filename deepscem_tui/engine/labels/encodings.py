@@ -158,8 +158,10 @@ def look_at(volume: Volume) -> Shares:
 def proposed(shares: Shares, names: Sequence[str]) -> str:
     """The options that would split a file into labels of these names, such as ``--classes mito=1,er=2``."""
     values = [value for value, _ in shares.foreground]
-    if len(values) > _LISTED:
-        return "--instances foreground"
+    if len(values) > _LISTED:  # ids
+        if len(names) == 2:
+            return "--instances boundaries, which makes a label of the ids and one of where two of them touch"
+        return "--instances foreground" + (', with "" for each label that it does not hold' if len(names) > 2 else "")
     found = [value_text(value, shares.coloured) for value in values] or ["VALUE"] * len(names)
     pairs = ",".join(f"{name}={value}" for name, value in zip(names, found, strict=False))
     more = f"; all {len(values)} of them need a data set of {len(values)} labels" if len(values) > len(names) else ""

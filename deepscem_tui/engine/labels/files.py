@@ -256,7 +256,8 @@ def open_labels(
         return _of_one_file(opened(wanted[0]), names, named_already, options, owner)
     if len(given) != len(names):
         listed = f" ({', '.join(names)})" if names else ""
-        what = f"{owner} has {words.counted(len(names), 'label')} a sample{listed}, but {len(given)} were given"
+        were = "was" if len(given) == 1 else "were"
+        what = f"{owner} has {words.counted(len(names), 'label')} a sample{listed}, but {len(given)} {were} given"
         hint = f'{_EXAMPLE}; "" for a blank one.' if names else ""
         if len(wanted) == 1 and names:
             shares = look_at(opened(wanted[0])[0])

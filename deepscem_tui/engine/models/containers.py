@@ -23,6 +23,7 @@ from deepscem_tui.engine.datasets.tree import FILTERS
 from deepscem_tui.engine.errors import ModelError
 from deepscem_tui.engine.networks import keras2
 from deepscem_tui.engine.networks.graph import Graph, read_graph
+from deepscem_tui.engine.system.files import missing_hint
 from deepscem_tui.engine.system.space import is_full, no_room
 
 METADATA_MEMBER = "deepscem_tui.json"  # of a .keras archive
@@ -106,7 +107,7 @@ def explained(path: Path) -> Iterator[None]:
         what = error.what if named else f"{path} cannot be used: {error.what[:1].lower()}{error.what[1:]}"
         raise ModelError(what, error.hint or _ANOTHER) from None
     except FileNotFoundError:
-        raise ModelError(f"There is no model {path}", "See: deepscem-tui run create-model --help") from None
+        raise ModelError(f"There is no model {path}", missing_hint(path)) from None
     except PermissionError:
         raise ModelError(f"{path} may not be read", "Ask its owner for the permission to read it.") from None
     except (

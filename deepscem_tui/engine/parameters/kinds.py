@@ -221,8 +221,17 @@ def _devices(value: str) -> str:
 
 
 def _percent(value: Any) -> Any:
-    """``"20%"`` as 20."""
-    return value.strip().removesuffix("%").strip() if isinstance(value, str) else value
+    """``"20%"`` or ``"20"`` as 20; what may be meant as a fraction of 1 is refused."""
+    text = str(value).strip()
+    number = text.removesuffix("%").strip()
+    try:
+        fraction = number == text and 0 < float(number) < 1
+    except ValueError:
+        fraction = False
+    if fraction:
+        share = f"{100 * float(number):.4g}"
+        raise ValueError(f"{number} is less than one percent: write {share}% for {share} in a hundred, or {number}%")
+    return number if isinstance(value, str) else value
 
 
 def odd(value: int) -> int:
@@ -277,7 +286,7 @@ Holes = Annotated[
     AfterValidator(lambda value: value if value == "all" else _check_measure(value)),
     PlainSerializer(lambda value: value if value == "all" else f"{value[0]:g}{value[1]}{3 if value[1] else ''}"),
 ]
-Percent = Annotated[float, BeforeValidator(_percent)]
+Percent = Annotated[float, BeforeValidator(_percent), PlainSerializer(lambda value: f"{value:g}%")]
 Devices = Annotated[str, AfterValidator(_devices)]
 Shard = Annotated[
     tuple[int, int],

@@ -14,6 +14,8 @@ import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from difflib import get_close_matches
+from itertools import islice
 from pathlib import Path
 
 import psutil
@@ -34,9 +36,26 @@ _BLOCK = 4096  # bytes that a file takes at least, where it could not even be be
 _FORGOTTEN_SECONDS = 7 * 86400.0  # after which nobody writes to another host's temporary file any more
 _swept: set[tuple[int, Path]] = set()
 
+_MOST_NAMES = 10_000  # of a folder, that are compared with one that is not there
+_ALIKE = 0.7  # how alike names are, from 0 to 1, that may be mistaken for each other
+
 MASKS = ".ignore"  # before the suffix of what lies beside a data set and belongs to it: what is not labelled
 
 _log = logging.getLogger(__name__)
+
+
+def missing_hint(path: Path, otherwise: str = "Check its name and folder.") -> str:
+    """What to do where there is no such file: take one beside it that is called nearly so, if there is any."""
+    try:
+        with os.scandir(path.parent) as entries:
+            names = [entry.name for entry in islice(entries, _MOST_NAMES)]
+    except OSError:
+        return otherwise
+    stems = [os.path.splitext(name)[0] for name in names]  # noqa: PTH122 (many)
+    like = get_close_matches(path.stem, set(stems), cutoff=_ALIKE)  # or all data sets would be alike by their ends
+    both = [name for name, stem in zip(names, stems, strict=True) if stem in like]
+    near = get_close_matches(path.name, both, n=1, cutoff=_ALIKE)
+    return f"Did you mean {path.with_name(near[0])}?" if near else otherwise
 
 
 def refuse_existing(path: Path, overwrite: bool, folder: bool = False) -> None:
