@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from math import prod
+from operator import ge
 from pathlib import Path
 from typing import Any
 
@@ -181,7 +182,8 @@ class _Session:
         self._grey_values = grey_values(self.learn)
         self._warn(sources, held_out)
         self._thresholds: tuple[float, ...] | None = None  # of the last validation
-        self._preview = choose_preview(held_out or sources, plan.patch, flat, info.context)
+        large = [source for source in held_out if all(map(ge, source.shape, plan.patch))]
+        self._preview = choose_preview(large or sources, plan.patch, flat, info.context)
         self._trainer = self._made_trainer()
         sampler = PatchSampler(
             sources,
