@@ -101,6 +101,15 @@ def test_our_files_have_what_deepscems_have_and_nothing_else(tmp_path: Path) -> 
 # ------------------------------------------------------------------------------------------------ writing and reading
 
 
+def test_bytes_of_names_that_are_no_text_become_escapes(tmp_path: Path) -> None:
+    path = tmp_path / "a.hdf5"
+    with new_dataset(path, "a\udcff", 1, ("l\udcff",)) as dataset:
+        dataset.add_sample("s", (1, 2, 2), {"label_0000": np.uint8}, attributes={"source": "f\udcff.tif"})
+    with open_dataset(path) as dataset:
+        assert (dataset.name, *dataset.aliases) == ("a\\udcff", "l\\udcff")
+        assert dataset.sample("s").attributes["source"] == "f\\udcff.tif"
+
+
 def test_what_was_written_is_read(tmp_path: Path) -> None:
     file = tmp_path / "new" / "set.hdf5"
     attributes = {"voxel_size": (8.0, 2, 2.5), "voxel_unit": "µm", "texts": ("a", "β", ""), "n": 3, "none": None}

@@ -29,6 +29,7 @@ class Work(p.Changing):
 
     out: Path = p.argument("Result.")
     what: str = Field("finish")
+    file: Path | None = None
 
 
 def work(parameters: Work, context: Context) -> Result:
@@ -86,6 +87,25 @@ def test_what_a_finished_run_leaves(tmp_path: Path) -> None:
     assert state.state == "finished"
     assert state.epoch is not None
     assert state.epoch["loss"] == 0.25
+
+
+def test_names_that_are_no_text_are_read_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "dir\udcff"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    (folder / "non\udcff.tif").touch()
+    parameters = Work(out=Path("out\udcff.tif"), file=Path("non\udcff.tif"))
+    runs.perform(actions.ACTIONS["work"], parameters, Reporter(), Stop(), tmp_path / "runs")
+    run = only_run(tmp_path / "runs")
+    state = runs.read(run)
+    assert Work(**state.parameters) == parameters
+    assert state.working_folder == folder
+    assert [item["path"] for item in state.inputs] == [str(folder / "non\udcff.tif")]
+    assert state.command == "deepscem-tui run work 'out\udcff.tif' --file 'non\udcff.tif'"
+    recorder = run_recorder.Recorder(run, Reporter())
+    recorder.message("non\udcff.tif")
+    recorder.close()
+    assert runs.events(run)[-1]["text"] == "non\udcff.tif"
 
 
 def test_a_run_that_is_refused_before_it_starts_leaves_nothing(tmp_path: Path) -> None:
