@@ -118,6 +118,7 @@ def show(run: _Run, runs_dir: RunsDir = None, json: Json = False, quiet: Quiet =
             "command": state.command,
             "host": state.host,
             "pid": state.pid,
+            "device": state.device,
             "began": when(state.began),
             "latest_event": when(state.latest),
             "seconds": round(state.latest - state.began, 1),

@@ -35,7 +35,7 @@ class Work(p.Changing):
 def work(parameters: Work, context: Context) -> Result:
     if parameters.what == "refuse":
         raise DataError("cannot work on that")
-    context.report.event("started", steps=2)
+    context.report.event("started", steps=2, device="CPU, 2 cores")
     context.report.message("half way")
     context.report.progress("Working", 1, 2, "steps")
     os.write(2, b"native words\n")
@@ -75,7 +75,7 @@ def test_what_a_finished_run_leaves(tmp_path: Path) -> None:
     assert result.facts == {"n": 2, "run": str(folder)}
     assert folder.name.endswith("-work-a_b")
     description = json.loads((folder / "run.json").read_text())
-    assert description["parameters"] == {"dry_run": False, "out": "a b.keras", "what": "finish"}
+    assert description["parameters"] == {"dry_run": False, "out": "a b.keras", "what": "finish", "file": None}
     assert (description["pid"], description["host"]) == (os.getpid(), socket.gethostname())
     assert description["command"].startswith("deepscem-tui run work 'a b.keras'")
     kinds = [event["type"] for event in runs.events(folder) if event["type"] != "usage"]  # which comes by the clock
@@ -84,7 +84,7 @@ def test_what_a_finished_run_leaves(tmp_path: Path) -> None:
         assert list(csv.reader(file)) == [["epoch", "loss", "f1"], ["1", "0.5", ""], ["2", "0.25", "0.5"]]
     assert "native words" in (folder / "log.txt").read_text()
     state = runs.read(folder)
-    assert state.state == "finished"
+    assert (state.state, state.device) == ("finished", "CPU, 2 cores")
     assert state.epoch is not None
     assert state.epoch["loss"] == 0.25
 

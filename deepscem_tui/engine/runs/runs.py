@@ -19,9 +19,8 @@ import logging
 import os
 import platform
 import shlex
-import sys
 import time
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -33,7 +32,7 @@ from deepscem_tui import __version__
 from deepscem_tui.engine import actions, words
 from deepscem_tui.engine.system import native_output
 from deepscem_tui.engine.context import Context
-from deepscem_tui.engine.system.devices import available_cores, available_memory
+from deepscem_tui.engine.system.devices import available_cores, available_memory, told_of_loading
 from deepscem_tui.engine.errors import ParameterError, ResourceError, RunError, Stopped
 from deepscem_tui.engine.system.files import regular, write_text
 from deepscem_tui.engine.formats import place_of
@@ -76,9 +75,7 @@ def perform(
     if not action.run or getattr(parameters, "dry_run", False):
         if not action.tensorflow:
             return action.carry_out(parameters, Context(report, stop, measuring=True))
-        if getattr(parameters, "measure", True):  # what is proposed without measuring needs none
-            _say_loading(report)
-        with native_output.kept_off_the_terminal():
+        with native_output.kept_off_the_terminal(), _saying_of_loading(report):
             return action.carry_out(parameters, Context(report, stop, measuring=True))
     runs_folder = runs_folder or default_folder()
     if getattr(parameters, "resume", False):
@@ -86,7 +83,6 @@ def perform(
         if begun is not None:
             report.message(f"Going on with {begun}")
             return resume(begun, report, stop)
-    _say_loading(report)
     first = not runs_folder.exists()
     folder = _new_folder(runs_folder, action.name, _title(parameters))
     try:
@@ -122,9 +118,8 @@ def _begun(runs_folder: Path, action: actions.Action, parameters: Parameters) ->
     return None
 
 
-def _say_loading(report: Reporter) -> None:
-    if "tensorflow" not in sys.modules:  # some seconds in which nothing else is said
-        report.message("Loading TensorFlow")
+def _saying_of_loading(report: Reporter) -> AbstractContextManager[None]:
+    return told_of_loading(lambda: report.message("Loading TensorFlow"))
 
 
 def resume(folder: Path, report: Reporter, stop: Stop, epochs: int | None = None, overwrite: bool = False) -> Result:
@@ -214,7 +209,7 @@ def _carry_out_in(
     recorder = Recorder(folder, report)
     if before:
         recorder.event("resumed")
-    with native_output.kept_in(folder / "log.txt"), heartbeat(folder, stop, recorder):
+    with native_output.kept_in(folder / "log.txt"), heartbeat(folder, stop, recorder), _saying_of_loading(recorder):
         try:
             result = action.carry_out(parameters, Context(recorder, stop, folder))
         except BaseException as error:
@@ -315,6 +310,7 @@ class RunState:
         state: ``running``, ``finished``, ``stopped``, ``failed`` or ``dead`` (its process is gone without a word).
         began: When its first event was written, seconds since the epoch.
         latest: When its last one was.
+        device: What it computes on, in words; empty if that is not known yet.
         progress: The last ``progress`` event, or None.
         epoch: The last ``epoch`` event, or None.
         end: The event that ended it, or None.
@@ -333,6 +329,7 @@ class RunState:
     state: str
     began: float
     latest: float
+    device: str
     progress: dict[str, Any] | None
     epoch: dict[str, Any] | None
     end: dict[str, Any] | None
@@ -360,6 +357,7 @@ def read(folder: Path) -> RunState:
     except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise RunError(f"{folder / 'run.json'} cannot be read: {error}", "It is damaged, or no run folder.") from None
     last: dict[str, dict[str, Any]] = {}
+    device = ""
     began = latest = _written(folder)
     first = True
     for event in events(folder):
@@ -370,10 +368,12 @@ def read(folder: Path) -> RunState:
             for end in ENDED:  # a resumed run is no longer what it was
                 last.pop(end, None)
         last[kind] = event
+        if kind == "started":
+            device = str(event.get("device") or device)
     end_event = next((last[kind] for kind in ENDED if kind in last), None)
     state = str(end_event["type"]) if end_event else "running" if alive else "dead"
     return RunState(
-        folder, **facts, state=state, began=began, latest=latest,
+        folder, **facts, state=state, began=began, latest=latest, device=device,
         progress=last.get("progress"), epoch=last.get("epoch"), end=end_event,
     )  # fmt: skip
 
