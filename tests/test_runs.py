@@ -6,6 +6,7 @@ import os
 import socket
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -30,6 +31,7 @@ class Work(p.Changing):
     out: Path = p.argument("Result.")
     what: str = Field("finish")
     file: Path | None = None
+    other: Path | None = None
 
 
 def work(parameters: Work, context: Context) -> Result:
@@ -75,7 +77,13 @@ def test_what_a_finished_run_leaves(tmp_path: Path) -> None:
     assert result.facts == {"n": 2, "run": str(folder)}
     assert folder.name.endswith("-work-a_b")
     description = json.loads((folder / "run.json").read_text())
-    assert description["parameters"] == {"dry_run": False, "out": "a b.keras", "what": "finish", "file": None}
+    assert description["parameters"] == {
+        "dry_run": False,
+        "out": "a b.keras",
+        "what": "finish",
+        "file": None,
+        "other": None,
+    }
     assert (description["pid"], description["host"]) == (os.getpid(), socket.gethostname())
     assert description["command"].startswith("deepscem-tui run work 'a b.keras'")
     kinds = [event["type"] for event in runs.events(folder) if event["type"] != "usage"]  # which comes by the clock
@@ -175,6 +183,30 @@ def forge(folder: Path, **changes: object) -> Path:
     return folder
 
 
+@pytest.mark.parametrize(
+    "change", [lambda file: file.write_text("b" * 4), lambda file: os.utime(file, (1, 1)), Path.unlink]
+)
+def test_an_input_that_has_changed_is_told_of(tmp_path: Path, change: Callable[[Path], Any]) -> None:
+    file, kept = tmp_path / "file.tif", tmp_path / "kept.tif"
+    for path in (file, kept):
+        path.write_text("a" * 3)
+    asked = Work(out=Path("x"), what="fail", file=file, other=kept)
+    with pytest.raises(DataError):
+        runs.perform(actions.ACTIONS["work"], asked, Reporter(), Stop(), tmp_path / "runs")
+    warned: list[str] = []
+
+    class Warned(Reporter):
+        def warning(self, text: str) -> None:
+            warned.append(text)
+
+    for expected in ([], [f"{file} is not what it was when the run began"]):
+        with pytest.raises(DataError):
+            runs.resume(only_run(tmp_path / "runs"), Warned(), Stop())
+        assert warned == expected
+        if not expected:
+            change(file)
+
+
 def test_a_run_whose_process_is_gone_is_dead(tmp_path: Path) -> None:
     assert runs.read(forge(tmp_path / "a")).state == "dead"  # the process number was given to another
     elsewhere = forge(tmp_path / "b", host="another-node")
@@ -234,6 +266,23 @@ def test_a_run_is_found_by_path_name_part_and_age(tmp_path: Path) -> None:
         runs.locate("train", tmp_path)
     with pytest.raises(RunError, match="There is no run"):
         runs.locate("axon", tmp_path)
+
+
+def test_latest_is_one_that_can_be_stopped_or_resumed_where_there_is_one(tmp_path: Path) -> None:
+    perform(tmp_path)
+    (other,) = tmp_path.iterdir()
+    assert runs.locate("latest", tmp_path, runs.is_running) == other  # for want of one that is
+    assert runs.locate("latest", tmp_path, runs.can_be_resumed) == other
+    with pytest.raises(DataError):
+        perform(tmp_path, "fail")
+    (failed,) = set(tmp_path.iterdir()) - {other}
+    running = forge(tmp_path / "running", host="another-node")
+    (running / "heartbeat").touch()
+    perform(tmp_path)
+    assert runs.locate("latest", tmp_path) not in (other, failed, running)
+    assert runs.locate("latest", tmp_path, runs.is_running) == running
+    assert runs.locate("latest", tmp_path, runs.can_be_resumed) == failed
+    assert runs.locate(other.name, tmp_path, runs.is_running) == other
 
 
 def test_following_ends_when_the_run_has(tmp_path: Path) -> None:
@@ -309,6 +358,13 @@ def test_a_finished_training_goes_on_for_more_epochs(tmp_path: Path, learning: l
     assert json.loads((folder / "run.json").read_text())["parameters"]["epochs"] == 5
     runs.resume(folder, Reporter(), Stop(), 6, overwrite=True)
     assert learning[-1].overwrite
+
+
+@pytest.mark.usefixtures("learning")
+def test_more_epochs_are_for_the_latest_training(tmp_path: Path) -> None:
+    training, other = learned(tmp_path), forge(tmp_path / "other")
+    assert runs.locate("latest", tmp_path, runs.can_be_resumed) == other
+    assert runs.locate("latest", tmp_path, lambda run: runs.can_be_resumed(run, 9)) == training
 
 
 def test_a_refused_resume_leaves_the_run_what_it_was(tmp_path: Path, learning: list[Learn]) -> None:

@@ -20,6 +20,7 @@ import os
 import platform
 import shlex
 import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
@@ -414,8 +415,23 @@ def find(runs_folder: Path) -> list[RunState]:
     return sorted(found, key=lambda run: run.began)
 
 
-def locate(name: str, runs_folder: Path) -> Path:
+def is_running(run: RunState) -> bool:
+    """Whether there is something to stop or to watch."""
+    return run.state == "running"
+
+
+def can_be_resumed(run: RunState, epochs: int | None = None) -> bool:
+    """Whether :func:`resume` has something to do; with a number of epochs in all, only for a training."""
+    if epochs is None:
+        return run.state not in ("running", "finished")
+    return run.state != "running" and "epochs" in run.parameters
+
+
+def locate(name: str, runs_folder: Path, meant: Callable[[RunState], bool] = lambda _: True) -> Path:
     """The run that a user means: a path, a name, ``latest``, or a part of a name that only one run has.
+
+    Args:
+        meant: Which runs ``latest`` stands for, as long as there is one such; else for any.
 
     Raises:
         RunError: if there is none, or more than one.
@@ -424,9 +440,10 @@ def locate(name: str, runs_folder: Path) -> Path:
         return Path(name)
     if (runs_folder / name / "run.json").is_file():
         return runs_folder / name
-    folders = [run.folder for run in find(runs_folder)]
-    if name == "latest" and folders:
-        return folders[-1]
+    found = find(runs_folder)
+    if name == "latest" and found:
+        return ([run for run in found if meant(run)] or found)[-1].folder
+    folders = [run.folder for run in found]
     if not folders:
         raise RunError(f"There is no run in {runs_folder}", "Choose another folder with --runs-dir.")
     matches = [folder for folder in folders if name in folder.name]
