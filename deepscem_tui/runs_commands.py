@@ -30,10 +30,14 @@ def _names(ctx: typer.Context, incomplete: str) -> list[str]:
     return [name for name in ("latest", *names) if name.startswith(incomplete)]
 
 
-_Run = Annotated[
-    str,
-    typer.Argument(metavar="RUN", help="Run: a folder, its name or a part of it, or `latest`.", autocompletion=_names),
-]
+def _named(which: str = "") -> Any:
+    help_ = f"Run: a folder, its name or a part of it, or `latest`{which}."
+    return typer.Argument(metavar="RUN", help=help_, autocompletion=_names)
+
+
+_Run = Annotated[str, _named()]
+_Running = Annotated[str, _named(": of those that are running, if any is")]
+_Unfinished = Annotated[str, _named(": of those that can go on, if any can")]
 _Format = Annotated[
     Literal["table", "tmux", "json"],
     typer.Option("--format", help="A table, one line for tmux's status bar, or JSON.", show_choices=True),
@@ -136,6 +140,7 @@ def show(run: _Run, runs_dir: RunsDir = None, json: Json = False, quiet: Quiet =
             "command": state.command,
             "host": state.host,
             "pid": state.pid,
+            "device": state.device,
             "began": when(state.began),
             "latest_event": when(state.latest),
             "seconds": round(state.latest - state.began, 1),
@@ -153,7 +158,11 @@ def show(run: _Run, runs_dir: RunsDir = None, json: Json = False, quiet: Quiet =
 
 
 def watch(
-    run: _Run = "latest", runs_dir: RunsDir = None, no_bell: _NoBell = False, json: Json = False, quiet: Quiet = False
+    run: _Running = "latest",
+    runs_dir: RunsDir = None,
+    no_bell: _NoBell = False,
+    json: Json = False,
+    quiet: Quiet = False,
 ) -> int:
     """Follow a run until it ends: a live view on a terminal, lines elsewhere; q or ctrl+c leaves the run alone."""
     console = Console(json, quiet)
@@ -161,7 +170,7 @@ def watch(
     def work() -> int:
         from deepscem_tui.live_watch import can_watch_live, watch_live
 
-        folder = runs.locate(run, runs_dir or runs.default_folder())
+        folder = runs.locate(run, runs_dir or runs.default_folder(), runs.is_running)
         runs.read(folder)
         stop = Stop()
         with asking_to_stop(stop, lambda _: None):  # it is not the run that is stopped
@@ -198,11 +207,11 @@ def _say_lines(console: Console, folder: Path, stop: Stop) -> None:
             console.warning(str(texts[3]))
 
 
-def stop(run: _Run, now: _Now = False, runs_dir: RunsDir = None, json: Json = False, quiet: Quiet = False) -> int:
+def stop(run: _Running, now: _Now = False, runs_dir: RunsDir = None, json: Json = False, quiet: Quiet = False) -> int:
     """Ask a run to save its state and end, which it does after the step in hand; `resume` goes on with it."""
 
     def work(_: Stop) -> Result:
-        folder = runs.locate(run, runs_dir or runs.default_folder())
+        folder = runs.locate(run, runs_dir or runs.default_folder(), runs.is_running)
         if not now:
             runs.ask_to_stop(folder)
             return Result(f"Asked {folder.name} to stop; it does so after what is in hand", {"run": str(folder)})
@@ -216,7 +225,7 @@ def stop(run: _Run, now: _Now = False, runs_dir: RunsDir = None, json: Json = Fa
 
 
 def resume(
-    run: _Run,
+    run: _Unfinished,
     epochs: _Epochs = None,
     overwrite: _Overwrite = False,
     runs_dir: RunsDir = None,
@@ -232,7 +241,10 @@ def resume(
     console = Console(json, quiet, verbose)
 
     def work(stop: Stop) -> Result:
-        folder = runs.locate(run, runs_dir or runs.default_folder())
+        def meant(found: runs.RunState) -> bool:
+            return runs.can_be_resumed(found, epochs)
+
+        folder = runs.locate(run, runs_dir or runs.default_folder(), meant)
         return runs.resume(folder, console, stop, epochs, overwrite)
 
     return carry_out(console, work)

@@ -161,9 +161,10 @@ def _files(made: bool) -> Iterator[Any]:
 
 
 def _files_with_names(made: bool) -> Iterator[Any]:
-    """Every file with some of the names, every name with some of the files."""
+    """Every file with some of the names, every name with some of the files, and one that is no text with all."""
     for number, (action, parameter) in enumerate(_files(made)):
-        for name in [name for name in NAMES if not NAMES[name].startswith("/")][number % 3 :: 3]:
+        names = [name for name in NAMES if not NAMES[name].startswith("/")][number % 3 :: 3]
+        for name in dict.fromkeys((*names, "no UTF-8")):
             yield pytest.param(action, parameter, name, id=f"{action} {parameter} {name}")
 
 

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from deepscem_tui.engine import words
 from deepscem_tui.engine.datasets import layout as dataset_layout
 from deepscem_tui.engine.datasets.dataset import NewDataset, change_dataset, new_dataset, open_dataset
 from deepscem_tui.engine.datasets.layout import MemberWriter, chunk_shape, create_member
@@ -99,6 +100,32 @@ def test_our_files_have_what_deepscems_have_and_nothing_else(tmp_path: Path) -> 
 
 
 # ------------------------------------------------------------------------------------------------ writing and reading
+
+
+def test_an_error_without_a_text_says_its_kind(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert words.reason(OSError()) == "OSError"
+    assert words.reason(ValueError("\n \n")) == "ValueError"
+    assert words.reason(ValueError("\n one\ntwo")) == "one"
+    assert len(words.reason(ValueError("x" * 999))) == 200
+
+    class Failing:
+        def __getitem__(self, key: object) -> None:
+            raise OSError
+
+    with open_dataset(path) as dataset:
+        image = dataset.sample("a").image
+        monkeypatch.setattr(image, "_dataset", Failing())
+        with pytest.raises(DatasetError, match=r"cannot be read \(OSError\)"):
+            image[0:1]
+
+
+def test_bytes_of_names_that_are_no_text_become_escapes(tmp_path: Path) -> None:
+    path = tmp_path / "a.hdf5"
+    with new_dataset(path, "a\udcff", 1, ("l\udcff",)) as dataset:
+        dataset.add_sample("s", (1, 2, 2), {"label_0000": np.uint8}, attributes={"source": "f\udcff.tif"})
+    with open_dataset(path) as dataset:
+        assert (dataset.name, *dataset.aliases) == ("a\\udcff", "l\\udcff")
+        assert dataset.sample("s").attributes["source"] == "f\\udcff.tif"
 
 
 def test_what_was_written_is_read(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from test_dataset_actions import Heard
 from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.datasets.dataset import change_dataset, new_dataset
-from deepscem_tui.engine.datasets.ignoring import write_ignored
+from deepscem_tui.engine.datasets.ignoring import Ignored, write_ignored
 from deepscem_tui.engine.errors import ResourceError
 from deepscem_tui.engine.evaluation.evaluate import evaluate
 from deepscem_tui.engine.objects import components as slabwise
@@ -29,6 +29,7 @@ from deepscem_tui.engine.objects.components import Mask, Watch
 from deepscem_tui.engine.objects.given import given_numbers
 from deepscem_tui.engine.objects.scores import IOUS, ObjectScore, score_objects
 from deepscem_tui.engine.objects.surface_distances import score_surfaces
+from deepscem_tui.engine.reporting import Reporter
 from deepscem_tui.engine.results import Result
 
 Array = npt.NDArray[Any]
@@ -157,9 +158,12 @@ def test_what_is_not_known_has_no_outline() -> None:
     found[0, 2:7, 2:9] = True
     unknown[0, :, 9:] = True
     assert surfaces(true, found, (1, 1, 1)).hd95 > 1
-    true[unknown] = False
-    ours = surfaces(true, found, (1, 1, 1), unknown)
-    assert (ours.hd95, ours.assd) == (0, 0)
+    for inside in (True, False):  # what is marked where nobody knows says nothing
+        true[unknown] = inside
+        ours = surfaces(true, found, (1, 1, 1), unknown)
+        assert (ours.hd95, ours.assd) == (0, 0)
+    unknown[0, :, 1:] = True
+    assert surfaces(true, found, (1, 1, 1), unknown) is None
 
 
 def test_too_little_memory_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -239,6 +243,52 @@ def test_what_is_not_labelled_is_left_out(tmp_path: Path) -> None:
     found = dataset(tmp_path / "p.hdf5", "prediction", [FOUND])
     (row, *_) = scores(reference, found, objects=True, surfaces=True).as_json()["objects"]
     assert [row[key] for key in ("tp", "fp", "fn")] == [2, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("options", "most"),
+    [({"objects": True}, 2), ({"surfaces": True}, 2), ({"objects": True, "surfaces": True}, 4)],
+)
+def test_what_is_not_labelled_is_read_as_often_as_it_is_needed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, bool], most: int
+) -> None:
+    reference = dataset(tmp_path / "t.hdf5", "label", [TRUE])
+    with change_dataset(reference) as changed:
+        write_ignored(changed, "a", (((0, 4), (0, 6), (0, 12)),), None)
+    found = dataset(tmp_path / "p.hdf5", "prediction", [FOUND])
+    slices: list[int] = []
+    real = Ignored.__getitem__
+
+    def read(self: Ignored, key: Any) -> Any:
+        values = real(self, key)
+        slices.append(len(values))
+        return values
+
+    monkeypatch.setattr(Ignored, "__getitem__", read)
+    scores(reference, found)
+    voxel_by_voxel = sum(slices)
+    slices.clear()
+    scores(reference, found, **options)
+    assert sum(slices) - voxel_by_voxel == most * len(TRUE)
+
+
+@pytest.mark.parametrize("found", [FOUND, 0 * FOUND])
+def test_progress_reaches_its_end_with_the_last_distances(tmp_path: Path, found: Array) -> None:
+    told: list[tuple[float, float]] = []
+
+    class Told(Reporter):
+        def progress(self, task: str, done: float, total: float, unit: str = "", note: str = "") -> None:
+            told.append((done, total))
+
+    reference = dataset(tmp_path / "t.hdf5", "label", [TRUE])
+    segmentation = dataset(tmp_path / "p.hdf5", "prediction", [found])
+    asked = p.Evaluate(reference=reference, segmentation=segmentation, objects=True, surfaces=True)
+    evaluate(asked, Context(Told()))
+    done = [done / total for done, total in told]
+    assert done == sorted(done)
+    assert done[-1] == 1
+    assert done.count(1) == 1
+    assert done[-2] < 0.8  # one way of the distances is left
 
 
 def test_a_label_that_is_not_there_has_no_scores(tmp_path: Path) -> None:

@@ -201,7 +201,7 @@ def test_a_training_beside_a_gpu_is_the_same_by_processes(tmp_path: Path, monkey
     real = training.by_processes
     monkeypatch.setattr(training, "by_processes", lambda *given: (used.append(given[1]), real(*given))[1])
     for device in ("CPU", "GPU 0, as far as this test goes"):
-        monkeypatch.setattr(training, "device_summary", lambda device=device: device)
+        monkeypatch.setattr(training, "device_summary", lambda _, device=device: device)
         (folder := tmp_path / device[:3]).mkdir()
         asked = p.Train(
             model=tmp_path / "m.keras", out=folder / "out.keras", train=tmp_path / "d.hdf5", epochs=2,

@@ -24,6 +24,7 @@ from deepscem_tui.engine.planning.proposal import Machine, Proposal, propose
 from deepscem_tui.engine.reporting import Reporter
 from deepscem_tui.engine.runs import runs
 from deepscem_tui.engine.stop import Stop
+from deepscem_tui.engine.system import devices
 from deepscem_tui.engine.system.memory import Limit
 
 GIB = 2**30
@@ -194,10 +195,21 @@ def do(dataset: Path, context: Context | None = None, **more: Any) -> Any:
 
 
 def test_tensorflow_is_said_to_be_loaded_only_where_it_is(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "tensorflow", raising=False)
-    monkeypatch.setattr("deepscem_tui.engine.planning.plan.seconds_a_step", lambda *_: 1.0)
+    real = devices.tensorflow()
+
+    class Heard(Listener):
+        def message(self, text: str) -> None:
+            super().message(text)
+            monkeypatch.setitem(sys.modules, "tensorflow", real)
+
+    def measured(*_: object) -> float:
+        monkeypatch.delitem(sys.modules, "tensorflow", raising=False)
+        devices.tensorflow.__wrapped__()  # what a process does once
+        return 1.0
+
+    monkeypatch.setattr("deepscem_tui.engine.planning.plan.seconds_a_step", measured)
     for measure, loading in ((False, False), (True, True)):
-        heard = Listener()
+        heard = Heard()
         runs.perform(ACTIONS["plan"], p.Plan(dataset=dataset, measure=measure), heard, Stop())
         assert ("Loading TensorFlow" in heard.messages) == loading
 

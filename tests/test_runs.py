@@ -6,6 +6,7 @@ import os
 import socket
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -29,12 +30,14 @@ class Work(p.Changing):
 
     out: Path = p.argument("Result.")
     what: str = Field("finish")
+    file: Path | None = None
+    other: Path | None = None
 
 
 def work(parameters: Work, context: Context) -> Result:
     if parameters.what == "refuse":
         raise DataError("cannot work on that")
-    context.report.event("started", steps=2)
+    context.report.event("started", steps=2, device="CPU, 2 cores")
     context.report.message("half way")
     context.report.progress("Working", 1, 2, "steps")
     os.write(2, b"native words\n")
@@ -97,7 +100,13 @@ def test_what_a_finished_run_leaves(tmp_path: Path) -> None:
     assert result.facts == {"n": 2, "run": str(folder)}
     assert folder.name.endswith("-work-a_b")
     description = json.loads((folder / "run.json").read_text())
-    assert description["parameters"] == {"dry_run": False, "out": "a b.keras", "what": "finish"}
+    assert description["parameters"] == {
+        "dry_run": False,
+        "out": "a b.keras",
+        "what": "finish",
+        "file": None,
+        "other": None,
+    }
     assert (description["pid"], description["host"]) == (os.getpid(), socket.gethostname())
     assert description["command"].startswith("deepscem-tui run work 'a b.keras'")
     kinds = [event["type"] for event in runs.events(folder) if event["type"] != "usage"]  # which comes by the clock
@@ -106,9 +115,28 @@ def test_what_a_finished_run_leaves(tmp_path: Path) -> None:
         assert list(csv.reader(file)) == [["epoch", "loss", "f1"], ["1", "0.5", ""], ["2", "0.25", "0.5"]]
     assert "native words" in (folder / "log.txt").read_text()
     state = runs.read(folder)
-    assert state.state == "finished"
+    assert (state.state, state.device) == ("finished", "CPU, 2 cores")
     assert state.epoch is not None
     assert state.epoch["loss"] == 0.25
+
+
+def test_names_that_are_no_text_are_read_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "dir\udcff"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    (folder / "non\udcff.tif").touch()
+    parameters = Work(out=Path("out\udcff.tif"), file=Path("non\udcff.tif"))
+    runs.perform(actions.ACTIONS["work"], parameters, Reporter(), Stop(), tmp_path / "runs")
+    run = only_run(tmp_path / "runs")
+    state = runs.read(run)
+    assert Work(**state.parameters) == parameters
+    assert state.working_folder == folder
+    assert [item["path"] for item in state.inputs] == [str(folder / "non\udcff.tif")]
+    assert state.command == "deepscem-tui run work 'out\udcff.tif' --file 'non\udcff.tif'"
+    recorder = run_recorder.Recorder(run, Reporter())
+    recorder.message("non\udcff.tif")
+    recorder.close()
+    assert runs.events(run)[-1]["text"] == "non\udcff.tif"
 
 
 def test_a_run_that_is_refused_before_it_starts_leaves_nothing(tmp_path: Path) -> None:
@@ -178,6 +206,30 @@ def forge(folder: Path, **changes: object) -> Path:
     return folder
 
 
+@pytest.mark.parametrize(
+    "change", [lambda file: file.write_text("b" * 4), lambda file: os.utime(file, (1, 1)), Path.unlink]
+)
+def test_an_input_that_has_changed_is_told_of(tmp_path: Path, change: Callable[[Path], Any]) -> None:
+    file, kept = tmp_path / "file.tif", tmp_path / "kept.tif"
+    for path in (file, kept):
+        path.write_text("a" * 3)
+    asked = Work(out=Path("x"), what="fail", file=file, other=kept)
+    with pytest.raises(DataError):
+        runs.perform(actions.ACTIONS["work"], asked, Reporter(), Stop(), tmp_path / "runs")
+    warned: list[str] = []
+
+    class Warned(Reporter):
+        def warning(self, text: str) -> None:
+            warned.append(text)
+
+    for expected in ([], [f"{file} is not what it was when the run began"]):
+        with pytest.raises(DataError):
+            runs.resume(only_run(tmp_path / "runs"), Warned(), Stop())
+        assert warned == expected
+        if not expected:
+            change(file)
+
+
 def test_a_run_whose_process_is_gone_is_dead(tmp_path: Path) -> None:
     assert runs.read(forge(tmp_path / "a")).state == "dead"  # the process number was given to another
     elsewhere = forge(tmp_path / "b", host="another-node")
@@ -237,6 +289,23 @@ def test_a_run_is_found_by_path_name_part_and_age(tmp_path: Path) -> None:
         runs.locate("train", tmp_path)
     with pytest.raises(RunError, match="There is no run"):
         runs.locate("axon", tmp_path)
+
+
+def test_latest_is_one_that_can_be_stopped_or_resumed_where_there_is_one(tmp_path: Path) -> None:
+    perform(tmp_path)
+    (other,) = tmp_path.iterdir()
+    assert runs.locate("latest", tmp_path, runs.is_running) == other  # for want of one that is
+    assert runs.locate("latest", tmp_path, runs.can_be_resumed) == other
+    with pytest.raises(DataError):
+        perform(tmp_path, "fail")
+    (failed,) = set(tmp_path.iterdir()) - {other}
+    running = forge(tmp_path / "running", host="another-node")
+    (running / "heartbeat").touch()
+    perform(tmp_path)
+    assert runs.locate("latest", tmp_path) not in (other, failed, running)
+    assert runs.locate("latest", tmp_path, runs.is_running) == running
+    assert runs.locate("latest", tmp_path, runs.can_be_resumed) == failed
+    assert runs.locate(other.name, tmp_path, runs.is_running) == other
 
 
 def test_following_ends_when_the_run_has(tmp_path: Path) -> None:
@@ -312,6 +381,13 @@ def test_a_finished_training_goes_on_for_more_epochs(tmp_path: Path, learning: l
     assert json.loads((folder / "run.json").read_text())["parameters"]["epochs"] == 5
     runs.resume(folder, Reporter(), Stop(), 6, overwrite=True)
     assert learning[-1].overwrite
+
+
+@pytest.mark.usefixtures("learning")
+def test_more_epochs_are_for_the_latest_training(tmp_path: Path) -> None:
+    training, other = learned(tmp_path), forge(tmp_path / "other")
+    assert runs.locate("latest", tmp_path, runs.can_be_resumed) == other
+    assert runs.locate("latest", tmp_path, lambda run: runs.can_be_resumed(run, 9)) == training
 
 
 def test_a_refused_resume_leaves_the_run_what_it_was(tmp_path: Path, learning: list[Learn]) -> None:

@@ -96,7 +96,7 @@ def test_a_dry_run_writes_nothing(dataset: Path) -> None:
     [
         ({"out": "d.hdf5"}, ParameterError, "exists"),
         ({"out": "x.jpg"}, ParameterError, ".png"),
-        ({"patch_size": (64, 64)}, ParameterError, "sample 'a' has 40"),
+        ({"patch_size": (64, 64)}, ParameterError, "sample 'a' of .*d.hdf5 has 40"),
         ({"file": "empty.hdf5"}, DatasetError, "no samples"),
         ({"file": "predicted.hdf5"}, DatasetError, "0 of 1 labels"),
     ],

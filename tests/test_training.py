@@ -3,13 +3,15 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from deepscem_tui.engine import parameters as p
+from deepscem_tui.engine.axes import Shape
 from deepscem_tui.engine.context import Context
-from deepscem_tui.engine.datasets.dataset import new_dataset
+from deepscem_tui.engine.datasets.dataset import Dataset, new_dataset
 from deepscem_tui.engine.errors import (
     DatasetError,
     EngineError,
@@ -105,6 +107,12 @@ def run(files: dict, report: Reporter | None = None, stop: Stop | None = None, f
 # ------------------------------------------------------------------------------------------------ the patch
 
 
+def of_shapes(shapes: dict[str, Shape]) -> Dataset:
+    """What a data set with such samples says of them."""
+    samples = {name: SimpleNamespace(name=name, shape=shape) for name, shape in shapes.items()}
+    return SimpleNamespace(path=Path("train.hdf5"), samples=samples)
+
+
 @pytest.mark.parametrize(
     ("asked", "dimension", "divisor", "shapes", "expected"),
     [
@@ -118,24 +126,39 @@ def run(files: dict, report: Reporter | None = None, stop: Stop | None = None, f
     ],
 )
 def test_the_patch_fits_the_smallest_sample(asked, dimension, divisor, shapes, expected) -> None:
-    named = {str(index): shape for index, shape in enumerate(shapes)}
-    assert fitting_patch(asked, dimension, along_axes(divisor, 1, dimension), named) == expected
+    dataset = of_shapes({str(index): shape for index, shape in enumerate(shapes)})
+    assert fitting_patch(asked, dimension, along_axes(divisor, 1, dimension), dataset) == expected
 
 
 @pytest.mark.parametrize(
     ("asked", "dimension", "shape", "error", "words"),
     [
         ((64, 64), 3, (64, 64, 64), ParameterError, "Give three"),
-        ((128, 128), 2, (1, 64, 200), ParameterError, "sample 'small' has 64 voxels along Y. 64 is the most"),
+        ((128, 128), 2, (1, 64, 200), ParameterError, "sample 'small' of train.hdf5 has 64 voxels along Y. 64 is"),
         ((24, 20), 2, (1, 64, 64), ParameterError, "along X must be a multiple of 8 (it is 20). Use 16 or 24"),
-        (None, 2, (9, 7, 64), DatasetError, "sample 'small' has 7 voxels along Y"),
+        (None, 2, (9, 7, 64), DatasetError, "sample 'small' of train.hdf5 has 7 voxels along Y"),
         (None, 3, (4, 64, 64), DatasetError, "fewer levels"),
     ],
 )
 def test_a_patch_that_does_not_fit_is_explained(asked, dimension, shape, error, words: str) -> None:
+    dataset = of_shapes({"small": shape, "large": (999, 999, 999)})
     with pytest.raises(error) as caught:
-        fitting_patch(asked, dimension, along_axes(8, 1, dimension), {"small": shape, "large": (999, 999, 999)})
+        fitting_patch(asked, dimension, along_axes(8, 1, dimension), dataset)
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("learn", [(8, 24, 32), (16, 64, 48)])
+@pytest.mark.parametrize("dimension", [2, 3])
+def test_the_patch_fits_what_is_learned_from_and_nothing_else(files, tmp_path: Path, learn, dimension: int) -> None:
+    """Validation computes whole samples, of any size; that it names one as training does says nothing."""
+    model = make_model(tmp_path / "model.keras", dimension=dimension, normalization="none")
+    files |= {"model": model, "train": make_dataset(tmp_path / "learn.hdf5", learn)}
+    valid = make_dataset(tmp_path / "valid.hdf5", (16, 64, 48) if learn[0] == 8 else (3, 20, 17), seed=1)
+    listener = Listener()
+    run(files, listener, valid=valid, patch_size=None, epochs=1)
+    facts = dict(listener.events)["started"]
+    assert facts["patch_size"] == [*(learn[:1] if dimension == 3 else [1]), *learn[1:]]
+    assert "Validating on all voxels" in " ".join(listener.messages)
 
 
 # ------------------------------------------------------------------------------------------------ refusals

@@ -10,6 +10,7 @@ from typing import Any
 
 _NAME_BYTES = 80
 _LISTED = 8
+_REASON = 200  # characters
 
 
 def sizes(values: Iterable[Any]) -> str:
@@ -48,6 +49,12 @@ def listed(names: Iterable[str]) -> str:
     """The first names, quoted, and how many more there are."""
     shown = [repr(name) for name in names]
     return ", ".join(shown[:_LISTED]) + (f" and {len(shown) - _LISTED} more" if len(shown) > _LISTED else "")
+
+
+def reason(error: BaseException) -> str:
+    """What an error says, in its first line; its class where it says nothing."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:_REASON]
 
 
 def either(names: Iterable[str]) -> str:

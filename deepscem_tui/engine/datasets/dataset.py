@@ -257,8 +257,7 @@ def new_dataset(
             temporary = stack.enter_context(published(path, before=before, together=together))
             watched = stack.enter_context(WatchedFile(temporary))
         with session(path, watched, "w") as (file, pool):
-            file.attrs["name"] = name
-            file.attrs["labels"] = np.int64(n_labels)
+            write_attributes(file.attrs, {"name": name, "labels": np.int64(n_labels)}, str(path))
             if aliases:
                 write_attributes(file.attrs, {"labels_aliases": tuple(aliases)}, str(path))
             dataset = NewDataset(path, file, pool)

@@ -12,6 +12,7 @@ from typing import Any
 
 import h5py
 
+from deepscem_tui.engine import words
 from deepscem_tui.engine.datasets.journal import PAGE, WatchedFile
 from deepscem_tui.engine.datasets.probing import probe
 from deepscem_tui.engine.errors import DatasetError, LockedError, ResourceError
@@ -122,7 +123,7 @@ def h5py_file(path: Path, name: Any, mode: str, **options: Any) -> Iterator[h5py
         elif "truncated" in str(error):
             what = f"{path} is incomplete: its end is missing"
         else:
-            what = f"{path} is damaged ({str(error).splitlines()[0][:200]})"
+            what = f"{path} is damaged ({words.reason(error)})"
         raise DatasetError(what, "Copy it again, or restore it from a copy.") from error
     try:
         yield file

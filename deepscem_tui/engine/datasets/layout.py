@@ -178,7 +178,7 @@ class MemberWriter:
 
 
 def write_attributes(attributes: Any, values: Mapping[str, Any], what: str) -> None:
-    """Store values as attributes; None is left out.
+    """Store values as attributes; None is left out, and bytes of a name that are no UTF-8 become escapes.
 
     Args:
         attributes: Of an h5py object.
@@ -192,15 +192,24 @@ def write_attributes(attributes: Any, values: Mapping[str, Any], what: str) -> N
         if value is None:
             continue
         texts = not isinstance(value, str) and np.ndim(value) == 1 and all(isinstance(item, str) for item in value)
-        size = sum(len(item.encode()) + 16 for item in value) if texts else np.asarray(value).nbytes
         if isinstance(value, str):
-            size = len(value.encode("utf-8", "surrogateescape"))
+            value = _text(value)
+            size = len(value.encode())
+        elif texts:
+            value = list(map(_text, value))
+            size = sum(len(item.encode()) + 16 for item in value)
+        else:
+            size = np.asarray(value).nbytes
         if size > ATTRIBUTE_BYTES:
             raise DatasetError(f"{what}: {name} takes {size} bytes, more than an attribute may have")
         if texts:
-            attributes.create(name, list(value), dtype=h5py.string_dtype())
+            attributes.create(name, value, dtype=h5py.string_dtype())
         else:
             attributes[name] = value
+
+
+def _text(name: str) -> str:
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def read_attributes(attributes: Any) -> dict[str, Any]:

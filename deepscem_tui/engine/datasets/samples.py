@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from deepscem_tui.engine import words
 from deepscem_tui.engine.axes import Shape
 from deepscem_tui.engine.datasets import tree
 from deepscem_tui.engine.datasets.layout import SCALE, read_attributes
@@ -52,8 +53,7 @@ class Member:
             stored = self._dataset[key]
             return stored if self._scale is None else stored * self._scale
         except (OSError, RuntimeError) as error:  # of a damaged chunk, or of the disk
-            reason = str(error).splitlines()[0][:200]
-            raise DatasetError(f"{self.what} cannot be read ({reason})", CHECK) from error
+            raise DatasetError(f"{self.what} cannot be read ({words.reason(error)})", CHECK) from error
 
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:
         return np.asarray(self[...], dtype)

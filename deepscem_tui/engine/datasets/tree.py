@@ -56,8 +56,7 @@ def damaged(what: str) -> Iterator[None]:
     except Unusable:
         raise
     except Exception as error:  # h5py raises nearly anything on a damaged file
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise Unusable(f"{what} ({reason[:200]})") from error
+        raise Unusable(f"{what} ({words.reason(error)})") from error
 
 
 def member_kind(name: str) -> tuple[str, int] | None:

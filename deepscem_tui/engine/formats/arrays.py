@@ -278,6 +278,5 @@ def explained(place: Place, where: str = "") -> Iterator[None]:
         what = f"Memory does not suffice to decode {place.path}{where}"
         raise ResourceError(what, "Save it with smaller chunks.") from error
     except Exception as error:  # the libraries raise nearly anything on a damaged file
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        what = f"{place.path}{where} cannot be read ({reason[:160]})"
+        what = f"{place.path}{where} cannot be read ({words.reason(error)})"
         raise VolumeError(what, "Copy or export it again.") from error

@@ -61,8 +61,8 @@ def _opened(path: Path) -> Iterator[h5py.File]:
     except OSError as error:
         if not h5py.is_hdf5(path):
             raise VolumeError(f"{path} is no HDF5 file", "Check the file.") from error
-        reason = str(error).splitlines()[0][:160]
-        raise VolumeError(f"{path} is damaged ({reason})", "Copy it again, or restore it from a copy.") from error
+        what = f"{path} is damaged ({words.reason(error)})"
+        raise VolumeError(what, "Copy it again, or restore it from a copy.") from error
     with file:
         yield file
 

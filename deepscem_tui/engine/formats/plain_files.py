@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
+from deepscem_tui.engine import words
 from deepscem_tui.engine.errors import VolumeError
 from deepscem_tui.engine.formats import Place
 
@@ -130,9 +131,8 @@ def _npy_header(path: Path, file: BinaryIO) -> tuple[tuple[int, ...], bool, np.d
     except OSError:
         raise
     except Exception as error:  # the header is a Python literal: a damaged one raises nearly anything
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         hint = "Save it with numpy.save, or convert it to TIFF."
-        raise VolumeError(f"{path} is no NumPy file, or a damaged one ({reason[:120]})", hint) from error
+        raise VolumeError(f"{path} is no NumPy file, or a damaged one ({words.reason(error)})", hint) from error
     return shape, fortran, stored
 
 

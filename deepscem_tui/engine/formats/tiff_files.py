@@ -124,8 +124,8 @@ def explained(where: str) -> Iterator[None]:
     except OSError as error:
         raise VolumeError(f"{where}: cannot be read: {error.strerror or error}", COPY_AGAIN) from error
     except Exception as error:  # tifffile and its codecs raise nearly every kind of error
-        reason = " ".join(str(error).split())[:160] or type(error).__name__
-        raise VolumeError(f"{where}: the TIFF file is damaged or of an unknown kind ({reason})", RESAVE) from error
+        what = f"{where}: the TIFF file is damaged or of an unknown kind ({words.reason(error)})"
+        raise VolumeError(what, RESAVE) from error
 
 
 def check_directories(path: Path, file: BinaryIO, size: int) -> None:

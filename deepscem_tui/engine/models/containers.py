@@ -18,6 +18,7 @@ from typing import IO, Any, Literal
 
 import h5py
 
+from deepscem_tui.engine import words
 from deepscem_tui.engine.datasets.probing import probe
 from deepscem_tui.engine.datasets.tree import FILTERS
 from deepscem_tui.engine.errors import ModelError
@@ -114,8 +115,8 @@ def explained(path: Path) -> Iterator[None]:
         OSError, KeyError, ValueError, TypeError, RuntimeError, RecursionError, EOFError, NotImplementedError,
         MemoryError, zipfile.BadZipFile, zlib.error,
     ) as error:  # fmt: skip
-        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        raise ModelError(f"{path} is damaged, or is no model file ({reason})", "Copy or save it again.") from None
+        what = f"{path} is damaged, or is no model file ({words.reason(error)})"
+        raise ModelError(what, "Copy or save it again.") from None
 
 
 def _format(path: Path) -> Literal["keras", "h5"]:

@@ -28,6 +28,7 @@ __all__ = [
     "cleaned",
     "cleaning_voxels",
     "foreground",
+    "marked",
     "probabilities",
     "say_if_no_mask",
     "voxels_of",
@@ -67,17 +68,21 @@ class Cleaner:
         return self.files.enter_context(open_scratch(shape, self.folder))
 
 
-def foreground(sample: LabelledSample, label: Sliced, threshold: float) -> Mask:
-    """A label as a mask: probabilities above the threshold, masks above 0, nothing where nobody has annotated."""
+def marked(sample: LabelledSample, label: Sliced, threshold: float) -> Mask:
+    """A label as a mask: probabilities above the threshold, masks above 0."""
 
     def read(z0: int, z1: int) -> Bools:
         values = label[z0:z1]
         inside: Bools = values > (threshold if values.dtype.kind == "f" else 0)
-        if sample.ignored is not None:
-            inside &= sample.ignored[z0:z1] == 0
         return inside
 
     return Mask(sample.shape, read, sample.depth)
+
+
+def foreground(sample: LabelledSample, label: Sliced, threshold: float) -> Mask:
+    """The same, with nothing where nobody has annotated."""
+    mask = marked(sample, label, threshold)
+    return mask if sample.ignored is None else _where_annotated(mask, sample.ignored)
 
 
 def probabilities(label: Sliced) -> Callable[[int, int], npt.NDArray[Any]] | None:
@@ -144,7 +149,7 @@ def cleaned(mask: Mask, cleaner: Cleaner) -> Mask:
 
 
 def _where_annotated(mask: Mask, ignored: Ignored) -> Mask:
-    """Without what smoothing and filling have put where nobody has annotated."""
+    """Without what is marked where nobody has annotated."""
     return Mask(mask.shape, lambda z0, z1: mask.read(z0, z1) & (ignored[z0:z1] == 0), mask.depth)
 
 

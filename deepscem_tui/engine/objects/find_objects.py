@@ -112,7 +112,8 @@ def chosen_samples(labelled: Labelled, names: Sequence[str]) -> list[LabelledSam
     for sample in chosen:
         if not is_text(sample.name):
             what = f"{labelled.path} has a sample whose name is no text: {sample.name!r}"
-            raise DatasetError(what, "Rename it first: deepscem-tui run rename-sample.")
+            hint = "Rename the file first." if labelled.single else "Rename it first: deepscem-tui run rename-sample."
+            raise DatasetError(what, hint)
     return chosen
 
 

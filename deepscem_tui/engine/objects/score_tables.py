@@ -14,13 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from deepscem_tui.engine import parameters as p
-from deepscem_tui.engine.objects.cleaning import foreground
+from deepscem_tui.engine.objects.cleaning import marked
 from deepscem_tui.engine.objects.components import Mask, Watch, components
 from deepscem_tui.engine.objects.given import Numbered, given_numbers
 from deepscem_tui.engine.objects.physical import Voxels
 from deepscem_tui.engine.objects.scores import IOUS, ObjectScore, score_objects
 from deepscem_tui.engine.objects.scratch import open_scratch
-from deepscem_tui.engine.objects.surface_distances import SurfaceScore, score_surfaces
+from deepscem_tui.engine.objects.surface_distances import SURFACE_PASSES, SurfaceScore, score_surfaces
 from deepscem_tui.engine.results import Table
 from deepscem_tui.engine.sources.inputs import LabelledSample, Sliced
 
@@ -51,7 +51,7 @@ class Further:
 
 def further_voxels(parameters: p.Evaluate, shape: Sequence[int]) -> int:
     """Voxels that are gone through for one label, for progress."""
-    return prod(shape) * (3 * int(parameters.objects) + 2 * int(parameters.surfaces))
+    return prod(shape) * (3 * int(parameters.objects) + SURFACE_PASSES * int(parameters.surfaces))
 
 
 def further_scores(
@@ -75,7 +75,7 @@ def further_scores(
     unknown = _unknown(pair)
     known = pair[0] if pair[0].voxel_size else pair[1]
     voxels = Voxels(pair[0].name, known.voxel_size, known.voxel_unit)
-    masks = [_known(foreground(s, label, parameters.threshold), unknown) for s, label in zip(pair, labels, strict=True)]
+    masks = [marked(sample, label, parameters.threshold) for sample, label in zip(pair, labels, strict=True)]
     objects = surfaces = None
     if parameters.objects:
         folder = parameters.csv.parent if parameters.csv is not None else Path(tempfile.gettempdir())
@@ -86,10 +86,12 @@ def further_scores(
                     numbered.append(given_numbers(mask.shape, _sliced(label), watch))
                 else:
                     ids = files.enter_context(open_scratch(mask.shape, folder))
-                    found = components(mask, parameters.connectivity, ids, watch)
+                    found = components(_known(mask, unknown), parameters.connectivity, ids, watch)
                     numbered.append(Numbered(found.shape, len(found), found.read))
             ours, theirs = numbered
-            objects = score_objects(ours, theirs, None if unknown is None else unknown.read, watch)
+            # Objects of masks have nothing where nobody has annotated.
+            left_out = None if unknown is None or parameters.instances == "none" else unknown.read
+            objects = score_objects(ours, theirs, left_out, watch)
     if parameters.surfaces:
         what = f"label {name!r} of {pair[0].name!r}"
         surfaces = score_surfaces(masks[0], masks[1], unknown, voxels.sides, what, watch)

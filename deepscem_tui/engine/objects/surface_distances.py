@@ -17,12 +17,14 @@ from deepscem_tui.engine.errors import ResourceError
 from deepscem_tui.engine.objects.components import Mask, Watch, slabs
 from deepscem_tui.engine.system.devices import available_cores, available_memory
 
-__all__ = ["BYTES_PER_VOXEL", "SurfaceScore", "score_surfaces"]
+__all__ = ["BYTES_PER_VOXEL", "SURFACE_PASSES", "SurfaceScore", "score_surfaces"]
 
 Size = tuple[float, float, float]
 Bools = npt.NDArray[np.bool_]
 
 BYTES_PER_VOXEL = 12  # measured: masks, their outlines, distances
+_DISTANCES = 4  # passes through the volume that one way takes as long as, measured
+SURFACE_PASSES = 3 + 2 * _DISTANCES  # that are told of: one for the box, one for each outline, and the distances
 _PERCENTILE = 95
 
 
@@ -49,9 +51,10 @@ def score_surfaces(
     nobody has annotated, there is none.
 
     Args:
-        unknown: What is left out.
+        unknown: What is left out of both.
         sides: Of a voxel, Z, Y, X.
         what: The sample and label, for messages.
+        watch: Told of :data:`SURFACE_PASSES` passes.
 
     Returns:
         None where one of them has no outline.
@@ -60,8 +63,10 @@ def score_surfaces(
         ResourceError: memory does not suffice.
         Stopped: on request.
     """
-    box = _box_of_both(reference, segmentation, watch)
+    voxels = prod(reference.shape)
+    box = _box_of_both(reference, segmentation, unknown, watch)
     if box is None:
+        watch.advance((SURFACE_PASSES - 1) * voxels)
         return None
     shape = tuple(side.stop - side.start for side in box)
     needed, free = prod(shape) * BYTES_PER_VOXEL, available_memory()
@@ -72,21 +77,31 @@ def score_surfaces(
             "Leave --surfaces out, crop it, or use a machine with more memory.",
         )
     known = None if unknown is None else ~_whole(unknown, box)
-    outlines = [_outline(_whole(mask, box), known) for mask in (reference, segmentation)]
-    watch.advance(prod(reference.shape))
-    if not all(outline.any() for outline in outlines):
+    outlines = []
+    for mask in (reference, segmentation):
+        outlines.append(_outline(_whole(mask, box), known))
+        watch.advance(voxels)
+    there = all(outline.any() for outline in outlines)
+    found = []
+    for start, end in (outlines, outlines[::-1]):
+        if there:
+            found.append(_distances(start, end, sides))
+        watch.advance(_DISTANCES * voxels)
+    if not there:
         return None
-    ours, theirs = outlines
-    found = [_distances(ours, theirs, sides), _distances(theirs, ours, sides)]
     largest = max(float(np.percentile(distances, _PERCENTILE)) for distances in found)
     return SurfaceScore(largest, float(np.concatenate(found).mean(dtype=np.float64)))
 
 
-def _box_of_both(reference: Mask, segmentation: Mask, watch: Watch) -> tuple[slice, slice, slice] | None:
-    """The box that holds both masks, with a voxel around it; None if there is nothing."""
+def _box_of_both(
+    reference: Mask, segmentation: Mask, unknown: Mask | None, watch: Watch
+) -> tuple[slice, slice, slice] | None:
+    """The box that holds both masks, as far as they are known, with a voxel around it; None if there is nothing."""
     low, high = np.array(reference.shape), np.zeros(3, np.int64)
     for z0, z1 in slabs(reference.shape, max(reference.depth, segmentation.depth)):
         either = reference.read(z0, z1) | segmentation.read(z0, z1)
+        if unknown is not None:
+            either &= ~unknown.read(z0, z1)
         watch.advance(either.size)
         for axis, others in enumerate(((1, 2), (0, 2), (0, 1))):
             there = np.flatnonzero(either.any(axis=others)) + (z0 if axis == 0 else 0)

@@ -42,7 +42,13 @@ from deepscem_tui.engine.runs.own_results import is_own
 from deepscem_tui.engine.sources.inputs import InputImage, open_images, refuse_among_slices, same_file
 from deepscem_tui.engine.sources.inversion import say_inverted
 from deepscem_tui.engine.sources.voxel_sizes import say_voxel_sizes
-from deepscem_tui.engine.system.devices import allow_tensor_float_32, device_summary, gpu_names, memory_kept_for_reuse
+from deepscem_tui.engine.system.devices import (
+    allow_tensor_float_32,
+    device_summary,
+    gpu_names,
+    memory_kept_for_reuse,
+    say_device,
+)
 from deepscem_tui.engine.system.lock import locked
 from deepscem_tui.engine.system.memory import Limit, memory_limit
 from deepscem_tui.engine.system.space import free_bytes
@@ -230,9 +236,9 @@ def _report_start(context: Context, plan: PredictionPlan, resumed: bool) -> None
     if context.folder is not None:
         write_plan(context.folder, plan)
     facts = plan.as_json()
-    context.report.event(
-        "started", device=device_summary(), precision=plan.precision, resumed=resumed, plans=facts["samples"]
-    )
+    device = device_summary()
+    say_device(device, plan.precision, context.report)
+    context.report.event("started", device=device, precision=plan.precision, resumed=resumed, plans=facts["samples"])
 
 
 def _say_disk(

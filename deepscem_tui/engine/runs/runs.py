@@ -19,9 +19,9 @@ import logging
 import os
 import platform
 import shlex
-import sys
 import time
-from contextlib import suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -40,7 +40,7 @@ from deepscem_tui.engine.results import Result
 from deepscem_tui.engine.runs.recorder import ENDED, Recorder, heartbeat
 from deepscem_tui.engine.stop import Stop
 from deepscem_tui.engine.system import native_output
-from deepscem_tui.engine.system.devices import available_cores, available_memory
+from deepscem_tui.engine.system.devices import available_cores, available_memory, told_of_loading
 from deepscem_tui.engine.system.files import regular, write_text
 from deepscem_tui.engine.system.lock import Holder, locked
 from deepscem_tui.engine.system.processes import Process, this_process
@@ -76,9 +76,7 @@ def perform(
     if not action.run or getattr(parameters, "dry_run", False):
         if not action.tensorflow:
             return action.carry_out(parameters, Context(report, stop, measuring=True))
-        if getattr(parameters, "measure", True):  # what is proposed without measuring needs none
-            _say_loading(report)
-        with native_output.kept_off_the_terminal():
+        with native_output.kept_off_the_terminal(), _saying_of_loading(report):
             return action.carry_out(parameters, Context(report, stop, measuring=True))
     runs_folder = runs_folder or default_folder()
     if getattr(parameters, "resume", False):
@@ -87,7 +85,6 @@ def perform(
             report.message(f"Going on with {begun}")
             return resume(begun, report, stop)
     _refuse_at_work(runs_folder, parameters)
-    _say_loading(report)
     first = not runs_folder.exists()
     folder = _new_folder(runs_folder, action.name, _title(parameters))
     try:
@@ -135,9 +132,8 @@ def _begun(runs_folder: Path, action: actions.Action, parameters: Parameters) ->
     return None
 
 
-def _say_loading(report: Reporter) -> None:
-    if "tensorflow" not in sys.modules:  # some seconds in which nothing else is said
-        report.message("Loading TensorFlow")
+def _saying_of_loading(report: Reporter) -> AbstractContextManager[None]:
+    return told_of_loading(lambda: report.message("Loading TensorFlow"))
 
 
 def resume(folder: Path, report: Reporter, stop: Stop, epochs: int | None = None, overwrite: bool = False) -> Result:
@@ -227,7 +223,7 @@ def _carry_out_in(
     recorder = Recorder(folder, report)
     if before:
         recorder.event("resumed")
-    with native_output.kept_in(folder / "log.txt"), heartbeat(folder, stop, recorder):
+    with native_output.kept_in(folder / "log.txt"), heartbeat(folder, stop, recorder), _saying_of_loading(recorder):
         try:
             result = action.carry_out(parameters, Context(recorder, stop, folder))
         except BaseException as error:
@@ -328,6 +324,7 @@ class RunState:
         state: ``running``, ``finished``, ``stopped``, ``failed`` or ``dead`` (its process is gone without a word).
         began: When its first event was written, seconds since the epoch.
         latest: When its last one was.
+        device: What it computes on, in words; empty if that is not known yet.
         progress: The last ``progress`` event, or None.
         epoch: The last ``epoch`` event, or None.
         end: The event that ended it, or None.
@@ -346,6 +343,7 @@ class RunState:
     state: str
     began: float
     latest: float
+    device: str
     progress: dict[str, Any] | None
     epoch: dict[str, Any] | None
     end: dict[str, Any] | None
@@ -373,6 +371,7 @@ def read(folder: Path) -> RunState:
     except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise RunError(f"{folder / 'run.json'} cannot be read: {error}", "It is damaged, or no run folder.") from None
     last: dict[str, dict[str, Any]] = {}
+    device = ""
     began = latest = _written(folder)
     first = True
     for event in events(folder):
@@ -383,10 +382,12 @@ def read(folder: Path) -> RunState:
             for end in ENDED:  # a resumed run is no longer what it was
                 last.pop(end, None)
         last[kind] = event
+        if kind == "started":
+            device = str(event.get("device") or device)
     end_event = next((last[kind] for kind in ENDED if kind in last), None)
     state = str(end_event["type"]) if end_event else "running" if alive else "dead"
     return RunState(
-        folder, **facts, state=state, began=began, latest=latest,
+        folder, **facts, state=state, began=began, latest=latest, device=device,
         progress=last.get("progress"), epoch=last.get("epoch"), end=end_event,
     )  # fmt: skip
 
@@ -433,8 +434,23 @@ def find(runs_folder: Path, beating: bool = False) -> list[RunState]:
     return sorted(found, key=lambda run: run.began)
 
 
-def locate(name: str, runs_folder: Path) -> Path:
+def is_running(run: RunState) -> bool:
+    """Whether there is something to stop or to watch."""
+    return run.state == "running"
+
+
+def can_be_resumed(run: RunState, epochs: int | None = None) -> bool:
+    """Whether :func:`resume` has something to do; with a number of epochs in all, only for a training."""
+    if epochs is None:
+        return run.state not in ("running", "finished")
+    return run.state != "running" and "epochs" in run.parameters
+
+
+def locate(name: str, runs_folder: Path, meant: Callable[[RunState], bool] = lambda _: True) -> Path:
     """The run that a user means: a path, a name, ``latest``, or a part of a name that only one run has.
+
+    Args:
+        meant: Which runs ``latest`` stands for, as long as there is one such; else for any.
 
     Raises:
         RunError: if there is none, or more than one.
@@ -443,9 +459,10 @@ def locate(name: str, runs_folder: Path) -> Path:
         return Path(name)
     if (runs_folder / name / "run.json").is_file():
         return runs_folder / name
-    folders = [run.folder for run in find(runs_folder)]
-    if name == "latest" and folders:
-        return folders[-1]
+    found = find(runs_folder)
+    if name == "latest" and found:
+        return ([run for run in found if meant(run)] or found)[-1].folder
+    folders = [run.folder for run in found]
     if not folders:
         raise RunError(f"There is no run in {runs_folder}", "Choose another folder with --runs-dir.")
     matches = [folder for folder in folders if name in folder.name]

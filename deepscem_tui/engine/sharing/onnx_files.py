@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from deepscem_tui import __version__
+from deepscem_tui.engine import words
 from deepscem_tui.engine.errors import ModelError, ResourceError
 from deepscem_tui.engine.models.files import load_model
 from deepscem_tui.engine.models.info import ModelInfo, read_network
@@ -151,8 +152,8 @@ def check_same(shared: Shared, path: Path, known_as: Path) -> float:
         session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
         (found,) = session.run(None, {INPUT: image})
     except Exception as error:  # onnxruntime has a dozen classes of its own, without a common base
-        reason = str(error).splitlines()[0][:200]
-        raise ModelError(f"{known_as} is not written, since onnxruntime cannot use it ({reason})", _REPORT) from error
+        what = f"{known_as} is not written, since onnxruntime cannot use it ({words.reason(error)})"
+        raise ModelError(what, _REPORT) from error
     expected = shared.compute(image)
     difference = float("nan")
     if found.shape == expected.shape:

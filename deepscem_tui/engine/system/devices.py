@@ -9,8 +9,10 @@ import ctypes
 import gc
 import logging
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,9 +20,13 @@ from typing import Any
 
 import psutil
 
+from deepscem_tui.engine.reporting import Reporter
+
 _log = logging.getLogger(__name__)
 
 _CGROUP = Path("/sys/fs/cgroup")
+_GPU_PLACES = Path("/proc/driver/nvidia/gpus"), Path("/dev/nvidia0")
+_tell: ContextVar[Callable[[], None]] = ContextVar("_tell", default=lambda: None)
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of mallopt
 
 
@@ -72,9 +78,21 @@ def _reclaimable(group: Path) -> int:
     return 0
 
 
+@contextmanager
+def told_of_loading(tell: Callable[[], None]) -> Iterator[None]:
+    """Call ``tell`` before this thread imports TensorFlow, which takes some seconds, if it does so in the block."""
+    token = _tell.set(tell)
+    try:
+        yield
+    finally:
+        _tell.reset(token)
+
+
 @cache
 def tensorflow() -> Any:
     """Import TensorFlow and set it up: GPU memory taken as needed, threads as granted."""
+    if "tensorflow" not in sys.modules:
+        _tell.get()()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
     with _letting_other_threads_go_on():
         import tensorflow as tf
@@ -129,13 +147,36 @@ def keras() -> Any:
     return keras
 
 
-def device_summary() -> str:
-    """The device that TensorFlow computes on, in words."""
-    gpus = tensorflow().config.list_physical_devices("GPU")
+def device_summary(devices: str = "auto") -> str:
+    """What TensorFlow computes on, in words: ``CPU`` and its cores, or the names of GPUs.
+
+    Args:
+        devices: ``"auto"`` for all GPUs, or the CPU where there is none; ``"cpu"``; or numbers of GPUs, ``"0,1"``.
+    """
+    gpus = [] if devices == "cpu" else tensorflow().config.list_physical_devices("GPU")
+    if gpus and devices != "auto":
+        gpus = [gpus[int(number)] for number in devices.split(",")]
     if gpus:
         details = [tensorflow().config.experimental.get_device_details(gpu).get("device_name", "GPU") for gpu in gpus]
         return ", ".join(map(str, details))
     return f"CPU, {available_cores()} cores"
+
+
+def say_device(device: str, precision: str, report: Reporter) -> None:
+    """Say what is computed on; warn where that is the CPU although there is a GPU."""
+    report.message(f"Computing in {precision} on {device}")
+    if gpu_not_found():
+        report.warning(
+            "This machine has an NVIDIA GPU, but TensorFlow finds none. Install what it needs with: "
+            "pip install 'deepscem-tui[gpu]'; if that is there, see whether nvidia-smi lists the GPU"
+        )
+
+
+def gpu_not_found(places: Sequence[Path] = _GPU_PLACES) -> bool:
+    """Whether there is an NVIDIA GPU, by its driver's files, that TensorFlow does not find though nobody hides it."""
+    if os.environ.get("CUDA_VISIBLE_DEVICES", "0") in ("", "-1", "NoDevFiles"):  # the last is SLURM's
+        return False
+    return any(place.exists() for place in places) and not tensorflow().config.list_physical_devices("GPU")
 
 
 def gpu_names() -> list[str]:

@@ -296,8 +296,11 @@ def _digest(text: str) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
-    content = text.encode("utf-8")
+    """Write a text file whole or not at all.
+
+    Bytes of a file's name that are no UTF-8 are written as escapes, such as ``\\udcff``, which JSON reads back.
+    """
+    content = text.encode("utf-8", "backslashreplace")
     with published(path, len(content)) as temporary:
         temporary.write_bytes(content)
 

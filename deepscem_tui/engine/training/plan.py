@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,11 +74,12 @@ def plan_training(
     """Decide what the parameters leave open.
 
     Raises:
-        ParameterError: the patch or the loss does not suit the network or a sample.
-        DatasetError: a sample is smaller than any patch can be.
+        ParameterError: the patch or the loss does not suit the network or a sample to train with.
+        DatasetError: a sample to train with is smaller than any patch can be.
     """
     samples = [*learn.samples.values(), *(valid.samples.values() if valid else ())]
-    patch = fitting_patch(parameters.patch_size, info.dimension, info.divisor, {s.name: s.shape for s in samples})
+    # Of the samples to validate with, too small ones are padded, as prediction does.
+    patch = fitting_patch(parameters.patch_size, info.dimension, info.divisor, learn)
     asked = parameters.patch_size or ()
     if info.dimension == 2 and len(asked) == 3 and asked[0] != 1:
         report.message("The network is 2D: Z of --patch-size does not count")
@@ -135,16 +135,14 @@ def usual_patch(dimension: int) -> tuple[Shape, int]:
     return _DEFAULT_PATCH[dimension], _DEFAULT_BATCH[dimension]
 
 
-def fitting_patch(
-    asked: tuple[int, ...] | None, dimension: int, divisor: Shape, shapes: Mapping[str, Sequence[int]]
-) -> Shape:
+def fitting_patch(asked: tuple[int, ...] | None, dimension: int, divisor: Shape, dataset: Dataset) -> Shape:
     """The patch to train with: the one asked for, or the default, shrunk to the smallest sample.
 
     Args:
         asked: Y, X or Z, Y, X, or None.
         dimension: Of the network. With 2 a patch is one slice thick, and a Z that was asked for does not count.
         divisor: What the sides, Z, Y, X, must be multiples of.
-        shapes: (Z, Y, X) of each sample by its name.
+        dataset: With the samples that patches are cut from, at least one.
 
     Returns:
         Z, Y, X.
@@ -160,8 +158,9 @@ def fitting_patch(
     sizes[:first] = [1] * first
     for axis in range(first, 3):
         step = divisor[axis]
-        name, smallest = min(((name, shape[axis]) for name, shape in shapes.items()), key=lambda item: item[1])
-        about = f"sample {name!r} has {smallest} voxels along {'ZYX'[axis]}"
+        sample = min(dataset.samples.values(), key=lambda sample: sample.shape[axis])
+        smallest = sample.shape[axis]
+        about = f"sample {sample.name!r} of {dataset.path} has {smallest} voxels along {'ZYX'[axis]}"
         if smallest < step:
             hint = "Use larger samples, or a model with fewer levels (create-model --depth)."
             raise DatasetError(

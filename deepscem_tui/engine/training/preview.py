@@ -27,7 +27,11 @@ class PreviewPatch:
 
 
 def choose_preview(sources: Sequence[Source], patch: Shape, flat: bool, context: int = 0) -> PreviewPatch:
-    """The patch whose middle slice shows most labels, and most of them, among a few that are sure to show some."""
+    """The patch whose middle slice shows most labels, and most of them, among a few that are sure to show some.
+
+    Args:
+        sources: Each at least as large as the patch.
+    """
     best: tuple[tuple[int, int], Source, Shape, list[np.ndarray[Any, Any]]] | None = None
     for source in sources[:_SOURCES]:
         for start in _starts(source, patch):

@@ -102,8 +102,7 @@ def _sources(dataset: Dataset) -> list[Source]:
 def _patch(parameters: p.ShowAugmentation, dataset: Dataset) -> Shape:
     asked = parameters.patch_size
     deep = asked is not None and len(asked) == 3 and asked[0] > 1
-    shapes = {sample.name: sample.shape for sample in dataset.samples.values()}
-    return fitting_patch(asked, 3 if deep else 2, (1, 1, 1), shapes)
+    return fitting_patch(asked, 3 if deep else 2, (1, 1, 1), dataset)
 
 
 def _place(sampler: PatchSampler, number: int) -> Box:

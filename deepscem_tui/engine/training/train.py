@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from math import prod
+from operator import ge
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,7 @@ from deepscem_tui.engine.system.devices import (
     device_summary,
     forget_networks,
     memory_kept_for_reuse,
+    say_device,
 )
 from deepscem_tui.engine.system.files import check_writable, refuse_existing
 from deepscem_tui.engine.system.memory import memory_limit
@@ -109,10 +111,12 @@ def train(parameters: p.Train, context: Context) -> Result:
         if context.folder is not None:
             check_room(disk_bytes(plan, context.folder, parameters.out))
         shared = chosen_devices(parameters, plan)
-        check_memory(plan, device_summary().startswith("CPU"))
+        device = device_summary(parameters.devices)
+        check_memory(plan, device.startswith("CPU"))
         precision = chosen_precision(parameters, plan, context.report)
+        say_device(device, precision, context.report)
         context.report.event(
-            "started", resumed=resuming, device=device_summary(), precision=precision, devices=shared.n_replicas,
+            "started", resumed=resuming, device=device, precision=precision, devices=shared.n_replicas,
             **plan.facts,
         )  # fmt: skip
         folder = context.folder
@@ -127,7 +131,7 @@ def train(parameters: p.Train, context: Context) -> Result:
         forget_networks()
         model, _ = load_model(parameters.model)
         with opened_cache(folder / "cache", context.report) as cache, memory_kept_for_reuse():
-            session = _Session(parameters, context, folder, plan, model, learn, valid, shared, precision, cache)
+            session = _Session(parameters, context, folder, plan, model, learn, valid, shared, device, precision, cache)
             state = session.run()
     if not shared.chief:
         return Result(f"Trained along, as process {shared.worker}; the first one, 0, keeps the model", {})
@@ -135,7 +139,7 @@ def train(parameters: p.Train, context: Context) -> Result:
     noted = noting(folder, parameters.out)
     save_model(*load_model(chosen), parameters.out, overwrite=parameters.overwrite or ours, before=noted)
     tables = _test(parameters, chosen, context) if test is not None else ()
-    return _result(parameters, state, chosen.stem, tables)
+    return _result(parameters, state, chosen.stem, tables, device)
 
 
 def _warn_of_leaks(learn: Dataset, valid: Dataset | None, test: Dataset | None, context: Context) -> None:
@@ -164,6 +168,7 @@ class _Session:
     learn: Dataset
     valid: Dataset | None
     shared: Distribution
+    device: str
     precision: str
     cache: Cache
 
@@ -173,7 +178,7 @@ class _Session:
         free = available_memory()
         memory = min(HELD_BYTES, free // 2, max(0, free - plan.step_bytes))  # for samples: a step must fit beside them
         # Of flat patches processes make more than threads; but beside a network on the CPU no core is left for them.
-        apart = os.name == "posix" and flat and not device_summary().startswith("CPU")
+        apart = os.name == "posix" and flat and not self.device.startswith("CPU")
         sources = self._sources(self.learn, memory, shared=apart)
         memory -= sum(source.held_bytes for source in sources)
         held_out = self._sources(self.valid, memory) if self.valid else []
@@ -181,7 +186,8 @@ class _Session:
         self._grey_values = grey_values(self.learn)
         self._warn(sources, held_out)
         self._thresholds: tuple[float, ...] | None = None  # of the last validation
-        self._preview = choose_preview(held_out or sources, plan.patch, flat, info.context)
+        large = [source for source in held_out if all(map(ge, source.shape, plan.patch))]
+        self._preview = choose_preview(large or sources, plan.patch, flat, info.context)
         self._trainer = self._made_trainer()
         sampler = PatchSampler(
             sources,
@@ -258,7 +264,7 @@ class _Session:
         """What validates: with the tiles that `predict` has by itself."""
         parameters, plan, info = self.parameters, self.plan, self.plan.info
         predicting = p.Predict(model=parameters.model, input=valid.path, out=parameters.out)
-        limit = memory_limit(device_summary().startswith("CPU"))
+        limit = memory_limit(self.device.startswith("CPU"))
         samples = dict(valid.samples)
         shapes = {name: sample.shape for name, sample in samples.items()}
         validator = Validator(
@@ -349,8 +355,8 @@ def _test(parameters: p.Train, model: Path, context: Context) -> Sequence[Table]
     return result.tables
 
 
-def _result(parameters: p.Train, state: State, chosen: str, tables: Sequence[Table]) -> Result:
-    facts: dict[str, Any] = {"model": str(parameters.out), "epochs": state.epoch}
+def _result(parameters: p.Train, state: State, chosen: str, tables: Sequence[Table], device: str) -> Result:
+    facts: dict[str, Any] = {"model": str(parameters.out), "epochs": state.epoch, "device": device}
     if chosen == "best" and state.best is not None:
         facts |= {"best_epoch": state.best_epoch, "validation_f1": state.best_f1, "validation_loss": -state.best[1]}
     return Result(f"Trained {parameters.out} ({chosen} of {words.counted(state.epoch, 'epoch')})", facts, tables)

@@ -207,7 +207,7 @@ class FileSlices:
         except MemoryError as error:
             raise ResourceError(f"There is not enough memory to show {path}", "Zoom in to see a part of it.") from error
         except (OSError, RuntimeError, KeyError) as error:  # h5py's, of a file that changes under it
-            raise DataError(f"{path} cannot be read: {str(error).splitlines()[0][:200]}", "Try again.") from error
+            raise DataError(f"{path} cannot be read: {words.reason(error)}", "Try again.") from error
 
 
 class ArraySlices:
