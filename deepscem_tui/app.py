@@ -195,7 +195,7 @@ class DeepscemApp(App[int]):
         """Open the form of an action, in a dialog or on its own screen, and carry the action out when it is sent.
 
         Args:
-            values: What the form shows at first, besides what was typed last time.
+            values: What the form shows at first, besides what was typed last time in this folder.
             hidden: Parameters that are settled by ``values`` and not shown.
         """
         if name in _OWN_SCREENS:
@@ -207,14 +207,16 @@ class DeepscemApp(App[int]):
 
         def answered(answer: tuple[Parameters, bool] | None) -> None:
             if answer is not None:
-                self.settings.remember(name, _preferences(answer[0]))
+                if name != "demo":  # its images and the whole of it are asked for by different keys
+                    self.settings.remember(self.folder, name, _preferences(answer[0]))
                 self.start(action, *answer)
 
         failed = self._failed.pop(name, {})
         if any(str(failed.get(key)) != str(value) for key, value in (values or {}).items()):
             failed = {}  # it was about something else
-        first = {**self.settings.forms.get(name, {}), **failed, **(values or {})}
-        self.push_screen(ActionDialog(action, first, hidden), answered)
+        given = dict(values or {})
+        first = {**self.settings.remembered(self.folder, name), **failed, **given}
+        self.push_screen(ActionDialog(action, first, hidden, recommended=given), answered)
 
     def start(self, action: actions.Action, parameters: Parameters, detached: bool = False) -> Job | None:
         """Carry out an action, in a worker thread or detached; nothing begins any more once the application ends."""
