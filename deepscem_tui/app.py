@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -21,9 +22,11 @@ from textual.timer import Timer
 from textual.worker import WorkerFailed
 
 from deepscem_tui.characters import choose_pictures
+from deepscem_tui.console import Console
 from deepscem_tui.engine import actions
+from deepscem_tui.engine.errors import RunError
 from deepscem_tui.engine.parameters import Parameters
-from deepscem_tui.engine.runs import runs
+from deepscem_tui.engine.runs import runs, watching
 from deepscem_tui.harmless import Harmless
 from deepscem_tui.jobs import Detached, Job, Jobs, detached_words, start_detached
 from deepscem_tui.outcome import Bug, report
@@ -195,7 +198,7 @@ class DeepscemApp(App[int]):
         """Open the form of an action, in a dialog or on its own screen, and carry the action out when it is sent.
 
         Args:
-            values: What the form shows at first, besides what was typed last time.
+            values: What the form shows at first, besides what was typed last time in this folder.
             hidden: Parameters that are settled by ``values`` and not shown.
         """
         if name in _OWN_SCREENS:
@@ -207,14 +210,16 @@ class DeepscemApp(App[int]):
 
         def answered(answer: tuple[Parameters, bool] | None) -> None:
             if answer is not None:
-                self.settings.remember(name, _preferences(answer[0]))
+                if name != "demo":  # its images and the whole of it are asked for by different keys
+                    self.settings.remember(self.folder, name, _preferences(answer[0]))
                 self.start(action, *answer)
 
         failed = self._failed.pop(name, {})
         if any(str(failed.get(key)) != str(value) for key, value in (values or {}).items()):
             failed = {}  # it was about something else
-        first = {**self.settings.forms.get(name, {}), **failed, **(values or {})}
-        self.push_screen(ActionDialog(action, first, hidden), answered)
+        given = dict(values or {})
+        first = {**self.settings.remembered(self.folder, name), **failed, **given}
+        self.push_screen(ActionDialog(action, first, hidden, recommended=given), answered)
 
     def start(self, action: actions.Action, parameters: Parameters, detached: bool = False) -> Job | None:
         """Carry out an action, in a worker thread or detached; nothing begins any more once the application ends."""
@@ -431,6 +436,17 @@ class DeepscemApp(App[int]):
                 self._loop.call_soon_threadsafe(self.call_later, self.leave, "the terminal is gone")
 
 
+def _left_behind(jobs: Sequence[Job]) -> Iterator[str]:
+    """What to say, after the application has ended, of the runs that it stopped."""
+    for folder in dict.fromkeys(job.folder for job in jobs if job.state == "stopped" and job.folder is not None):
+        with suppress(RunError):
+            run = watching.summary(folder)
+            far = f" after {run.how_far}" if run.how_far else ""
+            if run.left:  # and was not gone on with since
+                go_on = shlex.join(["deepscem-tui", "runs", "resume", run.name])
+                yield f"{run.name} was stopped{far}, and is saved. Go on with: {go_on}"
+
+
 def run(folder: Path | None = None, runs_folder: Path | None = None) -> int:
     """Show the application until its user leaves, and give the exit status.
 
@@ -455,6 +471,9 @@ def run(folder: Path | None = None, runs_folder: Path | None = None) -> int:
             terminal.write("Saving what was being done ...\r\n")
             app.jobs.stop_all("the application ended")
             app.jobs.wait()
+    console = Console()
+    for line in _left_behind(app.jobs.all):
+        console.message(line)
     if app.mistake is not None:
         raise Bug("A bug in deepscem-tui ended the application", report(app.mistake))
     return app.return_code or value or 0

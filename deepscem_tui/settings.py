@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from deepscem_tui.engine.system.files import write_text
 
 _APPLICATION = "deepscem-tui"
+_FOLDERS = 100  # whose forms are remembered
 
 
 class Settings(BaseModel):
@@ -25,7 +26,7 @@ class Settings(BaseModel):
     safe_mode: bool = True
     bell: bool = True
     pictures: Literal["auto", "blocks", "ascii"] = "auto"
-    forms: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    folders: dict[str, dict[str, dict[str, Any]]] = Field(default_factory=dict)  # forms by folder and action
 
     @classmethod
     def load(cls) -> Settings:
@@ -40,9 +41,15 @@ class Settings(BaseModel):
             settings_file().parent.mkdir(parents=True, exist_ok=True)
             write_text(settings_file(), json.dumps(self.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n")
 
-    def remember(self, action: str, values: Mapping[str, Any]) -> None:
-        """Keep what a form was sent with, for the next time."""
-        self.forms[action] = dict(values)
+    def remembered(self, folder: Path, action: str) -> dict[str, Any]:
+        """What a form was sent with the last time that it was about this folder."""
+        return dict(self.folders.get(str(folder.absolute()), {}).get(action, {}))
+
+    def remember(self, folder: Path, action: str, values: Mapping[str, Any]) -> None:
+        """Keep what a form was sent with, for the next time in this folder; those used longest ago are forgotten."""
+        forms = self.folders.pop(str(folder.absolute()), {})
+        kept = list(self.folders.items())[-(_FOLDERS - 1) :]
+        self.folders = dict([*kept, (str(folder.absolute()), {**forms, action: dict(values)})])
         self.save()
 
 

@@ -181,10 +181,11 @@ def make_run(
     import psutil
 
     started = psutil.Process(pid).create_time() if psutil.pid_exists(pid) else 1.0
+    working_folder = str(parameters.pop("working_folder", runs_folder.parent))
     asked = {"model": "net.keras", "out": "mito.keras", "train": "train.hdf5", "epochs": 4, **parameters}
     about = {
         "action": action, "parameters": asked, "command": f"deepscem-tui run {action} net.keras mito.keras",
-        "working_folder": str(runs_folder.parent), "host": socket.gethostname(), "pid": pid, "pid_started": started,
+        "working_folder": working_folder, "host": socket.gethostname(), "pid": pid, "pid_started": started,
         "versions": {}, "seed": 0, "inputs": [],
     }  # fmt: skip
     (folder / "run.json").write_text(json.dumps(about))

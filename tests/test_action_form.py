@@ -242,7 +242,7 @@ def test_a_batch_that_will_not_fit_is_said_with_one_that_does(folder: Path, monk
         assert "8 patches of 1 x 16 x 16 voxels a step" in app.status
         await typed(pilot, "batch_size", "1000")
         assert "GiB are free. A Batch size of" in app.note("batch_size")
-        assert app.status == "1 to be set right (!)"
+        assert app.status.startswith("! Batch size: A step on 1000 patches")
 
     drive(app, script)
 
@@ -280,6 +280,65 @@ def test_an_error_that_no_field_can_be_blamed_for_is_said_at_the_foot(folder: Pa
         monkeypatch.setattr(actions.Action, "carry_out", fail)
         app.form.check()
         await until(pilot, lambda: "Could not be checked: ValueError: x [bold] y" in app.status)
+
+    drive(app, script)
+
+
+def test_the_first_complaint_is_said_where_it_is_seen(folder: Path) -> None:
+    app = FormApp("train", TRAIN | {"steps_per_epoch": "0", "learning_rate": "-1"})
+
+    async def script(pilot: Pilot[None]) -> None:
+        assert app.status == "! Steps per epoch: must be at least 1 (it is 0) (1 more)"
+        assert "Steps per epoch   " in screen_text(app)  # the last line that is seen, without what is said below it
+        assert "! Must be at least 1" not in screen_text(app)
+        await pilot.press("ctrl+s")
+        await until(pilot, lambda: "! Must be at least 1" in screen_text(app))
+
+    drive(app, script, (80, 23))
+
+
+def test_what_was_not_touched_is_not_counted_as_wrong(folder: Path) -> None:
+    app = FormApp("split-dataset", {"file": "data.hdf5", "out_dir": "parts"})
+
+    async def script(pilot: Pilot[None]) -> None:
+        assert app.status.startswith("1 to be filled in: ")
+        await pilot.press("ctrl+s")
+        await until(pilot, lambda: app.settled and app.status.startswith("! "))
+
+    drive(app, script)
+
+
+def test_what_is_remembered_is_said_and_can_be_taken_back(folder: Path) -> None:
+    values = TRAIN | {"patch_size": "16,16", "keep_best": False, "loss": "dice", "epochs": "64"}
+    app = FormApp("train", values, recommended=TRAIN)
+
+    async def script(pilot: Pilot[None]) -> None:
+        line = app.form.query_one("#remembered")
+        assert str(line.render()) == "3 values as the last time here; ctrl+r for what is recommended"
+        await typed(pilot, "patch_size", "24,24")
+        assert str(line.render()).startswith("2 values")
+        await pilot.press("ctrl+r")
+        await until(pilot, lambda: app.settled and not line.display)
+        now = app.form.values()
+        assert (now["patch_size"], now["keep_best"], now["model"]) == ("24,24", True, "m.keras")
+        assert now["loss"] == next(d.default for d in actions.declared(ACTIONS["train"]) if d.name == "loss")
+        assert app.status.startswith("Would train")
+
+    drive(app, script)
+
+
+def test_only_what_nobody_touched_is_proposed_anew(folder: Path) -> None:
+    app = FormApp("train", {"model": "m.keras", "out": "out.keras", "train": "data.hdf5"})
+
+    async def script(pilot: Pilot[None]) -> None:
+        await typed(pilot, "train", "three.hdf5")
+        Path("out.keras").write_text("made meanwhile")
+        before = {"model": "m.keras", "out": "out.keras", "train": "data.hdf5"}
+        app.form.propose({"model": "m.keras", "out": "out-2.keras", "train": "a.hdf5", "valid": "data.hdf5"}, before)
+        await until(pilot, lambda: app.settled)
+        now = app.form.values()
+        assert [now[name] for name in ("out", "train", "valid")] == ["out-2.keras", "three.hdf5", "data.hdf5"]
+        assert [field.declared.name for field in app.form.fields if field.touched] == ["train"]
 
     drive(app, script)
 

@@ -115,6 +115,49 @@ def test_settings_are_kept_and_damage_is_forgiven(tmp_path: Path) -> None:
     assert Settings.load() == Settings()
 
 
+def test_forms_are_remembered_by_folder(tmp_path: Path) -> None:
+    settings = Settings()
+    for number in range(110):
+        settings.remember(tmp_path / str(number), "train", {"epochs": number})
+    settings.remember(tmp_path / "50", "predict", {"threshold": 0.4})
+    assert settings.remembered(tmp_path / "50", "train") == {"epochs": 50}
+    assert settings.remembered(tmp_path / "50", "predict") == {"threshold": 0.4}
+    assert settings.remembered(tmp_path / "0", "train") == {}
+    assert len(Settings.load().folders) == 100
+
+    async def test(pilot: Pilot[Any], app: DeepscemApp) -> None:
+        for folder, filters in ((tmp_path, "8"), (tmp_path / "other", "")):
+            app.folder = folder
+            app.ask("create-model")
+            await until(
+                pilot, lambda: isinstance(app.screen, ActionDialog) and bool(app.screen.query("#field-filters"))
+            )
+            assert app.screen.query_one("#field-filters Input", Input).value == filters
+            assert ("1 value as the last time here" in screen_text(app)) == bool(filters)
+            app.pop_screen()
+            await pilot.pause()
+
+    settings.remember(tmp_path, "create-model", {"filters": 8})
+    driven(test, tmp_path)
+
+
+def test_notices_do_not_lie_over_what_a_form_says(tmp_path: Path) -> None:
+    app = DeepscemApp(tmp_path, tmp_path / "runs")
+
+    async def run() -> None:
+        async with app.run_test(size=(80, 24), notifications=True) as pilot:
+            app.ask("create-dataset")
+            await until(pilot, lambda: isinstance(app.screen, ActionDialog) and bool(app.screen.query("#status")))
+            app.notify(
+                "Added sample 'volume' 32 x 256 x 256 with 1 label to train.hdf5; F8 shows its tables", timeout=60
+            )
+            await until(pilot, lambda: any(toast.region.height for toast in app.screen.query("Toast")))
+            assert max(toast.region.bottom for toast in app.screen.query("Toast")) <= 2
+            app.exit()
+
+    asyncio.run(run())
+
+
 def test_quitting_with_nothing_to_do_quits(tmp_path: Path) -> None:
     async def test(pilot: Pilot[Any], app: DeepscemApp) -> None:
         await pilot.press("ctrl+q")

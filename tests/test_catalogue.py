@@ -8,7 +8,7 @@ from screens import make_dataset, make_model
 from deepscem_tui.engine.actions import ACTIONS
 from deepscem_tui.engine.catalogue import Cataloguer
 from deepscem_tui.engine.datasets.samples import Member
-from deepscem_tui.screens.proposals import first_values
+from deepscem_tui.screens.proposals import still_there
 
 
 def test_damage_that_only_hdf5_knows_of_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,13 +49,12 @@ def test_images_are_files_and_stores_of_every_format_but_pictures(tmp_path: Path
 
 
 @pytest.mark.parametrize("model", [["a"], 3, {"a": 1}, True, ""])
-def test_values_of_another_kind_are_not_remembered(model: object, tmp_path: Path) -> None:
-    assert not first_values(ACTIONS["train"], tmp_path, {"model": model}).get("model")
+def test_values_of_another_kind_are_not_remembered(model: object) -> None:
+    assert not still_there(ACTIONS["train"], {"model": model})
 
 
 def test_samples_of_a_file_that_is_gone_are_not_remembered(tmp_path: Path) -> None:
     here = str(make_dataset(tmp_path / "here.hdf5"))
     last = {"sample": ["a"], "threshold": "0.4"}
-    assert first_values(ACTIONS["predict"], tmp_path, {**last, "input": here})["sample"] == ["a"]
-    values = first_values(ACTIONS["predict"], tmp_path, {**last, "input": "gone.hdf5"})
-    assert ("sample" in values, values["threshold"]) == (False, "0.4")
+    assert still_there(ACTIONS["predict"], {**last, "input": here}) == {**last, "input": here}
+    assert still_there(ACTIONS["predict"], {**last, "input": "gone.hdf5"}) == {"threshold": "0.4"}

@@ -21,6 +21,7 @@ from deepscem_tui.screens.result_dialog import ResultDialog
 from deepscem_tui.screens.welcome import Welcome
 from deepscem_tui.widgets.action_form import ActionForm
 from deepscem_tui.widgets.dataset_tree import DatasetTree
+from deepscem_tui.widgets.flag import Flag
 from deepscem_tui.widgets.slice_view import SliceView
 
 pytestmark = pytest.mark.usefixtures("server_in_utc", "impatient")
@@ -122,7 +123,7 @@ def test_keys_open_the_forms(where: tuple[str, ...], forms: dict[str, str], fold
 def test_a_key_that_does_not_fit_says_why(folder: Path) -> None:
     async def test(pilot: Pilot[Any], app: DeepscemApp, screen: DatasetsScreen) -> None:
         for where, key, why in (
-            ("train.hdf5", "c", "choose a sample of train.hdf5 first (right opens it)"),
+            ("train.hdf5", "c", "Crop: choose a sample of train.hdf5 first (right opens it)"),
             ("liver/new.hdf5", "c", "new.hdf5 has no sample yet; a adds one"),
             ("liver/new.hdf5", "l", "new.hdf5 was made for no labels"),
             ("broken.hdf5", "a", "broken.hdf5 cannot be used: it "),
@@ -139,6 +140,19 @@ def test_a_key_that_does_not_fit_says_why(folder: Path) -> None:
         await until(pilot, lambda: "No other data set here has labels for a sample one" in said(app))
         assert {"Crop", "Remove", "Export"} <= footer(app)
         assert not {"Labels", "Save as", "Close"} & footer(app)
+
+    on_datasets(test)
+
+
+def test_a_folder_is_not_imported_into_predictions(folder: Path) -> None:
+    async def test(pilot: Pilot[Any], app: DeepscemApp, screen: DatasetsScreen) -> None:
+        for where, proposed in (("train.hdf5", "train.hdf5"), ("liver/test-predicted.hdf5", "")):
+            await choose(pilot, screen, where)
+            await pilot.press("f")
+            await until(pilot, lambda: isinstance(app.screen, ActionDialog) and bool(app.screen.query(ActionForm)))
+            assert app.screen.query_one(ActionForm).values()["file"] == proposed
+            await pilot.press("escape")
+            await until(pilot, lambda: app.screen is screen)
 
     on_datasets(test)
 
@@ -259,8 +273,16 @@ def test_the_welcome_offers_ways_to_begin(tmp_path: Path, monkeypatch: pytest.Mo
             await pilot.press(key)
             await until(pilot, lambda: isinstance(app.screen, ActionDialog), key)
             assert f"{form}: " in screen_text(app)
+            if form == "demo":
+                assert app.screen.query_one("#field-images_only Flag", Flag).value is (key != "d")
             await pilot.press("escape")
             await until(pilot, lambda: app.screen is screen)
+            if key == "m":  # what was sent for the images does not decide for the whole
+                monkeypatch.setattr(app, "start", lambda *_: None)
+                await pilot.press(key)
+                await until(pilot, lambda: isinstance(app.screen, ActionDialog) and bool(app.screen.query(ActionForm)))
+                await pilot.press("ctrl+s")
+                await until(pilot, lambda: app.screen is screen)
         await pilot.press("o")
         await until(pilot, lambda: isinstance(app.screen, FileDialog))
         await pilot.press("escape")

@@ -192,6 +192,22 @@ def test_files_that_vanish_after_scoring(folder: Path) -> None:
     on_evaluation(test)
 
 
+def test_a_prediction_that_came_later_is_proposed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    make_dataset(Path("test.hdf5"))
+
+    async def test(pilot: Pilot[Any], app: DeepscemApp, screen: EvaluationScreen) -> None:
+        form = screen.query_one(ActionForm)
+        assert form.values()["segmentation"] == ""
+        await pilot.press("f2")
+        make_dataset(Path("test-predicted.hdf5"), probabilities=True)
+        await pilot.press("f6")
+        await until(pilot, lambda: form.settled and form.values()["segmentation"] == "test-predicted.hdf5")
+        assert "Would compare" in str(form.query_one("#status").render())
+
+    on_evaluation(test)
+
+
 def test_an_empty_folder_has_nothing_to_propose(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 

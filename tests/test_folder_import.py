@@ -42,6 +42,7 @@ def pairs(paths: list[str], names: tuple[str, ...] = ()) -> Pairs:
             {"x": ("x.tif", {"mito": "x_label_mito.tif", "er": "x_label_er.tif"})},
         ),
         (["x_raw.tif", "x_gt.tif"], {"x": ("x_raw.tif", {"": "x_gt.tif"})}),
+        (["x_raw.tif", "x_classes.tif"], {"x": ("x_raw.tif", {"": "x_classes.tif"})}),
         (["image001.tif", "mask001.tif"], {"001": ("image001.tif", {"": "mask001.tif"})}),
         (["imagesTr/c_1_0000.tif", "labelsTr/c_1.tif"], {"c_1": ("imagesTr/c_1_0000.tif", {"": "labelsTr/c_1.tif"})}),
         (["images/s_0000.tif", "labels/s_0000.tif"], {"s_0000": ("images/s_0000.tif", {"": "labels/s_0000.tif"})}),

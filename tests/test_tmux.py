@@ -61,7 +61,7 @@ def ready_to_train(folder: Path, epochs: int) -> None:
     form = {"model": "new.keras", "out": "trained.keras", "train": "disc.hdf5", "valid": "disc.hdf5"}
     form |= {"patch_size": "32,32", "batch_size": "2", "steps_per_epoch": "20", "epochs": str(epochs)}
     settings_file().parent.mkdir(parents=True, exist_ok=True)
-    settings_file().write_text(json.dumps({"forms": {"train": form}}))
+    settings_file().write_text(json.dumps({"folders": {str(folder.absolute()): {"train": form}}}))
 
 
 def start_training(screen: Tmux) -> None:
@@ -235,7 +235,9 @@ def in_mid_training(terminal: Callable[..., Tmux], folder: Path) -> tuple[Tmux, 
 def test_a_signal_in_mid_training_saves_and_leaves(terminal: Callable[..., Tmux], number: signal.Signals) -> None:
     screen, run = in_mid_training(terminal, terminal().folder)
     screen.send(number)
-    assert "status=75" in screen.wait_for("status=", 60)
+    left = screen.wait_for("status=", 60)
+    assert "status=75" in left
+    assert f"Go on with: deepscem-tui runs resume {run.folder.name}" in " ".join(left.replace("\n", "").split())
     stopped = run_of(screen.folder, "stopped")
     assert number.name in str(stopped.end)
     assert list((run.folder / "checkpoint").glob("step-*.npz"))
@@ -245,7 +247,7 @@ def test_a_signal_in_mid_training_saves_and_leaves(terminal: Callable[..., Tmux]
 def test_a_second_interrupt_leaves_at_once(terminal: Callable[..., Tmux]) -> None:
     screen, run = in_mid_training(terminal, terminal().folder)
     while psutil.pid_exists(run.pid):
-        with suppress(ProcessLookupError):
+        with suppress(ProcessLookupError, IndexError):  # it has ended meanwhile
             screen.send(signal.SIGINT)
         time.sleep(0.03)
     assert "status=130" in screen.wait_for("status=", 60)

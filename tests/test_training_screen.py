@@ -10,7 +10,7 @@ import made_runs
 import pytest
 from golden_texts import Golden
 from pilot import screen_text, until
-from screens import Played, driven, footer, looks, make_dataset, make_model, said
+from screens import BEGAN, Played, driven, footer, looks, make_dataset, make_model, make_run, said
 from textual.pilot import Pilot
 
 from deepscem_tui.app import DeepscemApp
@@ -232,6 +232,75 @@ def test_what_runs_elsewhere_is_shown_unless_somebody_types(folder: Path) -> Non
         await pilot.resize_terminal(120, 40)
         await until(pilot, lambda: "z 12" in screen_text(app))
 
+    on_training(test)
+
+
+def test_what_was_made_is_not_proposed_again(played: Played) -> None:
+    async def test(pilot: Pilot[Any], app: DeepscemApp, screen: TrainingScreen) -> None:
+        form = screen.query_one(ActionForm)
+        await started(pilot, screen)
+        make_model(Path("net-trained.keras"), training={"run": "x"})
+        played.end = Result("Trained net-trained.keras")
+        await until(pilot, lambda: "Enter predicts with net-trained.keras" in screen_text(app))
+        await pilot.press("f")
+        await until(pilot, lambda: form.settled and form.values()["out"] == "net-trained-2.keras")
+        assert str(form.query_one("#status").render()).startswith("Would train net.keras")
+        form.fill({"out": "net-trained.keras"})  # as somebody types it
+        await pilot.press("f2", "f4")
+        await until(pilot, lambda: "! Out: it exists already" in str(form.query_one("#status").render()))
+        assert form.values()["out"] == "net-trained.keras"
+
+    on_training(test)
+
+
+@pytest.mark.parametrize("end", ["stopped", None])
+def test_a_run_that_was_left_is_offered_above_the_form(end: str | None, folder: Path) -> None:
+    make_run(Path("runs"), "20231114-221320-train-mito", end=end, epochs=3)
+    make_run(Path("runs"), "20231114-221330-train-away", end="stopped", began=BEGAN + 10, working_folder="/elsewhere")
+
+    async def test(pilot: Pilot[Any], app: DeepscemApp, screen: TrainingScreen) -> None:
+        how = "was stopped" if end else "has died"
+        await until(pilot, lambda: f"20231114-221320-train-mito {how} after 3 of 4 epochs: F9" in screen_text(app))
+        assert screen.page == "form"
+        await pilot.press("f9")
+        await until(pilot, lambda: "Resume" in footer(app))
+        await pilot.press("R")
+        await until(pilot, lambda: isinstance(app.screen, GoOnDialog))
+        await pilot.press("escape", "f9")
+        make_run(Path("runs"), "20231114-221340-train-again", end="finished", began=BEGAN + 20)
+        await until(pilot, lambda: screen.page == "form" and "train-mito" not in screen_text(app))
+
+    on_training(test)
+
+
+def test_the_end_is_said_when_the_live_view_has_it(played: Played, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(pilot: Pilot[Any], app: DeepscemApp, screen: TrainingScreen) -> None:
+        job = await started(pilot, screen)
+        with monkeypatch.context() as while_it_lasts:
+            while_it_lasts.setattr(RunView, "_take", lambda *_: None)
+            played.end = Result("Trained net-trained.keras")
+            await until(pilot, lambda: job.state == "finished" and screen.run is not None)
+            assert "running" in screen_text(app)
+            assert "Trained net-trained.keras" not in screen_text(app)
+        await until(pilot, lambda: "Trained net-trained.keras" in screen_text(app))
+        assert screen.query_one(RunView).snapshot.state == "finished"  # type: ignore[union-attr]
+
+    on_training(test)
+
+
+def test_it_is_said_what_is_waited_for_until_the_form_is_there(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    waiting: list[bool] = []
+    compose = ActionForm.compose
+
+    def watched(form: ActionForm) -> Any:
+        waiting.append(bool(form.screen.query("#waiting")))
+        return compose(form)
+
+    async def test(pilot: Pilot[Any], app: DeepscemApp, screen: TrainingScreen) -> None:
+        await until(pilot, lambda: not screen.query("#waiting"))
+        assert waiting == [True]
+
+    monkeypatch.setattr(ActionForm, "compose", watched)
     on_training(test)
 
 

@@ -29,6 +29,7 @@ class ActionDialog(ModalScreen[tuple[Parameters, bool] | None]):
         action: What is asked for.
         values: What the fields show at first.
         hidden: Parameters that ``values`` settles and that are not shown.
+        recommended: See :class:`ActionForm`.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", "Cancel")]
@@ -40,9 +41,16 @@ class ActionDialog(ModalScreen[tuple[Parameters, bool] | None]):
     ActionDialog .name { text-style: bold; height: auto; }
     """
 
-    def __init__(self, action: Action, values: Mapping[str, Any] | None = None, hidden: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        action: Action,
+        values: Mapping[str, Any] | None = None,
+        hidden: Sequence[str] = (),
+        recommended: Mapping[str, Any] | None = None,
+    ) -> None:
         super().__init__()
         self._action, self._values, self._hidden = action, dict(values or {}), tuple(hidden)
+        self._recommended = recommended
         self._before: dict[str, Any] = {}
 
     def compose(self) -> ComposeResult:
@@ -52,6 +60,7 @@ class ActionDialog(ModalScreen[tuple[Parameters, bool] | None]):
                 self._action,
                 self._values,
                 self._hidden,
+                recommended=self._recommended,
                 open_datasets=self._open_datasets,
                 safe_mode=self._safe_mode,
                 cancel=True,

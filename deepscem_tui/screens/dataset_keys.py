@@ -18,8 +18,8 @@ class Deed:
 
     Args:
         name: Of the method that does it.
-        title: In the footer.
-        text: In a few words, also how a refusal begins.
+        title: In the footer; how a refusal begins.
+        text: In a few words.
         needs: What must be chosen.
         broken: Whether it can be done to what is damaged.
     """
@@ -86,17 +86,17 @@ def refusal(deed: Deed, item: Item | None) -> str:
     if deed.needs == "nothing":
         return ""
     if item is None or item.dataset is None:
-        return f"{deed.text}: choose a data set first" + (" and in it a sample" if deed.needs == "sample" else "")
+        return f"{deed.title}: choose a data set first" + (" and in it a sample" if deed.needs == "sample" else "")
     name = item.path.name
     of_whole = item.sample is None and deed.name in ("rename", "remove")  # a damaged sample can be renamed, removed
     if item.dataset.problem and (of_whole or not deed.broken):
         return f"{name} cannot be used: it {item.dataset.problem}"
     if deed.needs == "sample" and item.sample is None:
         if not item.dataset.samples:
-            return f"{deed.text}: {name} has no sample yet; a adds one"
-        return f"{deed.text}: choose a sample of {name} first (right opens it)"
+            return f"{deed.title}: {name} has no sample yet; a adds one"
+        return f"{deed.title}: choose a sample of {name} first (right opens it)"
     if item.sample is not None and item.sample.problem and deed.needs == "sample" and not deed.broken:
         return f"Sample {item.sample.name} cannot be used: it {item.sample.problem}"
     if deed.name in ("aliases", "distance", "objects", "clean") and not item.dataset.n_labels:
-        return f"{deed.text}: {name} was made for no labels"
+        return f"{deed.title}: {name} was made for no labels"
     return ""

@@ -304,11 +304,8 @@ class DatasetsScreen(WorkScreen):
 
     def on_welcome_choice(self, event: Welcome.Choice) -> None:
         event.stop()
-        demo = {"folder": "deepscem-demo"}
-        if event.name == "images":
-            self.app.ask("demo", {**demo, "images_only": True})
-        elif event.name == "demo":
-            self.app.ask("demo", demo)
+        if event.name in ("images", "demo"):
+            self.app.ask("demo", {"folder": "deepscem-demo", "images_only": event.name == "images"})
         elif event.name == "create":
             self._do_new(None)
         elif event.name == "folder":
@@ -349,8 +346,8 @@ class DatasetsScreen(WorkScreen):
         self.app.ask("add-sample", {"file": item.path}, ("file",))
 
     def _do_folder(self, item: Item | None) -> None:
-        chosen = item is not None and item.dataset is not None
-        self.app.ask("import-folder", {"file": item.path} if chosen and item is not None else {})
+        dataset = item.dataset if item is not None else None
+        self.app.ask("import-folder", {"file": dataset.path} if dataset and not dataset.has_predictions else {})
 
     def _do_convert(self, _: Item | None) -> None:
         self.app.ask("convert-image", {})

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Container, Vertical
+from textual.containers import Vertical
 from textual.widgets import ContentSwitcher, Static
 
 from deepscem_tui.console import safe
@@ -18,7 +18,7 @@ from deepscem_tui.engine import actions
 from deepscem_tui.jobs import Job
 from deepscem_tui.screens.base import WorkScreen, described
 from deepscem_tui.screens.file_dialog import browse
-from deepscem_tui.screens.proposals import first_values
+from deepscem_tui.screens.proposals import Proposer, still_there
 from deepscem_tui.widgets.action_form import ActionForm
 from deepscem_tui.widgets.path_input import PathInput
 
@@ -50,13 +50,21 @@ class FormScreen(WorkScreen):
         super().__init__()
         self.job: Job | None = None
         self._given: dict[str, Any] = {}
+        self._proposed: dict[str, str] = {}  # what the folder suggested last
+        self._stale = self._proposing = False
 
     def compose_content(self) -> ComposeResult:
         with ContentSwitcher(initial=FORM, id="pages"):
-            yield Container(Static("Looking what the folder holds ...", id="waiting"), id=FORM, classes="page")
+            with Vertical(id=FORM, classes="page"):
+                yield from self.compose_above()
+                yield Static("Looking what the folder holds ...", id="waiting")
             with Vertical(id=VIEW, classes="page"):
                 yield Static(id="status", markup=False)
                 yield from self.compose_view()
+
+    def compose_above(self) -> ComposeResult:
+        """What stands above the form."""
+        yield from ()
 
     def compose_view(self) -> ComposeResult:
         """What comes of the action."""
@@ -68,6 +76,7 @@ class FormScreen(WorkScreen):
     async def on_mount(self) -> None:
         self.app.job_ended.subscribe(self, self._job_ended)
         self.set_interval(_POLL_SECONDS, self._look_if_shown)
+        self._proposer = Proposer(actions.ACTIONS[self.ACTION], self.app.folder)
         self.run_worker(self._make_form(), group="form")
         self._tell()
 
@@ -75,20 +84,47 @@ class FormScreen(WorkScreen):
 
     async def _make_form(self) -> None:
         action = actions.ACTIONS[self.ACTION]
-        last, given = dict(self.app.settings.forms.get(self.ACTION, {})), dict(self._given)
-        values = await asyncio.to_thread(first_values, action, self.app.folder, last, given)
+        given = dict(self._given)
+        last = {**still_there(action, self.app.settings.remembered(self.app.folder, self.ACTION)), **given}
+        self._proposed = await asyncio.to_thread(self._proposer.propose, last)
+        recommended = await asyncio.to_thread(self._proposer.propose, given)
         if not self.is_attached:
             return
         form = ActionForm(
             action,
-            {**values, **self._given},
+            {**last, **self._proposed, **self._given},
+            recommended={**recommended, **self._given},
             open_datasets=lambda: self.app.open_datasets,
             safe_mode=lambda: self.app.settings.safe_mode,
         )
-        await self.query_one("#waiting").remove()
         await self.query_one(f"#{FORM}").mount(form)
+        await self.query_one("#waiting").remove()
         if self.page == FORM:
             form.enter()
+
+    def on_screen_resume(self) -> None:
+        self._propose_anew()
+
+    def _propose_anew(self) -> None:
+        """Propose anew what nobody touched, and check the form: the folder may hold something else by now."""
+        self._stale = True
+        if not self._proposing and self.is_mounted and self.page == FORM and self.query(ActionForm):
+            self._proposing = True
+            self.run_worker(self._renew(), group="propose")
+
+    async def _renew(self) -> None:
+        try:
+            while self._stale:
+                self._stale = False
+                form = self.query_one(ActionForm)
+                settled = {name: value for name, value in form.values().items() if value != self._proposed.get(name)}
+                proposed = await asyncio.to_thread(self._proposer.propose, settled)
+                if not self.is_attached:
+                    return
+                form.propose(proposed, self._proposed)
+                self._proposed = proposed
+        finally:
+            self._proposing = False
 
     def fill(self, values: Mapping[str, Any]) -> None:
         """Set fields of the form, and show it."""
@@ -104,7 +140,7 @@ class FormScreen(WorkScreen):
     @on(ActionForm.Submitted)
     def _submitted(self, event: ActionForm.Submitted) -> None:
         event.stop()
-        self.app.settings.remember(self.ACTION, event.form.values())
+        self.app.settings.remember(self.app.folder, self.ACTION, event.form.values())
         job = self.app.start(event.action, event.parameters, event.detached)
         if job is not None:
             self.follow(job)
@@ -129,6 +165,7 @@ class FormScreen(WorkScreen):
     def action_page(self, page: str) -> None:
         """Show a page, and focus what is on it."""
         self.query_one(ContentSwitcher).current = page
+        self._propose_anew()
         self.call_after_refresh(self._enter)
         self.refresh_bindings()
 
@@ -165,6 +202,8 @@ class FormScreen(WorkScreen):
     def _job_ended(self, job: Job) -> None:
         if job is self.job:
             self._look()
+        if self.is_current:
+            self._propose_anew()
 
     def shows(self, job: Job) -> bool:
         return job is self.job and self.page == VIEW

@@ -21,14 +21,23 @@ _NAMES = {
 _FREE = 1000
 
 
-def first_values(
-    action: Action, folder: Path, last: Mapping[str, Any], given: Mapping[str, Any] | None = None
-) -> dict[str, Any]:
-    """Values for a form, as typed; reads the folder.
+class Proposer:
+    """Proposes values for the form of an action by what a folder holds; one thread at a time may use it."""
 
-    Args:
-        last: What the form was sent with last time; files that are not there any more are left out.
-        given: What is settled.
+    def __init__(self, action: Action, folder: Path) -> None:
+        self._action, self._folder = action, folder
+        self._cataloguer = Cataloguer()
+
+    def propose(self, settled: Mapping[str, Any]) -> dict[str, str]:
+        """Values, as typed, for what is not settled; reads the folder."""
+        found = self._cataloguer.scan(self._folder, seconds=_SCAN_SECONDS)
+        proposed = _PROPOSALS[self._action.name](found, settled)
+        return {name: str(value) for name, value in proposed.items() if value and not settled.get(name)}
+
+
+def still_there(action: Action, last: Mapping[str, Any]) -> dict[str, Any]:
+    """What a form was sent with last time, without files that are not there any more or were made, and without what
+    was chosen in these.
     """
     declared = {parameter.name: parameter for parameter in actions.declared(action)}
     gone = {
@@ -37,13 +46,7 @@ def first_values(
         if parameter.kind == "path" and not (parameter.opens and _is_there(last.get(name)))
     }
     gone |= {name for name, parameter in declared.items() if parameter.within.partition(".")[0] in gone}  # chosen in it
-    kept = {name: value for name, value in last.items() if name != "overwrite" and name not in gone}
-    values = {**kept, **(given or {})}
-    found = Cataloguer().scan(folder, seconds=_SCAN_SECONDS)
-    for name, value in _PROPOSALS[action.name](found, values).items():
-        if not values.get(name):
-            values[name] = value
-    return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
+    return {name: value for name, value in last.items() if name != "overwrite" and name not in gone}
 
 
 def _is_there(value: Any) -> bool:

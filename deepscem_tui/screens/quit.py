@@ -28,7 +28,7 @@ class QuitDialog(ModalScreen[None]):
     HELP = """\
 Something is still **at work**.
 
-- `s` stops it: its state is saved first, and `R` on the screen of runs (F7) goes on with it later.
+- `s` stops it: its state is saved first, and `R` on the screen of its kind or of runs (F7) goes on with it later.
 - `w` waits until all is done, then quits; `ctrl+q` again takes that back.
 - `c` or escape stays.
 """
@@ -49,7 +49,7 @@ Something is still **at work**.
         with Vertical(classes="dialog"):
             yield Static(f"Still to do:\n{jobs}{more}", markup=False)
             yield OptionList(
-                Option("s  Stop and save, then quit; Runs (F7) resumes them later", id="stop"),
+                Option("s  Stop and save, then quit; R resumes them later", id="stop"),
                 Option("w  Wait until everything is done, then quit", id="wait"),
                 Option("c  Stay here", id="cancel"),
             )

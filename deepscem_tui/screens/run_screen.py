@@ -10,13 +10,13 @@ from typing import Any, ClassVar
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.widgets import ContentSwitcher
+from textual.widgets import ContentSwitcher, Static
 
 from deepscem_tui.console import safe
 from deepscem_tui.engine.errors import EngineError
 from deepscem_tui.engine.runs import runs
 from deepscem_tui.engine.runs.runs import RunState
-from deepscem_tui.engine.runs.watching import RunsIndex
+from deepscem_tui.engine.runs.watching import RunsIndex, RunSummary
 from deepscem_tui.jobs import Detached, Job
 from deepscem_tui.screens.form_screen import FORM, VIEW, FormScreen
 from deepscem_tui.screens.run_control import RESUMABLE, RunControl
@@ -36,6 +36,7 @@ class RunScreen(RunControl, FormScreen):
     VIEW_ACTIONS: ClassVar[frozenset[str]] = FormScreen.VIEW_ACTIONS | {"stop", "stop_now", "resume"}
     DEFAULT_CSS = """
     RunScreen RunView { height: 1fr; }
+    RunScreen #left { display: none; height: auto; padding: 0 1; background: $warning-muted; }
     """
 
     def __init__(self) -> None:
@@ -45,6 +46,10 @@ class RunScreen(RunControl, FormScreen):
         self._detached: Detached | None = None
         self._index: RunsIndex | None = None
         self._finding = False
+        self._offered: Path | None = None  # a run that waits to be resumed, shown because there was nothing else
+
+    def compose_above(self) -> ComposeResult:
+        yield Static(id="left", markup=False)
 
     def compose_view(self) -> ComposeResult:
         yield RunView()
@@ -61,7 +66,7 @@ class RunScreen(RunControl, FormScreen):
 
     def watch_folder(self, folder: Path | None) -> None:
         """Show a run, or none."""
-        self.folder, self.run = folder, None
+        self.folder, self.run, self._offered = folder, None, None
         view = self.query_one(RunView)
         view.display = folder is not None
         view.watch_run(folder)
@@ -114,24 +119,31 @@ class RunScreen(RunControl, FormScreen):
             self.run_worker(self._read_end(self.folder), group="end")
 
     def _find_if_shown(self) -> None:
-        """Look for the run of a detached process, or for one that goes on elsewhere."""
-        if self.is_current and not self._settled and not self._finding and self.is_mounted:
+        """Look for the run of a detached process, for one that goes on elsewhere, or one that can be resumed."""
+        if self.is_current and not self._finding and self.is_mounted:
             self._finding = True
             self.run_worker(self._find(), group="find")
 
     @property
     def _settled(self) -> bool:
         """Whether there is a run to show, or a job that will have one."""
-        return self.folder is not None or (self.job is not None and self.job.live)
+        return (self.folder is not None and self._offered is None) or (self.job is not None and self.job.live)
 
     async def _find(self) -> None:
         try:
             detached = self._detached
-            folder = await asyncio.to_thread(self._found, detached)
+            folder, left = await asyncio.to_thread(self._found, detached)
         finally:
             self._finding = False
-        if not self.is_attached or self._settled or detached is not self._detached:
+        if not self.is_attached:
             return
+        if not self._settled and detached is self._detached:
+            self._take(folder, left)
+        self._tell_left(left)
+
+    def _take(self, folder: Path | None, left: RunSummary | None) -> None:
+        """Show what was found."""
+        detached = self._detached
         if folder is not None:
             self.job = None
             self.watch_folder(folder)
@@ -139,14 +151,34 @@ class RunScreen(RunControl, FormScreen):
                 self.action_page(VIEW)
         elif detached is not None and detached.process.poll() is not None:
             self._detached = None
+        elif left is not None and self.job is None and detached is None and left.folder != self.folder:
+            self.watch_folder(left.folder)
+            self._offered = left.folder
+            self.run_worker(self._read_end(left.folder), group="end")
         self._tell()
 
-    def _found(self, detached: Detached | None) -> Path | None:
-        if detached is not None:
-            return detached.folder(self.app.runs_folder)
+    def _found(self, detached: Detached | None) -> tuple[Path | None, RunSummary | None]:
+        """The run to show, and the newest one if it is of this folder and waits to be resumed."""
         assert self._index is not None
-        live = [run.folder for run in self._index.poll() if run.running and run.action == self.ACTION]
-        return live[-1] if live else None
+        found = [run for run in self._index.poll() if run.action == self.ACTION]
+        here = [run for run in found if _same(run.working_folder, self.app.folder)]
+        left = here[-1] if here and here[-1].left else None
+        if detached is not None:
+            return detached.folder(self.app.runs_folder), left
+        live = [run.folder for run in found if run.running]
+        return (live[-1] if live else None), left
+
+    def _tell_left(self, left: RunSummary | None) -> None:
+        """Say above the form that there is a run to go on with: the form would begin another."""
+        if self.job is not None and self.job.live:
+            left = None
+        line = self.query_one("#left", Static)
+        line.display = left is not None
+        if left is not None:
+            how = "was stopped" if left.state == "stopped" else "has died"
+            far = f" after {left.how_far}" if left.how_far else ""
+            key = "F9" if left.folder == self.folder else "F7"
+            line.update(safe(f"{left.name} {how}{far}: {key}, then R resumes it."))
 
     def _typing(self) -> bool:
         """Whether somebody is at work on the form."""
@@ -176,8 +208,10 @@ class RunScreen(RunControl, FormScreen):
     def status(self) -> tuple[str, bool]:
         job = self.job
         if job is not None:
-            if job.state == "running" and self.folder is not None:
-                return "", False  # the live view says it
+            shown = self.query_one(RunView).snapshot
+            running = job.state == "running" or (not job.live and shown is not None and shown.running)
+            if running and self.folder is not None:
+                return "", False  # the live view says it, and says a moment later that it has ended
             text, bad = super().status()
             return (f"{text}{self.offers(job)}" if job.state == "stopped" else text), bad
         if self.folder is None:
@@ -257,6 +291,12 @@ class RunScreen(RunControl, FormScreen):
     @property
     def pages(self) -> ContentSwitcher:
         return self.query_one("#pages", ContentSwitcher)
+
+
+def _same(one: Path | None, other: Path) -> bool:
+    with suppress(OSError, ValueError):  # what a run says of itself may be anything
+        return one is not None and one.resolve() == other.resolve()
+    return False
 
 
 __all__ = ["FORM", "VIEW", "RunScreen"]

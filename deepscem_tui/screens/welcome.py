@@ -62,7 +62,7 @@ make images for you to try everything with.
         yield Static(_ABOUT, markup=False)
         yield Static("Looking for data sets", id="found", markup=False)
         yield OptionList(*(Option(Content(f"{key}  {text}"), id=name) for name, key, text, _ in _CHOICES))
-        yield Static("The tutorials are in docs/: make a data set, train, predict, evaluate.", markup=False)
+        yield Static("F1 explains the keys; tutorials are in docs/ of the program's source code.", markup=False)
 
     def tell(self, catalogue: Catalogue, closed: bool) -> None:
         """Say what the folder holds.

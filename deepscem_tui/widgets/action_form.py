@@ -18,7 +18,7 @@ from textual.timer import Timer
 from textual.widgets import Button, Collapsible, Input, Static
 
 from deepscem_tui.console import safe
-from deepscem_tui.engine import actions, checks
+from deepscem_tui.engine import actions, checks, words
 from deepscem_tui.engine.actions import Action, Declared
 from deepscem_tui.engine.checks import Findings
 from deepscem_tui.engine.parameters import Parameters
@@ -43,6 +43,7 @@ class ActionForm(Vertical):
         action: What the form is for.
         values: What the fields show at first, as typed; the rest at the action's defaults.
         hidden: Parameters that ``values`` settles and that are not shown.
+        recommended: What the fields show but for those that are remembered from the last time; None for ``values``.
         open_datasets: Gives the data sets that are open, for safe mode.
         safe_mode: Whether safe mode is on, asked at every look.
         cancel: Whether there is a button that posts :class:`ActionForm.Cancelled`.
@@ -55,6 +56,7 @@ Each line is a parameter; `*` marks those that are needed. What is wrong is said
 - `ctrl+o` in a field for a file opens a list of files; `right` takes the completion in grey.
 - `ctrl+y` copies the command at the foot, which does the same in a shell. In tmux this needs
   `set -g set-clipboard on` in `~/.tmux.conf`, and a terminal that allows OSC 52.
+- What was chosen in this folder the last time is there again; `ctrl+r` brings back the recommended values.
 - `ctrl+t` starts a training or prediction **detached**: it outlives this window, a crash of the graphics driver does
   not take the application along, and the GPU's memory is free again when it ends. It appears under Runs (F7).
 """
@@ -62,6 +64,7 @@ Each line is a parameter; `*` marks those that are needed. What is wrong is said
         Binding("ctrl+s,f10", "submit", "Start", tooltip="Check everything and start"),
         Binding("ctrl+t", "detach", "Detached", tooltip="Start in a process of its own, which outlives this window"),
         Binding("enter", "next", "Next", show=False),
+        Binding("ctrl+r", "recommended", "Recommended", show=False, tooltip="Bring back the recommended values"),
         Binding("ctrl+y", "copy", "Copy command", tooltip="Copy the command that does the same"),
     ]
     DEFAULT_CSS = """
@@ -69,6 +72,7 @@ Each line is a parameter; `*` marks those that are needed. What is wrong is said
     ActionForm > #fields { height: 1fr; min-height: 3; }
     ActionForm > #foot { height: auto; max-height: 50%; border-top: solid $primary-muted; }
     ActionForm #status { height: auto; max-height: 4; overflow-y: auto; }
+    ActionForm #remembered { height: 1; color: $text-warning; }
     ActionForm #status.-fault { color: $text-error; text-style: bold; }
     ActionForm #buttons { height: 1; }
     ActionForm #buttons Button { min-width: 0; margin-right: 2; }
@@ -116,6 +120,7 @@ Each line is a parameter; `*` marks those that are needed. What is wrong is said
         values: Mapping[str, Any] | None = None,
         hidden: Sequence[str] = (),
         *,
+        recommended: Mapping[str, Any] | None = None,
         open_datasets: Callable[[], Sequence[Path]] = tuple,
         safe_mode: Callable[[], bool] = lambda: True,
         cancel: bool = False,
@@ -125,6 +130,8 @@ Each line is a parameter; `*` marks those that are needed. What is wrong is said
         self.action = action
         self._hidden = {name: _as_typed(value) for name, value in (values or {}).items() if name in hidden}
         self._first = {name: _as_typed(value) for name, value in (values or {}).items() if name not in hidden}
+        recommended = self._first if recommended is None else recommended
+        self._recommended = {name: _as_typed(value) for name, value in recommended.items()}
         self._open_datasets, self._safe_mode, self._cancel = open_datasets, safe_mode, cancel
         left_out = {"dry_run", *hidden}
         self._declared = [parameter for parameter in _ordered(action) if parameter.name not in left_out]
@@ -147,6 +154,7 @@ Each line is a parameter; `*` marks those that are needed. What is wrong is said
             if rare:
                 yield Collapsible(*rare, title=f"More options ({len(rare)})", id="more")
         with Vertical(id="foot"):
+            yield Static(markup=False, id="remembered")
             yield Static(markup=False, id="status")
             yield CommandLine(self.action.name, id="command")
             with Horizontal(id="buttons"):
@@ -186,6 +194,38 @@ Each line is a parameter; `*` marks those that are needed. What is wrong is said
         for field in self.fields:
             if field.declared.name in values:
                 field.value = _as_typed(values[field.declared.name])
+                self._recommended[field.declared.name] = field.value
+        self._changed()
+
+    def propose(self, values: Mapping[str, Any], before: Mapping[str, Any]) -> None:
+        """Set the fields that nobody touched to what is proposed now, and look at the files again.
+
+        Args:
+            before: What was proposed last; a field that holds something else is left as it is.
+        """
+        if self._wanted is not None:  # what is about to be started is what its user saw
+            return
+        for field in self.fields:
+            name = field.declared.name
+            ours = not field.touched and field.value in ("", _as_typed(before.get(name)))
+            if ours and (name in values or name in before):
+                field.propose(_as_typed(values.get(name, "")))
+                self._recommended[name] = field.value
+        self.check()
+
+    def _remembered(self) -> list[Field]:
+        """The fields that still hold what they held the last time, where that is not what is recommended."""
+        return [
+            field
+            for field in self.fields
+            if not _is_empty(field.value) and field.value == self._first.get(field.declared.name)
+            if field.value not in (self._recommended.get(field.declared.name, field.usual), str(field.declared.default))
+        ]
+
+    def action_recommended(self) -> None:
+        """Bring back what is recommended in the place of what is remembered."""
+        for field in self._remembered():
+            field.propose(self._recommended.get(field.declared.name, field.usual))
         self._changed()
 
     def _given(self) -> dict[str, Any]:
@@ -232,7 +272,8 @@ Each line is a parameter; `*` marks those that are needed. What is wrong is said
 
     def check(self) -> None:
         """Look at the files again: something has changed that the form does not know of."""
-        self._changed()
+        self._version += 1
+        self._look_now()
 
     def _judge(self) -> None:
         """Say what the declaration refuses, and what is known of the files."""
@@ -243,35 +284,71 @@ Each line is a parameter; `*` marks those that are needed. What is wrong is said
         if self._findings is not None and (current or not faults):
             faults = {**(self._findings.faults if current else {}), **faults}
         begun = self._asked_before or any(field.touched for field in self.fields)
+        complaints: dict[str, str] = {}
+        waiting: list[tuple[Declared, str]] = []
         for field in self.fields:
             fault = faults.get(field.declared.name, "")
             expected = field.declared.name in declared and _is_empty(field.value) and not self._asked_before
             if expected and not (field.touched if fault == _MISSING else begun):
                 fault = ""  # there was no time to fill it in
             field.complain(self._in_words(fault))
+            if fault and fault != _MISSING:
+                complaints[field.declared.title] = fault
+            elif field.declared.name in faults:
+                waiting.append((field.declared, faults[field.declared.name]))
         shown = {field.declared.name for field in self.fields}
         others = [text for name, text in faults.items() if name not in shown]
         command = self.query_one(CommandLine)
         plain = not declared and not self._left_out()
         command.show(actions.command_line(self.action, actions.build(self.action, given)) if plain else "")
-        self._say(others, faults, current)
+        self._say(others, complaints, waiting, current)
+        remembered = len(self._remembered())
+        line = self.query_one("#remembered", Static)
+        line.display = remembered > 0
+        line.update(f"{words.counted(remembered, 'value')} as the last time here; ctrl+r for what is recommended")
 
     def _in_words(self, text: str) -> str:
         """A complaint with the titles of the fields in the place of the command line's names."""
         titles = {"--" + parameter.name.replace("_", "-"): parameter.title for parameter in self._declared}
         return _OPTION.sub(lambda found: titles.get(found[0], found[0]), text)
 
-    def _say(self, others: Sequence[str], faults: Mapping[str, str], current: bool) -> None:
-        """The line above the command."""
+    def _named(self, title: str, text: str) -> str:
+        """A complaint with the title of its field, unless it begins with it."""
+        text = self._in_words(text)
+        return text if text.startswith(title) else f"{title}: {text}"
+
+    def _say(
+        self,
+        others: Sequence[str],
+        complaints: Mapping[str, str],
+        waiting: Sequence[tuple[Declared, str]],
+        current: bool,
+    ) -> None:
+        """The line above the command.
+
+        Args:
+            others: Complaints about nothing that the form shows.
+            complaints: Those that are said beside a field, by its title; the first is said here too.
+            waiting: What is still to be filled in, without a complaint beside it, and what it lacks.
+        """
         status = self.query_one("#status", Static)
-        status.set_class(bool(others), "-fault")
+        status.set_class(bool(others or (current and complaints)), "-fault")
         if others:
             text = self._in_words("; ".join(map(sentence, others)))
             status.update(safe(f"! {text}"))
         elif not current:
             status.update("Checking ..." if self._looking or self._wanted is not None else " ")
-        elif faults:
-            status.update(_to_do(faults))
+        elif complaints or waiting:
+            lines = []
+            if complaints:
+                title, text = next(iter(complaints.items()))
+                more = f" ({len(complaints) - 1} more)" if len(complaints) > 1 else ""
+                lines.append(f"! {self._named(title, text)}{more}")
+            if waiting:
+                unmarked = [text for parameter, text in waiting if not parameter.required]
+                which = self._in_words(f": {unmarked[0]}") if unmarked else " (*)"
+                lines.append(f"{len(waiting)} to be filled in{which}")
+            status.update(safe("\n".join(lines)))
         elif self._findings is not None:
             lines = [self._findings.summary or "Ready", *dict.fromkeys(self._findings.remarks)]
             status.update(safe("\n".join(lines)))
@@ -367,10 +444,11 @@ Each line is a parameter; `*` marks those that are needed. What is wrong is said
         if at_fault is None:
             text = next(iter(faults.values()))
         else:
-            text = f"{at_fault.declared.title}: {faults[at_fault.declared.name]}"
+            text = self._named(at_fault.declared.title, faults[at_fault.declared.name])
             if at_fault.declared.more:
                 self.query_one(Collapsible).collapsed = False
             self.call_after_refresh(at_fault.enter)
+            self.call_after_refresh(at_fault.scroll_visible, animate=False)  # with its complaint, below what is focused
         self.app.notify(safe(self._in_words(text)), title="Not started", severity="error", markup=False)
 
     # -------------------------------------------------------------------------------------------- the command
@@ -409,14 +487,6 @@ def _folded(field: Field) -> bool:
 
 def _is_empty(value: Any) -> bool:
     return value in ("", None, []) or (isinstance(value, list) and all(item is None for item in value))
-
-
-def _to_do(faults: Mapping[str, str]) -> str:
-    missing = [text for text in faults.values() if text == _MISSING]
-    wrong = len(faults) - len(missing)
-    parts = [f"{len(missing)} to be filled in (*)"] if missing else []
-    parts += [f"{wrong} to be set right (!)"] if wrong else []
-    return ", ".join(parts)
 
 
 def _as_typed(value: Any) -> Any:

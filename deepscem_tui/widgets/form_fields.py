@@ -74,6 +74,19 @@ class Field(Vertical):
         """What stands beside the title."""
         raise NotImplementedError
 
+    @property
+    def usual(self) -> str | bool:
+        """What it shows where no value is given."""
+        if self.declared.kind == "flag":
+            return self.declared.default is True
+        return str(self.declared.default) if self.declared.kind == "choice" else ""
+
+    def propose(self, value: Any) -> None:
+        """Set the value as if it had been there from the beginning: nobody has touched it."""
+        self.value = value
+        self._known = self.value
+        self.touched = False
+
     async def offer(self, outline: Outline) -> None:
         """Take what there is to choose from."""
 

@@ -219,7 +219,9 @@ def _new_names(parameters: p.ImportFolder, columns: Sequence[str]) -> tuple[str,
     return _named(["", ""] if parameters.instances == "boundaries" else columns)
 
 
-_LABELS_HINT = "Say how labels are called, such as --image-pattern '{name}.tif' --label-pattern '{name}_{label}.tif'."
+_LABELS_HINT = (
+    "Say how files are called, such as --image-pattern '{name}.tif' and --label-pattern '{name}_{label}.tif'."
+)
 
 
 def _paired(parameters: p.ImportFolder, paths: Sequence[str], target: _Target | None) -> Pairing:

@@ -39,7 +39,7 @@ _IMAGE_WORDS = {
 _LABEL_WORDS = {
     "label", "labels", "labelstr", "mask", "masks", "seg", "segs", "segmentation", "segmentations", "gt", "truth",
     "groundtruth", "ground_truth", "annotation", "annotations", "target", "targets", "train_labels", "train_masks",
-    "labelfield", "labelfields",
+    "labelfield", "labelfields", "classes",
 }  # fmt: skip
 _IGNORED = ("not_labelled", "ignore")  # what a mask of where nothing is labelled is called, as if it were a label
 _STACK = "slices"  # stands for those in a folder

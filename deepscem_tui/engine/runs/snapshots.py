@@ -219,6 +219,7 @@ class RunSummary:
     Args:
         name: Of its folder.
         state: As in :class:`RunSnapshot`.
+        working_folder: Where it was started; None if it does not say.
         epoch: Finished, of a training.
         f1: Mean over labels after the last epoch, of the validation if there is one; None if not known.
         loss: Of the last epoch, likewise.
@@ -242,10 +243,23 @@ class RunSummary:
     f1: float | None = None
     loss: float | None = None
     text: str = ""
+    working_folder: Path | None = None
 
     @property
     def running(self) -> bool:
         return self.state == "running"
+
+    @property
+    def left(self) -> bool:
+        """Whether it ended before it was done, and not by a fault: it waits to be resumed."""
+        return self.state in ("stopped", "dead")
+
+    @property
+    def how_far(self) -> str:
+        """Such as ``3 of 12 epochs``; empty if that is not known."""
+        if self.epochs:
+            return f"{self.epoch} of {self.epochs} epochs"
+        return f"{100 * self.progress.share:.0f} %" if self.progress else ""
 
 
 def mean_score(epoch: Mapping[str, float | None], measure: str = "f1", validation: bool = True) -> float | None:

@@ -54,6 +54,7 @@ class _Description:
     command: str
     process: Process
     parameters: Mapping[str, Any]
+    working_folder: Path | None
 
 
 def _described(folder: Path) -> _Description:
@@ -73,6 +74,7 @@ def _described(folder: Path) -> _Description:
                 text(facts["host"]), count(facts["pid"]), float(facts["pid_started"]), text(facts.get("pid_birth", ""))
             ),
             parameters if isinstance(parameters, dict) else {},
+            Path(where) if (where := text(facts.get("working_folder"))) else None,
         )  # fmt: skip
     except FileNotFoundError:
         raise
@@ -364,6 +366,7 @@ class _Entry:
             f1=mean_score(last),
             loss=last.get("validation_loss", last.get("loss")),
             text=story.error or text(summary),
+            working_folder=description.working_folder,
         )
 
 
