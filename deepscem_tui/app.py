@@ -91,7 +91,7 @@ class DeepscemApp(App[int]):
     HELP = "Keys of the focused part are listed below. **F2** to **F7** switch screens, **ctrl+p** finds any action."
     MODES: ClassVar[dict[str, str | Callable[[], Screen[Any]]]] = {mode: _screen(mode) for mode in SCREENS}
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("f1", "help", "Help", tooltip="Explain the focused part and list its keys", priority=True),
+        Binding("f1", "help", "Help", show=False, tooltip="Explain the focused part and list its keys", priority=True),
         *(
             Binding(key, f"switch_mode('{mode}')", title, show=False, id=f"mode.{mode}", priority=True)
             for mode, (key, title, _) in SCREENS.items()
@@ -320,6 +320,11 @@ class DeepscemApp(App[int]):
             screen.show_run(folder)
 
     # -------------------------------------------------------------------------------------------- keys
+
+    def get_key_display(self, binding: Binding) -> str:
+        """What a key is called in the footer and in lists of keys; by its name where its sign is not ASCII."""
+        shown = super().get_key_display(binding)
+        return shown if shown.isascii() or not self.ascii_only else binding.key
 
     def action_help(self) -> None:
         """Show or hide the panel that explains the focused part."""

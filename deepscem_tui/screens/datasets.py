@@ -57,7 +57,7 @@ class DatasetsScreen(WorkScreen):
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-medium"), (160, "-wide")]  # noqa: RUF012 (as Textual declares it)
     VERTICAL_BREAKPOINTS = [(0, "-low"), (20, "-usual"), (36, "-high")]  # noqa: RUF012 (as Textual declares it)
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "back", "Back", show=False, tooltip="Back to the tree"),
+        Binding("escape", "back", "Back", tooltip="Back to the tree"),
     ]
     DEFAULT_CSS = """
     DatasetsScreen #browse { height: 1fr; }
@@ -285,6 +285,10 @@ class DatasetsScreen(WorkScreen):
             if action.startswith(_DEED) and not shown(action.removeprefix(_DEED).removesuffix("')"), item):
                 found[key] = active._replace(binding=replace(active.binding, show=False))
         return found
+
+    def fits(self, action: str) -> bool:
+        """Whether a key of the screen means something: in the tree there is nothing to go back to."""
+        return action != "back" or isinstance(self.focused, SliceView)
 
     def action_deed(self, name: str) -> None:
         """Do something to what is chosen, or say why not."""
