@@ -176,7 +176,10 @@ class DeepscemApp(App[int]):
             yield SystemCommand(
                 f"Draw slices: {words}", "How slices are drawn", lambda style=style: self.draw_slices(style)
             )
-        yield from super().get_system_commands(screen)
+        yield SystemCommand("Quit", "Leave; what is being done can be saved or waited for (^q)", self.action_quit)
+        for command in super().get_system_commands(screen):
+            if command.title != "Quit":  # which would not ask
+                yield command
 
     def _keys_of(self, screen: Screen[Any]) -> Iterator[SystemCommand]:
         """What the keys of the focused part, of the screen and of the application do now; each says so in a tooltip."""

@@ -181,6 +181,8 @@ A label is drawn as an outline in its colour, or its letter; the pattern tells l
             return
         self.focus()
         self.go_to(index)
+        if index != self.index:
+            self._say(f"There is no slice {index}: this is the {'last' if index > 0 else 'first'} one, {self.index}")
 
     def on_descendant_blur(self) -> None:
         self.remove_class("-asking")
