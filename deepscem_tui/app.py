@@ -94,7 +94,7 @@ class DeepscemApp(App[int]):
     HELP = "Keys of the focused part are listed below. **F2** to **F7** switch screens, **ctrl+p** finds any action."
     MODES: ClassVar[dict[str, str | Callable[[], Screen[Any]]]] = {mode: _screen(mode) for mode in SCREENS}
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("f1", "help", "Help", tooltip="Explain the focused part and list its keys", priority=True),
+        Binding("f1", "help", "Help", show=False, tooltip="Explain the focused part and list its keys", priority=True),
         *(
             Binding(key, f"switch_mode('{mode}')", title, show=False, id=f"mode.{mode}", priority=True)
             for mode, (key, title, _) in SCREENS.items()
@@ -179,7 +179,10 @@ class DeepscemApp(App[int]):
             yield SystemCommand(
                 f"Draw slices: {words}", "How slices are drawn", lambda style=style: self.draw_slices(style)
             )
-        yield from super().get_system_commands(screen)
+        yield SystemCommand("Quit", "Leave; what is being done can be saved or waited for (^q)", self.action_quit)
+        for command in super().get_system_commands(screen):
+            if command.title != "Quit":  # which would not ask
+                yield command
 
     def _keys_of(self, screen: Screen[Any]) -> Iterator[SystemCommand]:
         """What the keys of the focused part, of the screen and of the application do now; each says so in a tooltip."""
@@ -325,6 +328,11 @@ class DeepscemApp(App[int]):
             screen.show_run(folder)
 
     # -------------------------------------------------------------------------------------------- keys
+
+    def get_key_display(self, binding: Binding) -> str:
+        """What a key is called in the footer and in lists of keys; by its name where its sign is not ASCII."""
+        shown = super().get_key_display(binding)
+        return shown if shown.isascii() or not self.ascii_only else binding.key
 
     def action_help(self) -> None:
         """Show or hide the panel that explains the focused part."""

@@ -229,7 +229,7 @@ def _stand_back() -> None:
 
 def _title(action: actions.Action, parameters: Parameters) -> str:
     """What a job is called in lists: the action and the first file that it is about."""
-    names = ("out", "file", "folder", "path")
+    names = ("out", "file", "folder", "path", "segmentation")
     about = next((getattr(parameters, name) for name in names if isinstance(getattr(parameters, name, None), Path)), "")
     return f"{action.name} {Path(about).name}".strip()
 

@@ -302,6 +302,7 @@ def test_the_palette_has_what_the_keys_do(tmp_path: Path) -> None:
         await until(pilot, lambda: app.current_mode == "runs" and app.focused is not None)
         commands = {command.title: command for command in app.get_system_commands(app.screen)}
         assert {"Filter", "Compare", "Help", "Jobs", "train", "crop-sample"} <= set(commands)
+        assert "^q" in commands["Quit"].help
         await commands["Help"].callback()
         await until(pilot, lambda: bool(app.screen.query(HelpPanel)))
         await pilot.press("escape")

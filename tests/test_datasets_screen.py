@@ -120,6 +120,36 @@ def test_keys_open_the_forms(where: tuple[str, ...], forms: dict[str, str], fold
     on_datasets(test)
 
 
+def test_forms_begin_with_what_is_there(folder: Path) -> None:
+    async def test(pilot: Pilot[Any], app: DeepscemApp, screen: DatasetsScreen) -> None:
+        for where, key, shown in (
+            (("train.hdf5",), "r", {"new": "train"}),
+            (("train.hdf5", "two [b]"), "r", {"new": "two [b]"}),
+            (("train.hdf5", "two [b]"), "c", {"z": "0:8", "y": "0:32", "x": "0:32"}),
+        ):
+            await choose(pilot, screen, *where)
+            await pilot.press(key)
+            await until(pilot, lambda: isinstance(app.screen, ActionDialog), key)
+            values = app.screen.query_one(ActionForm).values()
+            assert {name: values[name] for name in shown} == shown
+            await pilot.press("escape")
+            await until(pilot, lambda: app.screen is screen)
+
+    on_datasets(test)
+
+
+def test_it_is_said_whether_the_tree_or_the_slices_have_the_keys(folder: Path) -> None:
+    async def test(pilot: Pilot[Any], app: DeepscemApp, screen: DatasetsScreen) -> None:
+        keys = screen.query_one("#keys")
+        await until(pilot, lambda: "keys: here" in screen_text(app))
+        assert keys.rich_style.reverse
+        await choose(pilot, screen, "train.hdf5", "one")
+        await pilot.press("tab")
+        await until(pilot, lambda: "keys: slices" in screen_text(app) and not keys.rich_style.reverse)
+
+    on_datasets(test)
+
+
 def test_a_key_that_does_not_fit_says_why(folder: Path) -> None:
     async def test(pilot: Pilot[Any], app: DeepscemApp, screen: DatasetsScreen) -> None:
         for where, key, why in (

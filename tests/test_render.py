@@ -11,7 +11,9 @@ import pytest
 from rich.console import Console
 from rich.text import Text
 
+from deepscem_tui.engine.words import duration
 from deepscem_tui.render.marks import drawn, marks_of
+from deepscem_tui.render.run_text import Bar, draw_bar
 from deepscem_tui.render.sampling import area_mean, cover, edge, fit
 from deepscem_tui.render.slices import Scene, choose_style, compared, draw, labelled
 
@@ -221,3 +223,15 @@ def test_float_and_uint8_images_look_the_same() -> None:
 )
 def test_choose_style(wanted: str, terminal: bool, colour: bool, encoding: str | None, expected: str) -> None:
     assert choose_style(wanted, terminal=terminal, colour=colour, encoding=encoding) == expected
+
+
+def test_a_bar_has_its_whole_name() -> None:
+    assert draw_bar(Bar("reading samples", 0.5, "4/8 slices"), 80).plain.startswith("reading samples ━")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [(7.4, "7 s"), (185, "3 min 05 s"), (7620, "2 h 07 min"), (172_800, "2 d 0 h"), (180_000, "2 d 2 h")],
+)
+def test_a_time_is_the_same_in_lists_and_in_live_views(seconds: float, expected: str) -> None:
+    assert duration(seconds).startswith(expected)

@@ -12,7 +12,7 @@ import made_runs
 import pytest
 from golden_texts import Golden
 from pilot import screen_text, until
-from screens import append, driven, footer, looks, make_run, said, settled
+from screens import BEGAN, append, driven, footer, looks, make_run, said, settled
 from textual.pilot import Pilot
 from textual.widgets import DataTable, Input, OptionList
 
@@ -176,7 +176,7 @@ def test_several_are_compared(folder: Path) -> None:
         await pilot.press("c")
         await until(pilot, lambda: "2 runs: validation F1" in screen_text(app))
         rows = [" ".join(str(cell) for cell in grid.get_row_at(row)) for row in range(grid.row_count)]
-        assert "best validation F1 0.8333 0.875" in rows
+        assert "F1 of the model 0.8333 0.875" in rows
         assert "batch_size 16 -" in rows
         for wanted, key in (("validation_loss", "m"), ("validation_f1", "M")):
             await pilot.press(key)
@@ -190,6 +190,22 @@ def test_several_are_compared(folder: Path) -> None:
         await until(pilot, lambda: "2 marked" not in screen_text(app))
 
     on_runs(test)
+
+
+def test_the_comparison_shows_the_f1_of_the_kept_models(tmp_path: Path, monkeypatch: Any) -> None:
+    """Not the highest of any epoch, which no model has that was kept."""
+    monkeypatch.chdir(tmp_path)
+    for name, kept in (("a", 0.7512), ("b", 0.7534)):
+        folder = make_run(Path("runs"), f"20231114-221320-train-{name}", end=None)
+        append(folder, BEGAN + 41, "finished", result={"summary": "Trained", "validation_f1": kept})
+
+    async def test(pilot: Pilot[Any], app: DeepscemApp, table: RunTable) -> None:
+        await pilot.press("space", "space", "c")
+        await until(pilot, lambda: "0.7512" in screen_text(app) and "0.7534" in screen_text(app))
+        assert "0.875" not in screen_text(app)  # of the last epoch
+        assert "F1 of the model" in screen_text(app)
+
+    on_runs(test, (120, 40))
 
 
 def test_more_lines_than_can_be_told_apart_are_not_compared(tmp_path: Path, monkeypatch: Any) -> None:

@@ -319,6 +319,11 @@ def test_going_to_a_slice(true: Path, typed: str, expected: int) -> None:
         assert app.view.index == expected
         assert app.focused is app.view
         assert last_line(app).startswith(f"z {expected} ")
+        none = {
+            "999": ["There is no slice 999: this is the last one, 9"],
+            "-4": ["There is no slice -4: this is the first one, 0"],
+        }
+        assert [notice.message for notice in app._notifications] == none.get(typed, [])
 
     drive(app, steps)
 

@@ -263,9 +263,11 @@ def test_stopping_in_mid_epoch_and_resuming_gives_the_same_weights(files) -> Non
     files["out"].unlink()
 
     stop = Stop()
+    listener = Listener(stop, after=5)
     with pytest.raises(Stopped, match="after 1 epoch and 2 steps"):
-        run(files, Listener(stop, after=5), stop, valid=files["train"])  # in the second epoch of three steps
+        run(files, listener, stop, valid=files["train"])  # in the second epoch of three steps
     assert not files["out"].exists()
+    assert [(e["epoch"], e["step"]) for kind, e in listener.events if kind == "step"][-1] == (2, 2)
     listener = Listener()
     run(files, listener, valid=files["train"])
     assert any("Going on after epoch 1, step 2" in message for message in listener.messages)

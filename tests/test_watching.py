@@ -314,6 +314,13 @@ def test_the_runs_of_a_folder_in_short(tmp_path: Path) -> None:
     assert again.state == "running"
 
 
+def test_the_f1_of_a_finished_training_is_that_of_the_model_that_it_kept(tmp_path: Path) -> None:
+    folder = made_runs.training(tmp_path / "run")
+    made_runs.say(folder, "finished", 61, result={"summary": "done", "validation_f1": 0.55})  # not of the last epoch
+    (run,) = RunsIndex(tmp_path).poll()
+    assert run.f1 == 0.55
+
+
 def test_of_a_long_run_the_beginning_and_the_end_are_read(tmp_path: Path) -> None:
     folder = made_runs.training(tmp_path / "run")
     line = json.dumps({"t": made_runs.BEGAN + 50, "type": "message", "text": "x" * 100}) + "\n"

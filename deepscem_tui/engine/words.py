@@ -11,6 +11,7 @@ from typing import Any
 _NAME_BYTES = 80
 _LISTED = 8
 _REASON = 200  # characters
+_LONGEST = 1e9  # seconds that are told apart
 
 
 def sizes(values: Iterable[Any]) -> str:
@@ -39,9 +40,11 @@ def amount(value: float, unit: str = "") -> str:
 
 
 def duration(seconds: float) -> str:
-    """A time such as ``12 s``, ``3 min 05 s`` or ``2 h 07 min``."""
-    minutes, rest = divmod(round(seconds), 60)
+    """A time such as ``12 s``, ``3 min 05 s``, ``2 h 07 min`` or, from two days on, ``2 d 2 h``."""
+    minutes, rest = divmod(round(min(seconds, _LONGEST)), 60)
     hours, minutes = divmod(minutes, 60)
+    if hours >= 48:
+        return f"{hours // 24} d {hours % 24} h"
     return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
 
 

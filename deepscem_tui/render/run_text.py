@@ -11,10 +11,11 @@ from rich.cells import cell_len, set_cell_size
 from rich.style import Style
 from rich.text import Text
 
+from deepscem_tui.engine.words import duration
 from deepscem_tui.render.chart import Chart, Series, draw_chart, shown
 
 __all__ = [
-    "SCORES", "Bar", "bars", "draw_bar", "draw_run", "duration", "facts", "losses", "score_rows", "state_line",
+    "SCORES", "Bar", "bars", "draw_bar", "draw_run", "facts", "losses", "score_rows", "state_line",
 ]  # fmt: skip
 
 Snapshot = Any  # a RunSnapshot of deepscem_tui.engine.runs.watching: to draw, the engine need not be there
@@ -30,6 +31,7 @@ _STATES = {
 }
 _BAR = Style(color="green")
 _GIB = 1 << 30
+_NAME = 15  # cells of a bar's name, such as `reading samples`
 
 # Of training and validation, by the names that they have in the facts of an epoch. Those of the validation are at the
 # threshold of the label, the others at 0.5.
@@ -124,7 +126,7 @@ def _left(snapshot: Snapshot) -> str:
 
 def draw_bar(bar: Bar, width: int, ascii_only: bool = False) -> Text:
     """One line: the name, a bar, and what stands behind it."""
-    name = set_cell_size(shown(bar.name, ascii_only), 10 if width < 100 else 12)
+    name = set_cell_size(shown(bar.name, ascii_only), 10 if width < 80 else _NAME)
     text = f" {bar.text}"
     cells = max(4, width - cell_len(name) - 1 - max(26, cell_len(text)))
     full = round(cells * min(1.0, max(0.0, bar.share)))
@@ -182,15 +184,6 @@ def _gpu_words(gpu: Any) -> str:
     return " ".join(parts) if len(parts) > 1 else ""
 
 
-def duration(seconds: float) -> str:
-    """Such as ``3 h 05 min``, ``12 min 03 s`` or ``7 s``."""
-    minutes, rest = divmod(round(min(seconds, 1e9)), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours >= 48:
-        return f"{hours // 24} d {hours % 24} h"
-    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
-
-
 # ------------------------------------------------------------------------------------------------ parts
 
 
@@ -225,11 +218,11 @@ def _said(entry: Any) -> Text:
 def _score_words(snapshot: Snapshot) -> list[str]:
     rows = score_rows(snapshot)
     validated = any(scores[2] is not None or scores[3] is not None for _, scores in rows)
-    words = [
+    found = [
         f"{shown(name)} {'-' if (score := scores[2 if validated else 0]) is None else f'{score:.3f}'}"
         for name, scores in rows
     ]
-    return [f"F1 ({'validation' if validated else 'training'}): {words[0]}", *words[1:]] if words else []
+    return [f"F1 ({'validation' if validated else 'training'}): {found[0]}", *found[1:]] if found else []
 
 
 def _last_words(snapshot: Snapshot) -> str:
@@ -240,10 +233,10 @@ def _last_words(snapshot: Snapshot) -> str:
     return shown(snapshot.said[-1].text) if snapshot.said else ""
 
 
-def _wrapped(words: Sequence[str], width: int, most: int) -> list[Text]:
+def _wrapped(parts: Sequence[str], width: int, most: int) -> list[Text]:
     """Words side by side, on at most so many lines."""
     lines: list[str] = []
-    for word in filter(None, words):
+    for word in filter(None, parts):
         if lines and cell_len(lines[-1]) + 3 + cell_len(word) <= width:
             lines[-1] += f"   {word}"
         else:

@@ -10,13 +10,14 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.screen import ModalScreen
-from textual.widgets import Footer, Static
+from textual.widgets import Static
 
 from deepscem_tui.engine.actions import Action
 from deepscem_tui.engine.parameters import Parameters
 from deepscem_tui.screens.confirm import Answer, Confirm
 from deepscem_tui.screens.file_dialog import browse
 from deepscem_tui.widgets.action_form import ActionForm
+from deepscem_tui.widgets.footer import Footer
 from deepscem_tui.widgets.path_input import PathInput
 
 _MANY_CHANGES = 2  # from here on escape asks first

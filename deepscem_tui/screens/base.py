@@ -11,17 +11,18 @@ from textual.app import ComposeResult
 from textual.binding import ActiveBinding
 from textual.events import Click
 from textual.screen import Screen
-from textual.widgets import Footer, Static
+from textual.widgets import Static
 
 from deepscem_tui.console import safe, shortened
 from deepscem_tui.engine import words
 from deepscem_tui.jobs import Job
+from deepscem_tui.widgets.footer import Footer
 
 if TYPE_CHECKING:
     from deepscem_tui.app import DeepscemApp
 
 _POLL_SECONDS = 0.25
-_BACK = ("escape", "f9")  # keys that lead back
+_FIRST = ("turn", "stop", "resume")  # what the footer shows first, behind the way back
 _BAR = 16
 _SHORTEST_TITLE = 12
 
@@ -49,7 +50,7 @@ class WorkScreen(Screen[None]):
 
     @property
     def active_bindings(self) -> dict[str, ActiveBinding]:
-        """Those of the screen, the way back first, so that it is in every footer.
+        """Those of the screen, the way back first, so that it is in every footer, then what is needed most.
 
         Keys that mean nothing now, as a part's ``fits(action)`` says, are not in the footer, but say why when pressed.
         """
@@ -58,7 +59,7 @@ class WorkScreen(Screen[None]):
             fits = getattr(active.node, "fits", None)
             if active.binding.show and fits is not None and not fits(active.binding.action):
                 found[key] = active._replace(binding=replace(active.binding, show=False))
-        return {key: found[key] for key in _BACK if key in found} | found
+        return dict(sorted(found.items(), key=lambda item: _rank(item[0], item[1].binding.action)))
 
     def refresh_footer(self) -> None:
         """Draw the footer anew if other keys fit now."""
@@ -70,6 +71,11 @@ class WorkScreen(Screen[None]):
     def shows(self, job: Job) -> bool:  # noqa: ARG002
         """Whether the screen itself shows how a job ended, so that nothing else need say so."""
         return False
+
+
+def _rank(key: str, action: str) -> int:
+    """The place of a key in the footer; those of the same rank stay in their order."""
+    return 0 if key == "escape" else 1 + (_FIRST.index(action) if action in _FIRST else len(_FIRST))
 
 
 class ModeBar(Static):

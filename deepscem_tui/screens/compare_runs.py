@@ -16,6 +16,7 @@ from textual.widgets import Static
 from deepscem_tui.console import cell, safe
 from deepscem_tui.engine import words
 from deepscem_tui.engine.runs.comparing import Compared, RunsComparison, differing, measures
+from deepscem_tui.engine.runs.snapshots import model_f1
 from deepscem_tui.render.chart import Series
 from deepscem_tui.widgets.line_chart import LineChart
 from deepscem_tui.widgets.refilled_table import RefilledTable
@@ -35,6 +36,8 @@ class CompareRuns(Vertical):
 - `m` and `M` switch what is compared: F1, losses, learning rate, each label's scores.
 - `a` switches between epochs and minutes along the chart.
 - `y`, `w`, `r` on the chart: logarithmic, smoothed, only its end.
+
+*F1 of the model* is that of the model that a training kept; after the last epoch while it has kept none.
 """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("m", "measure(1)", "Measure", tooltip="Compare by something else: F1, loss, a label's scores"),
@@ -161,8 +164,11 @@ def _results(runs: Sequence[Compared], measure: str) -> list[tuple[str, tuple[An
         ("epochs done", tuple(len(run.snapshot.epochs) for run in runs)),
         ("time", tuple(words.duration(run.snapshot.seconds()) for run in runs)),
     ]
-    for name in dict.fromkeys((measure, "validation_f1", "validation_loss", "loss")):
-        best = tuple(run.best(name) for run in runs) if name else ()
+    f1 = tuple(model_f1(run.snapshot.epochs, run.snapshot.result) for run in runs)
+    if any(value is not None for value in f1):
+        rows.append(("F1 of the model", f1))
+    for name in dict.fromkeys((measure, "validation_loss", "loss")):
+        best = tuple(run.best(name) for run in runs) if name not in ("", "validation_f1") else ()
         if any(value is not None for value in best):
             rows.append((f"best {_title(name)}", best))
     return rows

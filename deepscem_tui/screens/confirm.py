@@ -12,10 +12,11 @@ from textual.containers import Vertical
 from textual.content import Content
 from textual.events import Key
 from textual.screen import ModalScreen
-from textual.widgets import Footer, OptionList, Static
+from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
 from deepscem_tui.console import safe
+from deepscem_tui.widgets.footer import Footer
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ class DatasetsScreen(WorkScreen):
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-medium"), (160, "-wide")]  # noqa: RUF012 (as Textual declares it)
     VERTICAL_BREAKPOINTS = [(0, "-low"), (20, "-usual"), (36, "-high")]  # noqa: RUF012 (as Textual declares it)
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "back", "Back", show=False, tooltip="Back to the tree"),
+        Binding("escape", "back", "Back", tooltip="Back to the tree"),
     ]
     DEFAULT_CSS = """
     DatasetsScreen #browse { height: 1fr; }
@@ -65,6 +65,8 @@ class DatasetsScreen(WorkScreen):
     DatasetsScreen.-medium #left { width: 38; }
     DatasetsScreen.-wide #left { width: 54; }
     DatasetsScreen.-full #left { display: none; }
+    DatasetsScreen #keys { height: 1; }
+    DatasetsScreen #keys.-here { text-style: reverse bold; }
     DatasetsScreen DatasetTree { height: 1fr; }
     DatasetsScreen #facts { height: auto; max-height: 6; padding: 0 1; color: $text-muted; background: $panel; }
     DatasetsScreen.-low #facts { max-height: 2; }
@@ -90,6 +92,7 @@ class DatasetsScreen(WorkScreen):
         style: Any = self.app.pictures
         with Horizontal(id="browse"):
             with Vertical(id="left"):
+                yield Static(" Data sets", id="keys", markup=False)
                 yield _Tree()
                 yield Static("Looking for data sets", id="facts", markup=False)
             yield SliceView(pictures=style, folder=self.app.folder)
@@ -172,6 +175,16 @@ class DatasetsScreen(WorkScreen):
         return [*inside, *self._catalogue.elsewhere]
 
     # -------------------------------------------------------------------------------------------- what is chosen
+
+    def on_descendant_focus(self) -> None:
+        """Say which part has the keys: many letters mean one thing in the tree and another in the slices."""
+        keys = self.query_one("#keys", Static)
+        keys.set_class(not self._in_slices, "-here")
+        keys.update(f" Data sets   keys: {'slices' if self._in_slices else 'here'}")
+
+    @property
+    def _in_slices(self) -> bool:
+        return self.focused is not None and self._view in self.focused.ancestors_with_self
 
     def on_dataset_tree_chosen(self, event: DatasetTree.Chosen) -> None:
         if event.moved:
@@ -286,6 +299,10 @@ class DatasetsScreen(WorkScreen):
                 found[key] = active._replace(binding=replace(active.binding, show=False))
         return found
 
+    def fits(self, action: str) -> bool:
+        """Whether a key of the screen means something: in the tree there is nothing to go back to."""
+        return action != "back" or self._in_slices
+
     def action_deed(self, name: str) -> None:
         """Do something to what is chosen, or say why not."""
         item = self._tree.chosen
@@ -354,9 +371,10 @@ class DatasetsScreen(WorkScreen):
 
     def _do_rename(self, item: Item) -> None:
         if item.sample is None:
-            self.app.ask("rename-dataset", {"file": item.path}, ("file",))
+            assert item.dataset is not None
+            self.app.ask("rename-dataset", {"file": item.path, "new": item.dataset.name}, ("file",))
         else:
-            self._ask_sample("rename-sample", item)
+            self._ask_sample("rename-sample", item, {"new": item.sample.name})
 
     def _do_crop(self, item: Item) -> None:
         self._ask_sample("crop-sample", item, self._seen(item))
@@ -452,19 +470,16 @@ class DatasetsScreen(WorkScreen):
         self.app.start(actions.ACTIONS[action], actions.build(actions.ACTIONS[action], values))
 
     def _seen(self, item: Item) -> dict[str, str]:
-        """The part of the sample that is seen, if it is not all of it, as bounds."""
-        picture = self._view.picture
-        if picture is None or item.sample is None or item.sample.shape is None:
+        """The part of the sample that is seen, as bounds."""
+        if item.sample is None or item.sample.shape is None:
             return {}
-        part = picture.data.part
-        axes = {"xy": "yx", "xz": "zx", "yz": "yz"}[part.plane]
         sizes = dict(zip("zyx", item.sample.shape, strict=True))
-        sides = dict(zip(axes, (part.rows, part.columns), strict=True))
-        return {
-            axis: f"{max(0, int(a))}:{min(sizes[axis], int(b))}"
-            for axis, (a, b) in sides.items()
-            if b - a < sizes[axis]
-        }
+        sides = {axis: (0.0, float(size)) for axis, size in sizes.items()}
+        if (picture := self._view.picture) is not None:
+            part = picture.data.part
+            axes = {"xy": "yx", "xz": "zx", "yz": "yz"}[part.plane]
+            sides |= dict(zip(axes, (part.rows, part.columns), strict=True))
+        return {axis: f"{max(0, int(a))}:{min(sizes[axis], int(b))}" for axis, (a, b) in sides.items()}
 
 
 def _made(job: Job) -> tuple[Path, tuple[str, ...]] | None:

@@ -118,6 +118,14 @@ class EvaluationScreen(FormScreen):
             "\nEnter looks at a sample's errors, s saves the table." if job and job.result and job.result.tables else ""
         )
 
+    def status(self) -> tuple[str, bool]:
+        text, bad = super().status()
+        if self.job is None or self.job.result is None:
+            return text, bad
+        given = self.job.parameters
+        assert isinstance(given, Evaluate)
+        return f"{given.segmentation} against {given.reference}, threshold {given.threshold:g}\n{text}", bad
+
     def fits(self, action: str) -> bool:
         """Whether a key means something: there must be a table."""
         return self._table is not None or not action.startswith(("save", "look", "sort"))
@@ -140,9 +148,11 @@ class EvaluationScreen(FormScreen):
         if self._sorted is not None and self._sorted[0] == column:
             descending = not self._sorted[1]
         self._sorted = (column, descending)
-        present = [row for row in self._shown if row[column] is not None]
-        absent = [row for row in self._shown if row[column] is None]
-        self._shown = sorted(present, key=lambda row: row[column], reverse=descending) + absent
+        ordered = sorted(
+            (row for row in self._shown if row[column] is not None), key=lambda row: row[column], reverse=descending
+        )
+        ordered += [row for row in self._shown if row[column] is None]
+        self._shown = sorted(ordered, key=lambda row: row[1] in (ALL, MEAN))  # the totals last
         self._fill()
 
     def on_data_table_header_selected(self, event: DataTable.HeaderSelected) -> None:

@@ -18,13 +18,14 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
 from textual.screen import ModalScreen
-from textual.widgets import Footer, Input, OptionList, Static
+from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from deepscem_tui.console import safe
 from deepscem_tui.engine import words
 from deepscem_tui.engine.errors import ParameterError
 from deepscem_tui.engine.formats import STORES, place_of
+from deepscem_tui.widgets.footer import Footer
 from deepscem_tui.widgets.path_input import PathInput
 
 __all__ = ["FileDialog", "browse"]

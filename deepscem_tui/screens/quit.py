@@ -8,11 +8,12 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.screen import ModalScreen
-from textual.widgets import Footer, OptionList, Static
+from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
 from deepscem_tui.console import safe, shortened
 from deepscem_tui.jobs import Job
+from deepscem_tui.widgets.footer import Footer
 
 if TYPE_CHECKING:
     from deepscem_tui.app import DeepscemApp

@@ -9,10 +9,11 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.screen import ModalScreen
-from textual.widgets import DataTable, Footer, Static
+from textual.widgets import DataTable, Static
 
 from deepscem_tui.console import cell, safe
 from deepscem_tui.jobs import Job
+from deepscem_tui.widgets.footer import Footer
 
 
 class ResultDialog(ModalScreen[None]):

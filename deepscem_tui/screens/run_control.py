@@ -12,13 +12,14 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.screen import ModalScreen, Screen
-from textual.widgets import Button, Footer, Input, Static
+from textual.widgets import Button, Input, Static
 
 from deepscem_tui.console import safe
 from deepscem_tui.engine.errors import EngineError
 from deepscem_tui.engine.runs import runs
 from deepscem_tui.engine.runs.runs import RunState
 from deepscem_tui.screens.confirm import Answer, Confirm
+from deepscem_tui.widgets.footer import Footer
 from deepscem_tui.widgets.run_view import RunView
 
 if TYPE_CHECKING:

@@ -39,18 +39,18 @@ class RunsScreen(RunControl, WorkScreen):
     MODE = "runs"
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (170, "-wide")]  # noqa: RUF012 (as the base declares it)
     BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "back", "Back", tooltip="Back to the list"),
         Binding("enter", "full", "Full view", tooltip="Show the chosen run alone", priority=False),
         Binding("x", "stop", "Stop", tooltip="Save its state and end it"),
         Binding("R", "resume", "Resume", tooltip="Go on with a run that was stopped, failed or died"),
-        Binding("e", "more_epochs", "More epochs", tooltip="Continue a training for more epochs"),
         Binding("space", "mark", "Mark", tooltip="Mark or unmark it for the comparison"),
         Binding("c", "compare", "Compare", tooltip="Compare the marked runs"),
-        Binding("d", "again", "Again", tooltip="The form of the like with its values, to start here or detached"),
         Binding("slash", "filter", "Filter", key_display="/", tooltip="Show only runs that have these words"),
-        Binding("y", "copy", "Copy command", tooltip="Copy the command that does the same"),
+        Binding("e", "more_epochs", "More epochs", tooltip="Continue a training for more epochs"),
+        Binding("d", "again", "Again", tooltip="The form of the like with its values, to start here or detached"),
         Binding("delete", "remove", "Delete", tooltip="Remove an ended run's folder, after asking"),
+        Binding("y", "copy", "Copy command", tooltip="Copy the command that does the same"),
         Binding("X", "stop_now", "Stop now", tooltip="End it at once, without waiting"),
-        Binding("escape", "back", "Back", tooltip="Back to the list"),
     ]
     _OF_LIST = frozenset({"full", "mark", "compare", "filter", "again", "copy", "remove"})
     DEFAULT_CSS = """

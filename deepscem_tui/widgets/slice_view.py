@@ -29,6 +29,20 @@ _FAR = 10
 _SLICE, _ZOOMING = Binding.Group("Slice", compact=True), Binding.Group("Zoom", compact=True)
 
 
+class _SliceNumber(Input):
+    """Where the number of a slice is typed."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "submit", "Go there", tooltip="Show the slice of this number"),
+        Binding("escape", "leave", "Back", tooltip="Stay at this slice"),
+    ]
+
+    def action_leave(self) -> None:
+        view = self.parent
+        assert isinstance(view, SliceView)
+        view.focus()
+
+
 class SliceView(SliceCanvas, can_focus=True):
     """A slice of a volume, moved through, zoomed and compared with keys or the mouse.
 
@@ -103,6 +117,7 @@ A label is drawn as an outline in its colour, or its letter; the pattern tells l
         ),
         Binding("minus", "zoom(-1)", "Zoom out", key_display="-", group=_ZOOMING, tooltip="Smaller, about the cursor"),
         Binding("0", "fit", "Fit", show=False, tooltip="Show the whole slice"),
+        Binding("s", "save", "PNG", tooltip="Save what is shown as a PNG file at full resolution"),
         Binding("p", "plane", "Plane", tooltip="xy, xz or yz through the cursor"),
         Binding("l", "overlays", "Overlays", tooltip="All labels and predictions on or off; 1 to 9 for each"),
         *(
@@ -118,7 +133,6 @@ A label is drawn as an outline in its colour, or its letter; the pattern tells l
         Binding("left_curly_bracket", "stretch(0,-1)", "Softer", show=False, key_display="{", tooltip="Less contrast"),
         Binding("right_curly_bracket", "stretch(0,1)", "Harder", show=False, key_display="}", tooltip="More contrast"),
         Binding("b", "style", "Blocks", show=False, tooltip="Half blocks or characters"),
-        Binding("s", "save", "PNG", tooltip="Save what is shown as a PNG file at full resolution"),
     ]
 
     class Saved(Message):
@@ -129,7 +143,11 @@ A label is drawn as an outline in its colour, or its letter; the pattern tells l
             super().__init__()
 
     def compose(self) -> ComposeResult:
-        yield Input(compact=True, select_on_focus=False)
+        yield _SliceNumber(compact=True, select_on_focus=False)
+
+    def fits(self, action: str) -> bool:  # noqa: ARG002
+        """Whether a key means something: while a slice is asked for, letters and signs are for typing."""
+        return self.screen.focused is not self.query_one(Input)
 
     # -------------------------------------------------------------------------------------------- keys
 
@@ -163,11 +181,8 @@ A label is drawn as an outline in its colour, or its letter; the pattern tells l
             return
         self.focus()
         self.go_to(index)
-
-    def on_key(self, event: events.Key) -> None:
-        if event.key == "escape" and self.has_class("-asking"):
-            event.stop()
-            self.focus()
+        if index != self.index:
+            self._say(f"There is no slice {index}: this is the {'last' if index > 0 else 'first'} one, {self.index}")
 
     def on_descendant_blur(self) -> None:
         self.remove_class("-asking")

@@ -142,7 +142,7 @@ def heartbeat(folder: Path, stop: Stop, recorder: Recorder) -> Iterator[None]:
                     (folder / "heartbeat").touch()
                     recorder.usage(**meter.measure())
                 if (folder / "stop").exists():
-                    stop.request("asked through the run folder")
+                    stop.request("by request from another window or shell")
 
     thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
     thread.start()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -221,7 +221,7 @@ class RunSummary:
         state: As in :class:`RunSnapshot`.
         working_folder: Where it was started; None if it does not say.
         epoch: Finished, of a training.
-        f1: Mean over labels after the last epoch, of the validation if there is one; None if not known.
+        f1: As :func:`model_f1`.
         loss: Of the last epoch, likewise.
         text: How it ended: the result's summary, or the error.
     """
@@ -260,6 +260,21 @@ class RunSummary:
         if self.epochs:
             return f"{self.epoch} of {self.epochs} epochs"
         return f"{100 * self.progress.share:.0f} %" if self.progress else ""
+
+
+def model_f1(epochs: Sequence[Mapping[str, float | None]], result: Mapping[str, Any] | None) -> float | None:
+    """The mean F1 over the labels of the model that a training keeps; after the last epoch until that is known.
+
+    The kept model is chosen by a smoothed F1: another epoch may have scored higher by chance.
+
+    Args:
+        epochs: The facts of each finished epoch.
+        result: What a finished run gave.
+    """
+    kept = (result or {}).get("validation_f1")
+    if isinstance(kept, (int, float)) and math.isfinite(kept):
+        return kept
+    return mean_score(epochs[-1]) if epochs else None
 
 
 def mean_score(epoch: Mapping[str, float | None], measure: str = "f1", validation: bool = True) -> float | None:

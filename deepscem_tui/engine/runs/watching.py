@@ -30,7 +30,7 @@ from deepscem_tui.engine.runs.snapshots import (
     StepFacts,
     Tiles,
     Usage,
-    mean_score,
+    model_f1,
 )
 from deepscem_tui.engine.stop import Stop
 from deepscem_tui.engine.system.files import regular
@@ -38,7 +38,7 @@ from deepscem_tui.engine.system.processes import Process
 
 __all__ = [
     "Gpu", "Preview", "Progress", "RunSnapshot", "RunSummary", "RunWatcher", "RunsIndex", "Said", "StepFacts", "Tiles",
-    "Usage", "follow", "mean_score", "summary",
+    "Usage", "follow", "summary",
 ]  # fmt: skip
 
 GONE = "gone"
@@ -363,7 +363,7 @@ class _Entry:
             progress=story.progress,
             epoch=count(last.get("epoch")),
             epochs=count(asked),
-            f1=mean_score(last),
+            f1=model_f1(story.epochs, story.result),
             loss=last.get("validation_loss", last.get("loss")),
             text=story.error or text(summary),
             working_folder=description.working_folder,

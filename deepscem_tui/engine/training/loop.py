@@ -58,11 +58,11 @@ class _Speed:
     def __init__(self, batch_size: int) -> None:
         self._batch_size = batch_size
         self._began = time.monotonic()
-        self._waited, self._steps = 0.0, 0
+        self._waited, self.steps = 0.0, 0
 
     def add(self, waited: float) -> None:
         self._waited += waited
-        self._steps += 1
+        self.steps += 1
 
     @property
     def seconds(self) -> float:
@@ -70,9 +70,9 @@ class _Speed:
 
     def facts(self) -> dict[str, float | None]:
         seconds = self.seconds
-        known = self._steps > 0 and seconds > 0  # not when only the validation was left to do
+        known = self.steps > 0 and seconds > 0  # not when only the validation was left to do
         return {
-            "patches_per_second": self._steps * self._batch_size / seconds if known else None,
+            "patches_per_second": self.steps * self._batch_size / seconds if known else None,
             "waiting_for_data": self._waited / seconds if known else None,
         }
 
@@ -146,6 +146,7 @@ class TrainingLoop:
         saved = time.monotonic()
         whole, lately = _Speed(self.sampler.batch_size), _Speed(self.sampler.batch_size)
         batches = self._batches(state)
+        made: StepResult | None = None
         try:
             while state.step < self.schedule.steps_per_epoch:
                 self._check_stop()
@@ -162,6 +163,10 @@ class TrainingLoop:
                 if time.monotonic() - saved > self.schedule.checkpoint_seconds and not self._bad:
                     self._save(state)
                     saved = time.monotonic()
+        except Stopped:
+            if made is not None and lately.steps:  # the last one, for whoever looks at the run
+                self._report_step(state, made, lately)
+            raise
         finally:
             batches.close()
         return whole.facts()
