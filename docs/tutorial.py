@@ -5,7 +5,7 @@ A line of a block is one of::
     press KEY...       keys, as the page names them: `enter`, `ctrl+s`, `f4`, `a`
     type TEXT          into the focused field, in place of what is there
     see TEXT           goes on when the screen shows it
-    picture NAME       the screen as it is now, docs/pictures/NAME.svg
+    picture NAME       the screen as it is now but for notices, docs/pictures/NAME.svg
 """
 
 from __future__ import annotations
@@ -85,6 +85,8 @@ async def play(pilot: Pilot[Any], path: Path, pictures: Path | None = None) -> N
             await _see(pilot, step)
         elif pictures is not None:
             pictures.mkdir(parents=True, exist_ok=True)
+            pilot.app.clear_notifications()  # they lie over the bar of screens for some seconds
+            await pilot.pause()
             picture = pilot.app.export_screenshot(title="deepscem-tui", simplify=True)
             (pictures / f"{step.text}.svg").write_text(picture, encoding="utf-8")
         await pilot.pause()

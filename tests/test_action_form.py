@@ -309,7 +309,7 @@ def test_what_was_not_touched_is_not_counted_as_wrong(folder: Path) -> None:
 
 
 def test_what_is_remembered_is_said_and_can_be_taken_back(folder: Path) -> None:
-    values = TRAIN | {"patch_size": "16,16", "keep_best": False, "loss": "dice", "epochs": "64"}
+    values = TRAIN | {"patch_size": (16, 16), "keep_best": False, "loss": "dice", "epochs": "64"}
     app = FormApp("train", values, recommended=TRAIN)
 
     async def script(pilot: Pilot[None]) -> None:

@@ -50,7 +50,7 @@ Something is still **at work**.
         with Vertical(classes="dialog"):
             yield Static(f"Still to do:\n{jobs}{more}", markup=False)
             yield OptionList(
-                Option("s  Stop and save, then quit; R resumes them later", id="stop"),
+                Option("s  Stop and save, then quit; Runs (F7) resumes them later", id="stop"),
                 Option("w  Wait until everything is done, then quit", id="wait"),
                 Option("c  Stay here", id="cancel"),
             )

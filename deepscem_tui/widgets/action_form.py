@@ -135,6 +135,7 @@ Each line is a parameter; `*` marks those that are needed. What is wrong is said
         self._open_datasets, self._safe_mode, self._cancel = open_datasets, safe_mode, cancel
         left_out = {"dry_run", *hidden}
         self._declared = [parameter for parameter in _ordered(action) if parameter.name not in left_out]
+        self._begun: dict[str, Any] = {}  # what the fields showed at first
         self._timer: Timer | None = None
         self._version = 0  # of the values
         self._looking = False
@@ -168,6 +169,7 @@ Each line is a parameter; `*` marks those that are needed. What is wrong is said
                              classes="hint", markup=False)  # fmt: skip
 
     def on_mount(self) -> None:
+        self._begun = {field.declared.name: field.value for field in self.fields}
         self._look_now()
         self._judge()
 
@@ -215,12 +217,13 @@ Each line is a parameter; `*` marks those that are needed. What is wrong is said
 
     def _remembered(self) -> list[Field]:
         """The fields that still hold what they held the last time, where that is not what is recommended."""
-        return [
-            field
-            for field in self.fields
-            if not _is_empty(field.value) and field.value == self._first.get(field.declared.name)
-            if field.value not in (self._recommended.get(field.declared.name, field.usual), str(field.declared.default))
-        ]
+        found = []
+        for field in self.fields:
+            first = self._first.get(field.declared.name)
+            usual = first == self._recommended.get(field.declared.name) or field.is_default(first)
+            if not (usual or _is_empty(first)) and field.value == self._begun.get(field.declared.name):
+                found.append(field)
+        return found
 
     def action_recommended(self) -> None:
         """Bring back what is recommended in the place of what is remembered."""

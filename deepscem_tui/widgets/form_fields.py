@@ -81,6 +81,10 @@ class Field(Vertical):
             return self.declared.default is True
         return str(self.declared.default) if self.declared.kind == "choice" else ""
 
+    def is_default(self, value: Any) -> bool:
+        """Whether a value, as typed, is what is taken where none is given."""
+        return value in (self.usual, _text(self.declared.default))
+
     def propose(self, value: Any) -> None:
         """Set the value as if it had been there from the beginning: nobody has touched it."""
         self.value = value
