@@ -19,10 +19,10 @@ from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.datasets.dataset import change_dataset, new_dataset, open_dataset
 from deepscem_tui.engine.datasets.ignoring import ignored_in, write_ignored
-from deepscem_tui.engine.errors import ParameterError
+from deepscem_tui.engine.errors import ParameterError, ResourceError
 from deepscem_tui.engine.objects import components as slabwise
 from deepscem_tui.engine.objects.clean_masks import clean_masks
-from deepscem_tui.engine.objects.cleaning import Cleaner, cleaned
+from deepscem_tui.engine.objects.cleaning import Cleaner, cleaned, smoothed
 from deepscem_tui.engine.objects.components import Mask, Watch
 from deepscem_tui.engine.objects.physical import Voxels
 from deepscem_tui.engine.results import Result
@@ -126,6 +126,15 @@ def test_what_nobody_has_annotated_stays_background(tmp_path: Path) -> None:
     with open_dataset(tmp_path / "out.hdf5") as made:
         assert np.array_equal(made.sample("a").labels[0][2, 3:5, 3:5], np.zeros((2, 2)))
         assert made.sample("a").labels[0][2].sum() == 12
+
+
+def test_smoothing_that_does_not_fit_the_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    mask = Mask((9, 4, 4), lambda z0, z1: np.zeros((z1 - z0, 4, 4), bool))
+    blurred = smoothed(mask, [1.0, 1.0, 1.0])
+    monkeypatch.setattr("deepscem_tui.engine.objects.components.available_memory", lambda: 9 * 16 * 7 - 1)
+    assert blurred.read(0, 4).shape == (4, 4, 4)
+    with pytest.raises(ResourceError, match="9 slices of 4 x 4 voxels"):
+        blurred.read(0, 9)
 
 
 def test_outlines_are_not_smoothed_beyond_measure(tmp_path: Path) -> None:

@@ -336,6 +336,19 @@ def test_a_disk_without_room_for_the_numbers_is_told(tmp_path: Path, monkeypatch
     assert not list(tmp_path.iterdir())
 
 
+def test_slices_that_do_not_fit_the_memory_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    shape = (100, 1024, 1024)
+    needed = 4 * 2**20 * 40  # of the smallest slab that is taken
+    monkeypatch.setattr(slabwise, "available_memory", lambda: needed)
+    assert next(slabwise.slabs(shape)) == (0, 4)
+    monkeypatch.setattr(slabwise, "available_memory", lambda: needed - 1)
+    with pytest.raises(ResourceError, match=r"4 slices of 1024 x 1024 voxels need 0\.2 GiB of memory, 0\.2 are free"):
+        next(slabwise.slabs(shape))
+    with pytest.raises(ResourceError, match="8 slices"):  # a format may have them read together
+        next(slabwise.slabs(shape, 8))
+    assert list(slabwise.slabs((1, 1024, 1024))) == [(0, 1)]
+
+
 def test_more_pieces_than_memory_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     np.save(tmp_path / "noise.npy", blobs((4, 40, 40), 0, 0.2))
     monkeypatch.setattr("deepscem_tui.engine.objects.components.available_memory", lambda: 260_000)

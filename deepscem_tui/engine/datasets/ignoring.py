@@ -165,11 +165,12 @@ class Ignored:
         if self.boxes is None or not self.boxes:
             return share if self.annotated else "nothing"
         listed = words.ranges(sorted({box[0] for box in self.boxes}))
-        part = "" if all(box[1:] == self._plane for box in self.boxes) and not self.mask else "parts of "
+        part = "" if all(box[1:] == self.plane for box in self.boxes) and not self.mask else "parts of "
         return f"{part}slices {listed} ({share})"
 
     @property
-    def _plane(self) -> tuple[tuple[int, int], tuple[int, int]]:
+    def plane(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """A whole slice: (start, stop) along Y and X."""
         return (0, self.shape[1]), (0, self.shape[2])
 
 
@@ -325,7 +326,7 @@ def _without_empty_slices(ignored: Ignored, inside: npt.NDArray[np.int64]) -> tu
     edges = np.flatnonzero(np.diff(np.concatenate([[0], inside > 0, [0]])))
     found: list[Box] = []
     for first, end in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
-        for z, y, x in ignored.boxes or (((0, len(inside)), *ignored._plane),):
+        for z, y, x in ignored.boxes or (((0, len(inside)), *ignored.plane),):
             if max(first, z[0]) < min(end, z[1]):
                 found.append(((max(first, z[0]), min(end, z[1])), y, x))
     return tuple(found)

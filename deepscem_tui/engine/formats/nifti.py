@@ -38,6 +38,7 @@ _LONGEST = 32767  # voxels along an axis in a header of version 1
 class _Converted(PlainSource):
     """Voxels of a compressed file, or values that are a straight line of those stored, as float32."""
 
+    has_rows = False
     slope, intercept = 1.0, 0.0
 
     def scaled(self, slope: float, intercept: float) -> None:

@@ -32,7 +32,12 @@ class PlainSource:
         offset: Where the first voxel is.
         shape: (Z, Y, X).
         stored: Type of the voxels as they are in the file.
+
+    Attributes:
+        has_rows: Whether :meth:`read_row` reads no more than a row.
     """
+
+    has_rows = True
 
     def __init__(
         self, path: Path, file: BinaryIO, offset: int, shape: tuple[int, int, int], stored: np.dtype[Any]
@@ -48,6 +53,19 @@ class PlainSource:
         """Fill ``out`` (n, Y, X) with the slices from ``z0`` on."""
         plane = self.shape[1] * self.shape[2] * self.stored.itemsize
         self._read(self.offset + z0 * plane, out)
+
+    def read_row(self, z: int, y: int, columns: tuple[int, int]) -> npt.NDArray[Any]:
+        """A part of a row (X,), from the first column to before the second.
+
+        Raises:
+            VolumeError: there is no such row, or the file is damaged there.
+        """
+        depth, height, width = self.shape
+        if not (0 <= z < depth and 0 <= y < height):
+            raise VolumeError(f"{self.path} has no slice {z} or row {y}")
+        values = np.empty(columns[1] - columns[0], self.dtype)
+        self._read(self.offset + ((z * height + y) * width + columns[0]) * values.itemsize, values)
+        return values
 
     def _read(self, offset: int, out: npt.NDArray[Any]) -> None:
         """Fill ``out`` with the voxels from a byte of the file on."""
@@ -73,6 +91,8 @@ class PlainSource:
 
 class FortranSource(PlainSource):
     """Voxels in Fortran order: X is the slowest axis, so that any slice is spread over the whole file."""
+
+    has_rows = False
 
     def read_into(self, z0: int, out: npt.NDArray[Any]) -> None:
         depth, height, width = self.shape

@@ -68,6 +68,7 @@ class Volume:
         voxel_unit: Such as "nm" or "µm"; empty when there is no voxel size.
         warnings: What is unusual and what is done about it, each to be read after the file's name.
         scale: What a value of 1 stands for in probabilities stored as whole numbers; None in any other file.
+        source: What reads it: some can read less than slices.
     """
 
     def __init__(self, path: Path, source: Source) -> None:
@@ -78,7 +79,7 @@ class Volume:
         self.voxel_unit = source.voxel_unit
         self.warnings = source.warnings
         self.scale = source.scale
-        self._source = source
+        self.source = source
 
     @property
     def name(self) -> str:
@@ -103,7 +104,7 @@ class Volume:
         if prod(shape) * self.dtype.itemsize > LARGE_BYTES:
             self._refuse_too_large(shape)
         out = np.empty(shape, self.dtype)
-        self._source.read_into(z0, out)
+        self.source.read_into(z0, out)
         return out
 
     def _refuse_too_large(self, shape: tuple[int, int, int]) -> None:

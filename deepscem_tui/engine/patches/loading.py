@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ from numpy.typing import NDArray
 
 from deepscem_tui.engine.axes import Shape
 from deepscem_tui.engine.datasets.dataset import Sample
-from deepscem_tui.engine.datasets.ignoring import ignored_in
+from deepscem_tui.engine.datasets.ignoring import Ignored, ignored_in
 from deepscem_tui.engine.errors import DatasetError
 from deepscem_tui.engine.patches.cache import CHUNK, Cache
 from deepscem_tui.engine.patches.foreground import Foreground
@@ -71,6 +73,27 @@ def load_sources(
     return sources
 
 
+@dataclass(frozen=True)
+class _Arrays:
+    """What a sample's patches are read from, and what is to be filled before.
+
+    Args:
+        image: Grey values, where ``new_image`` does not take their place.
+        labels: One a label, where ``new_bits`` do not take their place.
+        new_image: To be filled by slices and rows.
+        new_bits: The same for each plane of bits.
+        held_bytes: Memory that they take.
+        shareable: Whether other processes can read them too.
+    """
+
+    image: Any
+    labels: Sequence[Any]
+    new_image: Any
+    new_bits: Any
+    held_bytes: int
+    shareable: bool
+
+
 def _load(
     sample: Sample,
     partly: bool,
@@ -89,34 +112,73 @@ def _load(
     missing = ignored_in(sample)
     ignored: Any = (Blank(shape) if missing is None else missing) if partly else None
     planes = n_planes(n_labels + partly)
-    n_bytes = (sample.image.dtype.itemsize + planes) * int(np.prod(shape))
-    held = n_bytes <= memory
-    image: Any = sample.image
-    labels: Sequence[Any] = sample.labels
-    new_image: Any = None  # both are filled by slices and rows
-    new_bits: Any = None
-    slow = False
-    if held:
-        places: list[tuple[Sequence[int], Any]] = [(shape, image.dtype), ((planes, *shape), np.uint8)]
-        made = [cache.shared(*place) for place in places] if shared and cache else [None]
-        shared = None not in made
-        new_image, new_bits = made if shared else (np.empty(*place) for place in places)
+    n_bytes = (sample.image.dtype.itemsize + planes) * prod(shape)
+    if n_bytes <= memory:
+        arrays = _in_memory(sample, planes, n_bytes, cache if shared else None)
     else:
-        image = raw_member(sample.image, files) or image
-        raw = [raw_member(label, files) for label in sample.labels]
-        slow = None in raw or missing is not None
-        labels = labels if None in raw else raw
-        if missing is not None:
-            labels = [Annotated(missing, label) for label in labels]
-        if cache:
-            slow_image = [image.dtype] if image is sample.image else []
-            slow_labels = [np.uint8] * planes if slow else []
-            copies = cache.arrays(shape, [*slow_image, *slow_labels])
-            new_image = copies.pop(0) if copies and slow_image else None
-            new_bits = copies or None
+        arrays = _on_disk(sample, missing, partly, planes, cache, files)
     where = Foreground(shape, n_labels)
     annotated = None if missing is None else Foreground(shape, 1)
-    for z, y in _slabs(shape):
+    _fill(arrays, sample, ignored, where, annotated, before_slab)
+    image, labels, bits = arrays.image, arrays.labels, arrays.new_bits
+    if arrays.new_image is not None:
+        image = arrays.new_image if arrays.held_bytes else arrays.new_image.filled()
+    if bits is not None:
+        packed = PackedLabels(bits if arrays.held_bytes else _Planes([new.filled() for new in bits]), n_labels)
+        labels, ignored = packed, packed.after() if partly else None
+    return Source(
+        sample.name, shape, sample.voxel_size, image, labels, where.by_slice, arrays.held_bytes, where, ignored,
+        annotated, arrays.shareable,
+    )  # fmt: skip
+
+
+def _in_memory(sample: Sample, planes: int, n_bytes: int, cache: Cache | None) -> _Arrays:
+    """Arrays in memory; with a cache such that other processes can read them too, as long as there is room."""
+    places: list[tuple[Sequence[int], Any]] = [
+        (sample.shape, sample.image.dtype),
+        ((planes, *sample.shape), np.uint8),
+    ]
+    made = [cache.shared(*place) for place in places] if cache else [None]
+    shared = None not in made
+    new_image, new_bits = made if shared else [np.empty(*place) for place in places]
+    return _Arrays(sample.image, sample.labels, new_image, new_bits, n_bytes, shared)
+
+
+def _on_disk(
+    sample: Sample, missing: Ignored | None, partly: bool, planes: int, cache: Cache | None, files: dict[Path, RawFile]
+) -> _Arrays:
+    """The arrays as they are in the file, and copies in the cache of those that are slow to read there."""
+    image: Any = raw_member(sample.image, files)
+    raw = [raw_member(label, files) for label in sample.labels]
+    slow = None in raw or missing is not None
+    labels: Sequence[Any] = sample.labels if None in raw else raw
+    if missing is not None:
+        labels = [Annotated(missing, label) for label in labels]
+    slow_image = [sample.image.dtype] if image is None else []
+    copies = cache.arrays(sample.shape, [*slow_image, *([np.uint8] * planes if slow else [])]) if cache else []
+    new_image = copies.pop(0) if copies and slow_image else None
+    new_bits = copies or None
+    # What neither HDF5 nor NumPy reads, any process can.
+    shareable = (image or new_image) is not None and (new_bits is not None or not (slow or partly))
+    return _Arrays(image or sample.image, labels, new_image, new_bits, 0, shareable)
+
+
+def _fill(
+    arrays: _Arrays,
+    sample: Sample,
+    ignored: Any,
+    where: Foreground,
+    annotated: Foreground | None,
+    before_slab: Callable[[int], None],
+) -> None:
+    """Go through a sample once: count its foreground, and fill the arrays that are new.
+
+    Args:
+        ignored: Above 0 where nobody has annotated; None where there is no bit for that.
+        where: Takes the foreground that is annotated.
+        annotated: Takes what is annotated; None where all is.
+    """
+    for z, y in _slabs(sample.shape):
         before_slab(z.start)
         slabs = [label[z, y] for label in sample.labels]
         hidden = [] if ignored is None else [ignored[z, y]]
@@ -126,23 +188,12 @@ def _load(
             slabs = [(slab != 0) & known for slab in slabs]
         for index, slab in enumerate(slabs):
             where.add(index, z.start, y.start, slab)
-        if new_image is not None:
-            new_image[z, y] = sample.image[z, y]
-        if new_bits is not None:
-            part = (z.stop - z.start, y.stop - y.start, shape[2])
-            for new, bits in zip(new_bits, pack([*slabs, *hidden], part), strict=True):
+        if arrays.new_image is not None:
+            arrays.new_image[z, y] = sample.image[z, y]
+        if arrays.new_bits is not None:
+            part = (z.stop - z.start, y.stop - y.start, sample.shape[2])
+            for new, bits in zip(arrays.new_bits, pack([*slabs, *hidden], part), strict=True):
                 new[z, y] = bits
-    if new_image is not None:
-        image = new_image if held else new_image.filled()
-    if new_bits is not None:
-        labels = packed = PackedLabels(new_bits if held else _Planes([new.filled() for new in new_bits]), n_labels)
-        ignored = packed.after() if partly else None
-    by_any = new_bits is not None or not (slow or partly)  # what an array of HDF5 or of NumPy is not
-    shareable = shared if held else image is not sample.image and by_any
-    return Source(
-        sample.name, shape, sample.voxel_size, image, labels, where.by_slice, n_bytes if held else 0, where, ignored,
-        annotated, shareable,
-    )  # fmt: skip
 
 
 def _slabs(shape: Shape) -> Iterator[tuple[slice, slice]]:

@@ -34,7 +34,7 @@ from deepscem_tui.engine.patches import (
 )
 from deepscem_tui.engine.prediction.plan import make_plan
 from deepscem_tui.engine.prediction.predict import predict
-from deepscem_tui.engine.reporting import Spoken
+from deepscem_tui.engine.reporting import Reporter, Spoken
 from deepscem_tui.engine.results import Result, Table
 from deepscem_tui.engine.runs import preview as run_preview
 from deepscem_tui.engine.runs.own_results import is_own, noting
@@ -67,7 +67,7 @@ from deepscem_tui.engine.training.plan import (
     disk_bytes,
     plan_training,
 )
-from deepscem_tui.engine.training.preview import choose_preview
+from deepscem_tui.engine.training.preview import PreviewPatch, choose_preview
 from deepscem_tui.engine.training.tensorboard import FOLDER, TensorBoard
 from deepscem_tui.engine.training.trainer import Optimisation, State, Trainer
 from deepscem_tui.engine.training.validation import Validated, Validator
@@ -158,7 +158,7 @@ def _warn_of_leaks(learn: Dataset, valid: Dataset | None, test: Dataset | None, 
 
 @dataclass
 class _Session:
-    """One training: the loop with its data, and what is kept of each epoch."""
+    """One training: the loop with its data."""
 
     parameters: p.Train
     context: Context
@@ -182,13 +182,15 @@ class _Session:
         sources = self._sources(self.learn, memory, shared=apart)
         memory -= sum(source.held_bytes for source in sources)
         held_out = self._sources(self.valid, memory) if self.valid else []
-        self._names = list(self.learn.names_for(info.n_labels))
-        self._grey_values = grey_values(self.learn)
-        self._warn(sources, held_out)
-        self._thresholds: tuple[float, ...] | None = None  # of the last validation
+        names = self.learn.names_for(info.n_labels)
+        self._warn(names, sources, held_out)
         large = [source for source in held_out if all(map(ge, source.shape, plan.patch))]
-        self._preview = choose_preview(large or sources, plan.patch, flat, info.context)
-        self._trainer = self._made_trainer()
+        preview = choose_preview(large or sources, plan.patch, flat, info.context)
+        trainer = self._made_trainer()
+        keeper = _Keeper(
+            parameters, self.context.report, self.folder, plan, self.learn, names, grey_values(self.learn),
+            self.shared.chief, trainer, preview,
+        )  # fmt: skip
         sampler = PatchSampler(
             sources,
             plan.patch,
@@ -206,16 +208,16 @@ class _Session:
         made = by_processes(sampler, n_workers, self.cache.folder) if apart else by_threads(sampler, n_workers)
         with made as batches:
             return TrainingLoop(
-                trainer=self._trainer,
+                trainer=trainer,
                 sampler=sampler,
                 batches=batches,
                 validation=validation,
                 schedule=self._schedule(),
                 checkpoints=Checkpoints(self.folder, parameters.steps_per_epoch),
-                label_names=self._names,
+                label_names=names,
                 context=self.context,
-                on_epoch=self._keep,
-                on_preview=self._write_preview,
+                on_epoch=keeper.keep,
+                on_preview=keeper.write_preview,
             ).run()
 
     def _made_trainer(self) -> Trainer:
@@ -280,22 +282,47 @@ class _Session:
         self.context.report.message(validator.words(valid.path))
         return validator
 
-    def _warn(self, sources: Sequence[Source], held_out: Sequence[Source]) -> None:
+    def _warn(self, names: Sequence[str], sources: Sequence[Source], held_out: Sequence[Source]) -> None:
         """Say what is wrong with the data, before hours are spent on them."""
         learned = _voxels_by_label(sources)
         validated = _voxels_by_label(held_out) if held_out else None
-        for problem in label_problems(self._names, learned, validated):
+        for problem in label_problems(names, learned, validated):
             self.context.report.warning(problem.text)
 
-    def _keep(self, state: State, validated: Validated | None, best: bool) -> None:
+
+@dataclass
+class _Keeper:
+    """Writes the models of each epoch, and slices of what the network says.
+
+    Args:
+        names: Of the labels.
+        grey_values: Shares of them in what is learned from, see :func:`grey_values`.
+        chief: Whether this process keeps the models.
+        preview: What these slices are of.
+        thresholds: Of the last validation.
+    """
+
+    parameters: p.Train
+    report: Reporter
+    folder: Path
+    plan: Plan
+    learn: Dataset
+    names: Sequence[str]
+    grey_values: Sequence[float]
+    chief: bool
+    trainer: Trainer
+    preview: PreviewPatch
+    thresholds: tuple[float, ...] | None = None
+
+    def keep(self, state: State, validated: Validated | None, best: bool) -> None:
         """Write the models of an epoch, and a slice of what the network says."""
         info = self._described(state, validated)
-        self._thresholds = info.thresholds
-        if self.shared.chief:
-            save_model(self._trainer.model, info, self.folder / "last.keras", overwrite=True)
+        self.thresholds = info.thresholds
+        if self.chief:
+            save_model(self.trainer.model, info, self.folder / "last.keras", overwrite=True)
             if best and validated is not None:
-                save_model(self._trainer.model, info, self.folder / "best.keras", overwrite=True)
-        self._write_preview(state.epoch)
+                save_model(self.trainer.model, info, self.folder / "best.keras", overwrite=True)
+        self.write_preview(state.epoch)
 
     def _described(self, state: State, validated: Validated | None) -> ModelInfo:
         parameters = self.parameters
@@ -307,7 +334,7 @@ class _Session:
             "loss": parameters.loss,
             "data_set": self.learn.name,
             "run": self.folder.name,
-            GREY_VALUES: self._grey_values,
+            GREY_VALUES: self.grey_values,
         }
         thresholds = None
         if validated is not None:
@@ -321,19 +348,19 @@ class _Session:
             return info
         return replace(info, label_names=tuple(self.learn.aliases), named=True)
 
-    def _write_preview(self, epoch: int | None = None) -> None:
+    def write_preview(self, epoch: int | None = None) -> None:
         """The slice for whoever watches: of an epoch, which is kept, or of now, which the next one replaces."""
-        batch, box = self._preview.batch, self._preview
-        outputs = self._trainer.predict(batch)[0, ..., : self.plan.info.n_labels]
+        batch, box = self.preview.batch, self.preview
+        outputs = self.trainer.predict(batch)[0, ..., : self.plan.info.n_labels]
         image, labels = batch.images[0, ..., self.plan.info.context], batch.labels[0]
         if image.ndim == 3:
             middle = len(image) // 2
             image, labels, outputs = image[middle], labels[middle], outputs[middle]
         file = "preview/now.npz" if epoch is None else f"preview/epoch-{epoch:04}.npz"
         prediction, true = np.moveaxis(outputs, -1, 0), np.moveaxis(labels, -1, 0)
-        slice_ = image, prediction, self._names, box.sample, box.z
-        if run_preview.write(self.folder / file, *slice_, labels=true, thresholds=self._thresholds):
-            self.context.report.event("preview", epoch=epoch, file=file, sample=box.sample, z=box.z)
+        slice_ = image, prediction, self.names, box.sample, box.z
+        if run_preview.write(self.folder / file, *slice_, labels=true, thresholds=self.thresholds):
+            self.report.event("preview", epoch=epoch, file=file, sample=box.sample, z=box.z)
 
 
 def _voxels_by_label(sources: Sequence[Source]) -> list[int]:

@@ -20,7 +20,6 @@ from deepscem_tui.engine.axes import AXES, Plane
 from deepscem_tui.engine.datasets.ignoring import Ignored
 from deepscem_tui.engine.datasets.samples import Dataset, Member
 from deepscem_tui.engine.datasets.tree import stored_name
-from deepscem_tui.engine.errors import VolumeError
 from deepscem_tui.engine.formats.arrays import ArraySource, Box
 from deepscem_tui.engine.formats.plain_files import PlainSource
 from deepscem_tui.engine.formats.volumes import Volume
@@ -141,8 +140,8 @@ class VolumeVoxels:
 
     def __init__(self, volume: Volume) -> None:
         self._volume = volume
-        source = volume._source  # rows of it can be read where slices would be a thousand times as much
-        self._plain = source if type(source) is PlainSource else None  # others lie, or are to be read, differently
+        source = volume.source  # rows of it can be read where slices would be a thousand times as much
+        self._plain = source if isinstance(source, PlainSource) and source.has_rows else None
         self._chunked = source if isinstance(source, ArraySource) else None
 
     def image(self, part: Part, stop: Stop) -> tuple[npt.NDArray[Any], bool]:
@@ -172,7 +171,8 @@ class VolumeVoxels:
         z, y, x = voxel
         if self._chunked is not None:
             return float(self._chunked.read_part((slice(z, z + 1, 1), slice(y, y + 1, 1), slice(x, x + 1, 1)))[0, 0, 0])
-        return float(self._line(z, y, (x, x + 1))[0] if self._plain else self._volume.read(z, z + 1)[0, y, x])
+        plain = self._plain
+        return float(plain.read_row(z, y, (x, x + 1))[0] if plain else self._volume.read(z, z + 1)[0, y, x])
 
     def _of_chunks(self, source: ArraySource, part: Part, stop: Stop) -> tuple[npt.NDArray[Any], bool]:
         """Fewer slices than are there only where that leaves whole layers of chunks out."""
@@ -192,22 +192,11 @@ class VolumeVoxels:
             page: npt.NDArray[Any] = self._volume.read(z, z + 1)[0]
             return page[part.index, first:last] if part.plane == "xz" else page[first:last, part.index]
         if part.plane == "xz":
-            return self._line(z, part.index, part.columns)
+            return self._plain.read_row(z, part.index, part.columns)
         step = part.steps()[1]
         values = np.empty(last - first, self._plain.dtype)
         for y in range(first, last, step):
-            values[y - first] = self._line(z, y, (part.index, part.index + 1))[0]
-        return values
-
-    def _line(self, z: int, y: int, columns: Span) -> npt.NDArray[Any]:
-        assert self._plain is not None
-        depth, height, width = self._plain.shape
-        if not (0 <= z < depth and 0 <= y < height):
-            raise VolumeError(f"{self._plain.path} has no slice {z} or row {y}")
-        values = np.empty(columns[1] - columns[0], self._plain.dtype)
-        self._plain._read(
-            self._plain.offset + ((z * height + y) * width + columns[0]) * values.itemsize, values
-        )  # fmt: skip
+            values[y - first] = self._plain.read_row(z, y, (part.index, part.index + 1))[0]
         return values
 
 
