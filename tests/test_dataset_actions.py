@@ -669,7 +669,8 @@ def test_probabilities_stay_probabilities(tmp_path: Path) -> None:
     with new_dataset(tmp_path / "set.hdf5", "set", 1) as made:
         sample = made.add_sample("a", (2, 10, 10), {"label_0000": np.uint8, "prediction_0000": np.float32})
         sample["prediction_0000"][:] = values
-    do("export-sample", {"file": tmp_path / "set.hdf5", "sample": "a", "folder": tmp_path / "out"})
+    result = do("export-sample", {"file": tmp_path / "set.hdf5", "sample": "a", "folder": tmp_path / "out"})
+    assert result.summary.endswith("out/a_predicted_label_0000.tif")
     back = tifffile.imread(tmp_path / "out" / "a_predicted_label_0000.tif")
     assert back.dtype == np.float32
     assert np.array_equal(back, values)

@@ -209,7 +209,7 @@ def test_makes_a_data_set_of_all(folder: Path) -> None:
     assert dry.ok
     assert dry.summary == f"Would add 2 samples with 2 labels to {file}, a new data set"
     assert dry.tables[0].rows[0] == (
-        "cell 1", "images/cell 1.tif", "er: labels/cell 1_er.tif, mito: labels/cell 1_mito.tif", "3 x 8 x 9",
+        "cell 1", "images/cell 1.tif", "er: labels/cell 1_er.tif, mito: labels/cell 1_mito.tif", [3, 8, 9],
     )  # fmt: skip
     assert not file.exists()
     result = importing(folder, heard)

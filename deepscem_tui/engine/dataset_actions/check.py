@@ -36,7 +36,7 @@ class _Findings:
     """What was found, row by row."""
 
     problems: list[tuple[str, str, str, Severity]] = field(default_factory=list)
-    fractions: list[tuple[str, str, str, float]] = field(default_factory=list)
+    fractions: list[tuple[str, str, list[int], float]] = field(default_factory=list)
     images: dict[int, str] = field(default_factory=dict)  # samples by the checksum of their image
     stored: int = 0
 
@@ -261,7 +261,7 @@ def _check_values(
     if kind[0] == "label":
         label = dataset.label_names[kind[1]] if kind[1] < dataset.n_labels else member
         share = positive / max(1, prod(array.shape) if ignored is None else ignored.annotated)
-        findings.fractions.append((_shown(name), _shown(label), words.sizes(array.shape), share))
+        findings.fractions.append((_shown(name), _shown(label), list(array.shape), share))
 
 
 def _check_image(name: str, low: float, high: float, identity: int, findings: _Findings) -> None:

@@ -75,13 +75,14 @@ def export_sample(parameters: p.ExportSample, context: Context) -> Result:
         exports = _exports(dataset, sample, folder, parameters.format)
         for export in exports:
             check_target(export.path, export.dtype, parameters.overwrite)
-        facts = {"sample": sample.name, "shape": list(sample.shape), "files": [str(export.path) for export in exports]}
+        files = [str(export.path) for export in exports]
+        facts = {"sample": sample.name, "shape": list(sample.shape), "files": files}
         if parameters.dry_run:
-            return Result(f"Would write {words.counted(len(exports), 'file')} to {folder}", facts)
+            return Result(f"Would write {', '.join(files)}", facts)
         if sample.distance_transforms:
             context.report.message("Distance transforms are not exported")
         _write(sample, exports, parameters, context)
-    return Result(f"Wrote {words.counted(len(exports), 'file')} to {folder}", facts)
+    return Result(f"Wrote {', '.join(files)}", facts)
 
 
 def _write(sample: Sample, exports: list[Export], parameters: p.ExportSample, context: Context) -> None:

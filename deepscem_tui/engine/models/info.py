@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from deepscem_tui import __version__
 from deepscem_tui.engine import words
-from deepscem_tui.engine.errors import ModelError
+from deepscem_tui.engine.errors import UPDATE, ModelError
 from deepscem_tui.engine.models.containers import Contents, explained, read_contents
 from deepscem_tui.engine.networks import geometry
 from deepscem_tui.engine.networks.graph import Graph
@@ -198,9 +198,7 @@ def _stored(metadata: Any) -> _Stored:
         return _Stored()
     version = metadata.get("version") if isinstance(metadata, dict) else None
     if isinstance(version, int) and version > _VERSION:
-        raise ModelError(
-            "It was written by a newer version of deepscem-tui", "Update with: pip install -U deepscem-tui"
-        )
+        raise ModelError("It was written by a newer version of deepscem-tui", UPDATE)
     try:
         return _Stored.model_validate(metadata)
     except ValidationError as error:

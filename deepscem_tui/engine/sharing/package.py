@@ -169,7 +169,7 @@ def _validate(path: Path, known_as: Path) -> None:
     reason = "; ".join(said.values())[:500] or summary.status
     raise ModelError(
         f"{known_as} is not written, since the zoo's validator refuses it ({reason})",
-        "Change what it names; if that is none of yours: pip install -U 'deepscem-tui[bioimageio]'",
+        "Change what it names; if that is none of yours: pip install -U bioimageio.core bioimageio.spec",
     )
 
 
