@@ -13,7 +13,6 @@ from test_dataset_actions import Heard, do
 
 from deepscem_tui.engine.actions import ACTIONS
 from deepscem_tui.engine.checks import examine
-from deepscem_tui.engine.dataset_actions import adding as sample_adding
 from deepscem_tui.engine.dataset_actions.pairing import Pattern, image_files, pair_by_patterns, pair_by_words
 from deepscem_tui.engine.datasets.dataset import open_dataset
 from deepscem_tui.engine.datasets.ignoring import ignored_in
@@ -404,7 +403,7 @@ def test_all_or_nothing_when_stopped(
     new: bool, task: str, share: float, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = folder.parent / "set.hdf5"
-    monkeypatch.setattr(sample_adding, "SLAB_BYTES", 1)
+    monkeypatch.setattr("deepscem_tui.engine.slabs.SLAB_BYTES", 1)
     if not new:
         do("create-dataset", {"file": file, "name": "x", "n_labels": 2})
         do("set-aliases", {"file": file, "aliases": ("er", "mito")})

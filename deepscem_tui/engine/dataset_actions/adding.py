@@ -35,6 +35,7 @@ from deepscem_tui.engine.labels.files import Found, LabelOptions, LabelSource, O
 from deepscem_tui.engine.labels.labelled import check_size, given_boxes, left_out, none_shown, runs_of
 from deepscem_tui.engine.labels.placing import placed
 from deepscem_tui.engine.results import Result, Table
+from deepscem_tui.engine.slabs import slab_depth
 from deepscem_tui.engine.sources.normalisation import MIN_MAX, TYPE_RANGE, Greys, Normalisation, find_greys, type_range
 from deepscem_tui.engine.system.files import missing_hint
 from deepscem_tui.engine.system.space import check_room
@@ -50,7 +51,6 @@ __all__ = [
     "write_sample",
 ]
 
-SLAB_BYTES = 64 * 2**20
 _SOON_BYTES = 2**27  # of label files that a dry run reads, too
 
 
@@ -114,7 +114,7 @@ def _look_into(sources: Sources, noted: Noted, context: Context) -> None:
         if source.nbytes <= _SOON_BYTES:
             found = [Found() for _ in labels.names]
             depth = source.volumes[0].shape[0]
-            step = max(1, SLAB_BYTES * depth // max(1, source.nbytes))
+            step = slab_depth(source.nbytes // depth)
             for z in range(0, depth, step):
                 context.stop.check()
                 source.read(z, min(z + step, depth), found)
@@ -240,7 +240,7 @@ def write_sample(
 def _shares(sample: Sample, ignored: Ignored | None, context: Context) -> tuple[float, ...]:
     """What part of the labelled voxels of a sample each label has; 0 where none is labelled."""
     depth, plane = sample.shape[0], prod(sample.shape[1:])
-    step = max(1, SLAB_BYTES // plane // 8) * 8
+    step = slab_depth(plane, 8)
     counts = [0] * len(sample.labels)
     for z0 in range(0, depth, step):
         context.stop.check()
@@ -402,8 +402,7 @@ class _Copying:
             nbytes: Of the files that it reads.
         """
         depth, plane = writers[0].shape[0], prod(writers[0].shape[1:])
-        step = writers[0].depth
-        step *= max(1, SLAB_BYTES // max(plane * writers[0].dtype.itemsize, nbytes // depth) // step)
+        step = slab_depth(max(plane * writers[0].dtype.itemsize, nbytes // depth), writers[0].depth)
         for z0 in range(0, depth, step):
             self._context.stop.check()
             z1 = min(z0 + step, depth)

@@ -43,6 +43,7 @@ def chosen_precision(parameters: p.Predict) -> str:
 
 
 def as_deepscem(parameters: p.Predict) -> bool:
+    """Whether tiles are laid and joined as DeepSCEM does it."""
     return parameters.join in ("deepscem", "deepscem-no-overlap")
 
 
