@@ -27,6 +27,7 @@ from deepscem_tui.engine import actions
 from deepscem_tui.engine.errors import RunError
 from deepscem_tui.engine.parameters import Parameters
 from deepscem_tui.engine.runs import runs, watching
+from deepscem_tui.engine.words import counted
 from deepscem_tui.harmless import Harmless
 from deepscem_tui.jobs import Detached, Job, Jobs, detached_words, start_detached
 from deepscem_tui.outcome import Bug, report
@@ -234,7 +235,7 @@ class DeepscemApp(App[int]):
         job = self.jobs.submit(action, parameters, self.runs_folder)
         ahead = len(self.jobs.live(job.lane)) - 1
         if ahead:
-            self.notify(f"{job.title} waits for {ahead} other job{'s' if ahead > 1 else ''} (F8)", markup=False)
+            self.notify(f"{job.title} waits for {counted(ahead, 'other job')} (F8)", markup=False)
         return job
 
     def resume(self, folder: Path, epochs: int | None = None, detached: bool = False) -> Job | None:

@@ -161,10 +161,8 @@ class Console(Reporter):
             self._picture(result.picture)
         if not self.quiet:
             for key, value in result.facts.items():
-                if isinstance(value, (str, int, float)):
-                    self.text(one_line(f"{key.replace('_', ' ')}: {cell(value)}"))
-                elif isinstance(value, list) and value and all(isinstance(item, (int, float)) for item in value):
-                    self.text(f"{key.replace('_', ' ')}: {words.sizes(value)}")
+                if isinstance(value, (str, int, float)) or _are_sizes(value):
+                    self.text(one_line(_fact(key, value)))
             self.text(one_line(result.summary))
 
     def table(self, table: Table) -> None:
@@ -197,7 +195,8 @@ class Console(Reporter):
         if error.hint:
             self._say(one_line(error.hint))
         if self.as_json:
-            self._write_json({"error": error.what, "hint": error.hint, "exit_status": error.exit_code})
+            run = {"run": str(error.run)} if isinstance(error, Stopped) and error.run else {}
+            self._write_json({"error": error.what, "hint": error.hint, "exit_status": error.exit_code, **run})
 
     # -------------------------------------------------------------------------------------------- drawing
 
@@ -399,5 +398,19 @@ def cell(value: Any, missing: str = "-") -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return f"{value:.4g}" if abs(value) < 1e3 else f"{value:,.0f}"
-    return str(value)
+        return f"{value:.4g}" if abs(value) < 1e3 else f"{value:.0f}"
+    return words.sizes(value) if _are_sizes(value) else str(value)
+
+
+def _are_sizes(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and len(value) > 0 and all(isinstance(one, (int, float)) for one in value)
+
+
+def _fact(key: str, value: Any) -> str:
+    """Such as ``memory: 908.1 MiB`` for 952164880 ``memory_bytes``."""
+    name = key.replace("_", " ")
+    if isinstance(value, (int, float)) and "bytes" in name.split():
+        return f"{name.replace('bytes', '').strip() or 'size'}: {words.amount(value, 'B')}"
+    if isinstance(value, (int, float)) and key == "seconds":
+        return f"time: {words.duration(value)}"
+    return f"{name}: {cell(value)}"

@@ -6,7 +6,6 @@ import re
 import shlex
 import time
 from collections.abc import Callable
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,6 +14,7 @@ import typer
 from deepscem_tui.action_commands import Json, Quiet, RunsDir, Verbose
 from deepscem_tui.command_help import Command
 from deepscem_tui.console import Console
+from deepscem_tui.engine import words
 from deepscem_tui.engine.results import Result, Table
 from deepscem_tui.engine.runs import runs, watching
 from deepscem_tui.engine.runs.watching import RunsIndex, RunSummary
@@ -147,8 +147,12 @@ def show(run: _Run, runs_dir: RunsDir = None, json: Json = False, quiet: Quiet =
         }
         if state.end and "error" in state.end:
             facts["error"] = state.end["error"]
-        values = [(key, value if json else _plain(value)) for key, value in state.parameters.items()]
-        tables = [Table("parameters", ("parameter", "value"), values)]
+        tables = []
+        if json:
+            facts["parameters"] = state.parameters
+        else:
+            values = [(key, _plain(value)) for key, value in state.parameters.items()]
+            tables.append(Table("parameters", ("parameter", "value"), values))
         if state.epoch:
             latest = {name: value for name, value in state.epoch.items() if name not in ("t", "type")}
             tables.append(Table("latest_epoch", tuple(latest), [tuple(latest.values())]))
@@ -255,7 +259,7 @@ def _when(seconds: float) -> str:
 
 
 def _iso(seconds: float | None) -> str | None:
-    return None if seconds is None else datetime.fromtimestamp(seconds).astimezone().isoformat(timespec="seconds")
+    return None if seconds is None else words.moment(seconds)
 
 
 def _short(seconds: float) -> str:

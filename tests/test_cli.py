@@ -181,6 +181,18 @@ def test_a_mistyped_file_name_is_answered_with_the_nearest(typed, tmp_path: Path
     assert done.err.splitlines()[-1] == hint
 
 
+def test_a_dry_run_warns_as_the_real_one(typed, tmp_path: Path) -> None:
+    image = make_images(tmp_path, n_labels=1)[0]
+    typed("run create-dataset d.hdf5 d 1")
+    line = f"run add-sample d.hdf5 s {image} {image} --json"  # a grey image for a label
+    dry, real = typed(f"{line} --dry-run"), typed(line)
+    assert "every voxel above 0 is" in dry.json["warnings"][0]
+    assert dry.json["warnings"] == real.json["warnings"]
+    typed("run create-model m.keras --like d.hdf5 --depth 2 --filters 2")
+    trained = typed("run train m.keras o.keras --train d.hdf5 --valid d.hdf5 --dry-run")
+    assert (trained.status, "The validation data are the training data" in trained.err) == (0, True)
+
+
 def test_nothing_is_overwritten_unasked(typed) -> None:
     assert typed("run create-dataset a.hdf5 a 1").status == 0
     before = Path("a.hdf5").read_bytes()

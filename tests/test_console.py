@@ -146,6 +146,30 @@ def test_an_error_as_json(capfd: pytest.CaptureFixture[str]) -> None:
     assert json.loads(capfd.readouterr().out) == {"error": "broken", "hint": "mend it", "exit_status": 3}
 
 
+def test_what_is_stopped_names_its_run(capfd: pytest.CaptureFixture[str]) -> None:
+    Console(as_json=True).error(Stopped("saved", "go on", Path("runs/a")))
+    assert json.loads(capfd.readouterr().out)["run"] == "runs/a"
+
+
+@pytest.mark.parametrize(
+    ("facts", "line"),
+    [
+        ({"memory_bytes": 952164880}, "memory: 908.1 MiB"),
+        ({"bytes": 512}, "size: 512 B"),
+        ({"bytes_uncompressed": 2097152}, "uncompressed: 2.0 MiB"),
+        ({"seconds": 2882.4}, "time: 48 min 02 s"),
+        ({"pid": 15966}, "pid: 15966"),
+        ({"shape": [32, 256, 256]}, "shape: 32 x 256 x 256"),
+        ({"voxels": 21502.0}, "voxels: 21502"),
+    ],
+)
+def test_facts_have_units_and_numbers_are_alike(facts: dict, line: str, capfd: pytest.CaptureFixture[str]) -> None:
+    Console().result(Result("Did it", facts, (Table("t", ("n", "mean"), ((21502, 21502.0),)),)))
+    out = capfd.readouterr().out.splitlines()
+    assert out[-2] == line
+    assert out[1].split() == ["21502", "21502"]
+
+
 def test_a_fault_that_was_found_is_status_3(capfd: pytest.CaptureFixture[str]) -> None:
     assert carry_out(Console(), lambda _: Result("found 2 problems", ok=False)) == 3
     assert "found 2 problems" in capfd.readouterr().out

@@ -13,8 +13,6 @@ import tifffile
 
 from deepscem_tui.engine.actions import ACTIONS, build
 from deepscem_tui.engine.context import Context
-from deepscem_tui.engine.dataset_actions import adding as sample_adding
-from deepscem_tui.engine.dataset_actions import copying as sample_copying
 from deepscem_tui.engine.dataset_actions import distance
 from deepscem_tui.engine.dataset_actions.distance import distances
 from deepscem_tui.engine.dataset_actions.names import remove_sample
@@ -241,7 +239,7 @@ def test_add(files: Path, voxels: np.ndarray, mask: np.ndarray) -> None:
 def test_slabs_of_any_size_and_types_of_any_kind(
     files: Path, dtype: str, slab_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sample_adding, "SLAB_BYTES", slab_bytes)
+    monkeypatch.setattr("deepscem_tui.engine.slabs.SLAB_BYTES", slab_bytes)
     values = np.random.default_rng(1).random((11, 9, 70)) * 300 - (100 if dtype in ("int16", "float32") else 0)
     stored = (values > 100) if dtype == "bool" else np.minimum(values, 255 if dtype == "uint8" else 300).astype(dtype)
     np.save(files / "image.npy", stored)
@@ -454,7 +452,7 @@ def test_crop(files: Path, voxels: np.ndarray, mask: np.ndarray) -> None:
 @pytest.mark.parametrize("slab_bytes", [1, 3000])
 def test_a_crop_is_read_slab_by_slab(files: Path, slab_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
     added(files)
-    monkeypatch.setattr(sample_copying, "SLAB_BYTES", slab_bytes)
+    monkeypatch.setattr("deepscem_tui.engine.slabs.SLAB_BYTES", slab_bytes)
     do("crop-sample", {"file": files / "set.hdf5", "sample": "a", "z": (1, 10), "y": (1, 20), "name": "c"})
     with open_dataset(files / "set.hdf5") as dataset:
         assert np.array_equal(dataset.sample("c").image, dataset.sample("a").image[1:10, 1:20])
@@ -669,7 +667,8 @@ def test_probabilities_stay_probabilities(tmp_path: Path) -> None:
     with new_dataset(tmp_path / "set.hdf5", "set", 1) as made:
         sample = made.add_sample("a", (2, 10, 10), {"label_0000": np.uint8, "prediction_0000": np.float32})
         sample["prediction_0000"][:] = values
-    do("export-sample", {"file": tmp_path / "set.hdf5", "sample": "a", "folder": tmp_path / "out"})
+    result = do("export-sample", {"file": tmp_path / "set.hdf5", "sample": "a", "folder": tmp_path / "out"})
+    assert result.summary.endswith("out/a_predicted_label_0000.tif")
     back = tifffile.imread(tmp_path / "out" / "a_predicted_label_0000.tif")
     assert back.dtype == np.float32
     assert np.array_equal(back, values)

@@ -184,7 +184,9 @@ def test_the_table_is_not_written_over_without_being_asked(tmp_path: Path) -> No
     with pytest.raises(ParameterError, match="exists already"):
         scores(*paths, csv=table)
     assert table.read_text() == "mine"
-    scores(*paths, csv=table, overwrite=True)
+    dry = scores(*paths, csv=table, overwrite=True, dry_run=True)
+    assert dry.facts == {"samples": ["a"], "labels": ["label_0000"], "csv": str(table)}
+    assert scores(*paths, csv=table, overwrite=True).facts["csv"] == str(table)
     assert table.read_text().startswith("label,sample,f1,iou,precision,recall,tp,fp,fn\n")
     with pytest.raises(ParameterError, match="itself"):
         scores(*paths, csv=paths[1], overwrite=True)

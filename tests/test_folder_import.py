@@ -13,7 +13,6 @@ from test_dataset_actions import Heard, do
 
 from deepscem_tui.engine.actions import ACTIONS
 from deepscem_tui.engine.checks import examine
-from deepscem_tui.engine.dataset_actions import adding as sample_adding
 from deepscem_tui.engine.dataset_actions.pairing import Pattern, image_files, pair_by_patterns, pair_by_words
 from deepscem_tui.engine.datasets.dataset import open_dataset
 from deepscem_tui.engine.datasets.ignoring import ignored_in
@@ -210,7 +209,7 @@ def test_makes_a_data_set_of_all(folder: Path) -> None:
     assert dry.ok
     assert dry.summary == f"Would add 2 samples with 2 labels to {file}, a new data set"
     assert dry.tables[0].rows[0] == (
-        "cell 1", "images/cell 1.tif", "er: labels/cell 1_er.tif, mito: labels/cell 1_mito.tif", "3 x 8 x 9",
+        "cell 1", "images/cell 1.tif", "er: labels/cell 1_er.tif, mito: labels/cell 1_mito.tif", [3, 8, 9],
     )  # fmt: skip
     assert not file.exists()
     result = importing(folder, heard)
@@ -405,7 +404,7 @@ def test_all_or_nothing_when_stopped(
     new: bool, task: str, share: float, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = folder.parent / "set.hdf5"
-    monkeypatch.setattr(sample_adding, "SLAB_BYTES", 1)
+    monkeypatch.setattr("deepscem_tui.engine.slabs.SLAB_BYTES", 1)
     if not new:
         do("create-dataset", {"file": file, "name": "x", "n_labels": 2})
         do("set-aliases", {"file": file, "aliases": ("er", "mito")})

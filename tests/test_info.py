@@ -43,10 +43,11 @@ def test_a_data_set(tmp_path: Path) -> None:
         "kind": "data set", "name": "my set", "labels": 1, "aliases": ["mito"]
     }  # fmt: skip
     (row,) = result.tables[0].as_dicts()
-    assert (row["sample"], row["shape"], row["labels"], row["predictions"]) == ("a", "2 x 3 x 4", 1, 0)
-    assert row["voxel_size"] == "30 x 4 x 4 nm"
+    assert (row["sample"], row["shape"], row["labels"], row["predictions"]) == ("a", [2, 3, 4], 1, 0)
+    assert (row["voxel_size"], row["voxel_unit"]) == ([30, 4, 4], "nm")
     members = {row["member"]: row for row in result.tables[1].as_dicts()}
     assert members["image"]["type"] == "float16"
+    assert members["image"]["chunks"] == [2, 3, 4]
     assert members["label_0000"]["type"] == "uint8"
     assert members["image"]["bytes"] > 0
 

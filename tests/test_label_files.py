@@ -345,7 +345,7 @@ def test_boundaries_do_not_depend_on_slabs(folder: Path, monkeypatch: pytest.Mon
     ids = RNG.integers(0, 3, (20, 9, 8)).astype(np.uint8)
     tifffile.imwrite(folder / "image.tif", ids)
     tifffile.imwrite(folder / "ids.tif", ids)
-    monkeypatch.setattr("deepscem_tui.engine.dataset_actions.adding.SLAB_BYTES", 1)
+    monkeypatch.setattr("deepscem_tui.engine.slabs.SLAB_BYTES", 1)
     add(folder, folder / "ids.tif", instances="boundaries")
     assert np.array_equal(labels_of(folder)[1], Boundaries().masks(ids)[1])
 

@@ -219,7 +219,7 @@ def test_the_data_set_is_looked_at(dataset: Path) -> None:
     result = do(dataset, Context(heard))
     (first, second), names = result.tables[0].as_dicts(), result.tables[0].columns
     assert names[-1] == "share of label_0001"
-    assert (first["shape"], first["voxel_size"]) == ("20 x 64 x 48", "40 x 8 x 8")
+    assert (first["shape"], first["voxel_size"]) == ([20, 64, 48], [40, 8, 8])
     assert first["share of label_0000"] == 0.25
     assert second["grey"] > first["grey"]
     assert any("nearly empty" in text for text in heard.warnings)
@@ -232,6 +232,7 @@ def test_train_takes_the_file_and_the_command_makes_its_network(dataset: Path, t
     result = do(dataset, out=out, valid=dataset, dimension=3)
     text = out.read_text()
     assert result.facts["create_model"] in text
+    assert result.summary.endswith(f"deepscem-tui run train --from {out}")
     create, train = ACTIONS["create-model"], ACTIONS["train"]
     network = result.facts["network"]
     assert network["anisotropy"] == 2

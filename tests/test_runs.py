@@ -181,6 +181,7 @@ def test_stopping_through_the_folder_and_resuming(tmp_path: Path) -> None:
     (error,) = caught
     assert isinstance(error, Stopped)
     assert (error.what, error.hint) == ("saved", f"Go on with: deepscem-tui runs resume {folder}")
+    assert error.run == folder
     assert runs.read(folder).state == "stopped"
     with pytest.raises(RunError, match="not running"):
         runs.ask_to_stop(folder)
@@ -191,7 +192,7 @@ def test_stopping_through_the_folder_and_resuming(tmp_path: Path) -> None:
     result = runs.resume(folder, Reporter(), Stop())
     assert result.summary == "worked"
     assert runs.read(folder).state == "finished"
-    with pytest.raises(RunError, match="finished"):
+    with pytest.raises(RunError, match=r"finished\. Its result is a b.keras; the same command with --overwrite"):
         runs.resume(folder, Reporter(), Stop())
 
 

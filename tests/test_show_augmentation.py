@@ -14,7 +14,8 @@ from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.datasets.dataset import new_dataset
 from deepscem_tui.engine.errors import DatasetError, EngineError, ParameterError
 from deepscem_tui.engine.results import Result
-from deepscem_tui.engine.training.show_augmentation import COLOURS, show_augmentation
+from deepscem_tui.engine.training.show_augmentation import show_augmentation
+from deepscem_tui.engine.viewing.picture_files import LABEL_COLOURS
 from deepscem_tui.render import marks
 
 SHAPE = (6, 40, 44)
@@ -45,7 +46,7 @@ def test_a_grid_of_places_and_what_is_made_of_them(dataset: Path) -> None:
     assert list(picture.names) == ["mito", "ER"]
     assert picture.masks[0].any()
     assert not picture.masks[1].any()
-    drawn = (colours == COLOURS[0]).all(axis=-1)
+    drawn = (colours == LABEL_COLOURS[0]).all(axis=-1)
     assert drawn.any()
     assert not (drawn & ~picture.masks[0]).any()
     grey = ~drawn
@@ -82,7 +83,7 @@ def test_a_data_set_without_labels_can_be_shown(tmp_path: Path) -> None:
 
 
 def test_colours_are_those_of_the_terminal() -> None:
-    assert COLOURS == marks._COLOURS
+    assert LABEL_COLOURS == marks._COLOURS
 
 
 def test_a_dry_run_writes_nothing(dataset: Path) -> None:

@@ -17,7 +17,10 @@ The tree, with the exit status that the command line gives each::
 
 from __future__ import annotations
 
+from pathlib import Path
+
 __all__ = [
+    "UPDATE",
     "DataError",
     "DatasetError",
     "EngineError",
@@ -30,6 +33,8 @@ __all__ = [
     "Stopped",
     "VolumeError",
 ]
+
+UPDATE = "Update deepscem-tui, in its newer source: pip install -c constraints.txt ."  # as the README installs it
 
 
 class EngineError(Exception):
@@ -96,6 +101,14 @@ class MissingLibraryError(EngineError):
 
 
 class Stopped(EngineError):
-    """The user asked to stop; everything that was finished is saved."""
+    """The user asked to stop; everything that was finished is saved.
+
+    Args:
+        run: The folder of the run that was stopped; None if it is none.
+    """
 
     exit_code = 75
+
+    def __init__(self, what: str, hint: str = "", run: Path | None = None) -> None:
+        super().__init__(what, hint)
+        self.run = run

@@ -123,14 +123,15 @@ def _dataset(path: Path, context: Context) -> Result:
         tables = (
             Table(
                 "samples",
-                ("sample", "shape", "labels", "predictions", "voxel_size"),
+                ("sample", "shape", "labels", "predictions", "voxel_size", "voxel_unit"),
                 [
                     (
                         sample.name,
-                        words.sizes(sample.shape),
+                        list(sample.shape),
                         len(sample.labels),
                         len(sample.predictions),
-                        _voxel_size(sample),
+                        list(sample.voxel_size) if sample.voxel_size else None,
+                        sample.voxel_unit or None,
                     )
                     for sample in samples
                 ],
@@ -154,10 +155,6 @@ def _labelled(partly: Mapping[str, Ignored]) -> list[Table]:
     return [Table("labelled", ("sample", "labelled"), rows)] if rows else []
 
 
-def _voxel_size(sample: Sample) -> str | None:
-    return f"{words.sizes(sample.voxel_size)} {sample.voxel_unit}".strip() if sample.voxel_size else None
-
-
 def _members(sample: Sample) -> list[tuple[Any, ...]]:
     """What a sample holds, as stored."""
     return [
@@ -167,7 +164,7 @@ def _members(sample: Sample) -> list[tuple[Any, ...]]:
             member.dtype.name,
             member.stored_bytes,
             member.compression,
-            words.sizes(member.chunks) if member.chunks else "in one piece",
+            list(member.chunks) if member.chunks else None,
         )
         for name, member in sample.members.items()
     ]
@@ -210,8 +207,8 @@ def _run(folder: Path) -> Result:
         "kind": "run",
         "action": state.action,
         "state": state.state,
-        "began": state.began,
-        "latest": state.latest,
+        "began": words.moment(state.began),
+        "latest": words.moment(state.latest),
         "command": state.command,
         "parameters": state.parameters,
     }

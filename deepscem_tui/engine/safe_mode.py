@@ -15,7 +15,7 @@ from deepscem_tui.engine.formats import place_of
 from deepscem_tui.engine.models.info import read_info
 from deepscem_tui.engine.sources.inputs import is_image_file
 
-__all__ = ["Fault", "label_count", "mismatch", "model_label_count"]
+__all__ = ["label_count", "mismatch", "model_label_count"]
 
 _SWITCH = "Switch safe mode off to do it all the same"
 

@@ -6,6 +6,7 @@ import math
 import re
 import unicodedata
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Any
 
 _NAME_BYTES = 80
@@ -46,6 +47,11 @@ def duration(seconds: float) -> str:
     if hours >= 48:
         return f"{hours // 24} d {hours % 24} h"
     return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
+
+
+def moment(seconds: float) -> str:
+    """A time since the epoch as ISO 8601 has it, in the local zone, such as ``2026-01-02T03:04:05+01:00``."""
+    return datetime.fromtimestamp(seconds).astimezone().isoformat(timespec="seconds")
 
 
 def listed(names: Iterable[str]) -> str:

@@ -20,7 +20,7 @@ from deepscem_tui.render.marks import FALSE_ALARM, HIT, IGNORED, MISS, drawn
 from deepscem_tui.render.sampling import area_mean
 from deepscem_tui.render.scenes import PictureStyle, Scene
 
-__all__ = ["GREYS", "SHADES", "UPPER_HALF", "cells", "coloured", "solid", "with_cursor"]
+__all__ = ["SHADES", "UPPER_HALF", "cells", "coloured", "solid", "with_cursor"]
 
 Row = list[Segment]
 

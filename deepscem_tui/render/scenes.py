@@ -12,7 +12,7 @@ import numpy.typing as npt
 from deepscem_tui.render.marks import FALSE_ALARM, HIT, IGNORED, MISS, Mark, marks_of
 from deepscem_tui.render.sampling import area_mean, cover
 
-__all__ = ["NOT_LABELLED", "PictureStyle", "Scene", "choose_style", "compared", "labelled"]
+__all__ = ["PictureStyle", "Scene", "choose_style", "compared", "labelled"]
 
 PictureStyle = Literal["blocks", "ascii"]
 

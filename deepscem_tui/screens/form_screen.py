@@ -14,7 +14,7 @@ from textual.containers import Vertical
 from textual.widgets import ContentSwitcher, Static
 
 from deepscem_tui.console import safe
-from deepscem_tui.engine import actions
+from deepscem_tui.engine import actions, words
 from deepscem_tui.jobs import Job
 from deepscem_tui.screens.base import WorkScreen, described
 from deepscem_tui.screens.file_dialog import browse
@@ -224,7 +224,7 @@ class FormScreen(WorkScreen):
         if job.state == "queued":
             ahead = [other for other in self.app.jobs.live(job.lane) if other.number < job.number]
             titles = ", ".join(other.title for other in ahead[:2])
-            count = f"{len(ahead)} other job{'s' if len(ahead) > 1 else ''}"
+            count = words.counted(len(ahead), "other job")
             return f"{job.title} waits for {count}: {titles}. F8 lists them.", False
         if job.live:
             return f"{job.title}: {described(job, time.monotonic())}", False

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from deepscem_tui.engine.augmentation.opencv import cv2
 
-__all__ = ["Order", "Orientation", "allowed_orders", "draw_orientation"]
+__all__ = ["Orientation", "allowed_orders", "draw_orientation"]
 
 Order = tuple[int, int, int]
 

@@ -31,10 +31,11 @@ from deepscem_tui.engine.errors import DatasetError, ParameterError, VolumeError
 from deepscem_tui.engine.formats.slice_files import open_slices
 from deepscem_tui.engine.formats.volumes import Volume
 from deepscem_tui.engine.labels.encodings import Named, value_text
-from deepscem_tui.engine.labels.files import Found, LabelOptions, OpenedLabels, open_labels
+from deepscem_tui.engine.labels.files import Found, LabelOptions, LabelSource, OpenedLabels, open_labels
 from deepscem_tui.engine.labels.labelled import check_size, given_boxes, left_out, none_shown, runs_of
 from deepscem_tui.engine.labels.placing import placed
 from deepscem_tui.engine.results import Result, Table
+from deepscem_tui.engine.slabs import slab_depth
 from deepscem_tui.engine.sources.normalisation import MIN_MAX, TYPE_RANGE, Greys, Normalisation, find_greys, type_range
 from deepscem_tui.engine.system.files import missing_hint
 from deepscem_tui.engine.system.space import check_room
@@ -50,7 +51,7 @@ __all__ = [
     "write_sample",
 ]
 
-SLAB_BYTES = 64 * 2**20
+_SOON_BYTES = 2**27  # of label files that a dry run reads, too
 
 
 class Noted:
@@ -87,6 +88,8 @@ def add_sample(parameters: p.AddSample, context: Context) -> Result:
         sources = open_sources(parameters, names, named, files, noted, context)
         check_room({real_path(parameters.file): sources.image_bytes})
         if parameters.dry_run:
+            if context.measuring:
+                _look_into(sources, noted, context)
             summary = f"Would add sample {parameters.name!r} {words.sizes(sources.image.shape)} to {parameters.file}"
             return Result(summary, _facts(parameters, sources, noted))
         greys = find_grey_values(parameters, sources.image, noted, context)
@@ -102,6 +105,20 @@ def add_sample(parameters: p.AddSample, context: Context) -> Result:
     tables = [Table("labels", ("label", "source", "foreground", "values"), rows)] if rows else []
     what = f"sample {parameters.name!r} {words.sizes(sources.image.shape)} with {words.counted(len(rows), 'label')}"
     return Result(f"Added {what} to {parameters.file}", facts, tables)
+
+
+def _look_into(sources: Sources, noted: Noted, context: Context) -> None:
+    """Say what is unusual in label files that are soon read, as adding them does."""
+    labels = sources.labels
+    for source in labels.sources:
+        if source.nbytes <= _SOON_BYTES:
+            found = [Found() for _ in labels.names]
+            depth = source.volumes[0].shape[0]
+            step = slab_depth(source.nbytes // depth)
+            for z in range(0, depth, step):
+                context.stop.check()
+                source.read(z, min(z + step, depth), found)
+            _say_unusual(source, labels.names, found, noted, context)
 
 
 @dataclass(frozen=True)
@@ -223,7 +240,7 @@ def write_sample(
 def _shares(sample: Sample, ignored: Ignored | None, context: Context) -> tuple[float, ...]:
     """What part of the labelled voxels of a sample each label has; 0 where none is labelled."""
     depth, plane = sample.shape[0], prod(sample.shape[1:])
-    step = max(1, SLAB_BYTES // plane // 8) * 8
+    step = slab_depth(plane, 8)
     counts = [0] * len(sample.labels)
     for z0 in range(0, depth, step):
         context.stop.check()
@@ -385,8 +402,7 @@ class _Copying:
             nbytes: Of the files that it reads.
         """
         depth, plane = writers[0].shape[0], prod(writers[0].shape[1:])
-        step = writers[0].depth
-        step *= max(1, SLAB_BYTES // max(plane * writers[0].dtype.itemsize, nbytes // depth) // step)
+        step = slab_depth(max(plane * writers[0].dtype.itemsize, nbytes // depth), writers[0].depth)
         for z0 in range(0, depth, step):
             self._context.stop.check()
             z1 = min(z0 + step, depth)
@@ -402,14 +418,20 @@ def remark(
     """Say what is unusual in labels that were written, and which part is labelled; what of it is a fact."""
     labels = sources.labels
     for source in labels.sources:
-        for text in source.warnings(labels.names):
-            noted.warn(f"{source.name}: {text}")
-        for label in source.labels:
-            if not written.found[label].foreground:
-                context.report.message(f"{source.name}: no voxel is {labels.names[label]}, all are background")
+        _say_unusual(source, labels.names, written.found, noted, context)
     if labels.sources and (text := left_out(parameters.labelled_z, _shown(written.found))):
         noted.warn(f"{parameters.name!r}: {text}")
     return _remark_on_slices(parameters, written.found, written.ignored, context)
+
+
+def _say_unusual(
+    source: LabelSource, names: Sequence[str], found: Sequence[Found], noted: Noted, context: Context
+) -> None:
+    for text in source.warnings(names):
+        noted.warn(f"{source.name}: {text}")
+    for label in source.labels:
+        if not found[label].foreground:
+            context.report.message(f"{source.name}: no voxel is {names[label]}, all are background")
 
 
 def _row(sources: Sources, label: int, share: float) -> tuple[Any, ...]:

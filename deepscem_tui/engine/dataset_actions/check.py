@@ -22,12 +22,12 @@ from deepscem_tui.engine.datasets.journal import is_journalled
 from deepscem_tui.engine.datasets.tree import Unusable, member_kind, member_name
 from deepscem_tui.engine.errors import DatasetError
 from deepscem_tui.engine.results import Result, Table
+from deepscem_tui.engine.slabs import slab_depth
 from deepscem_tui.engine.system.lock import lock_path
 
 __all__ = ["check_dataset"]
 
 Severity = Literal["error", "warning", "note"]
-SLAB_BYTES = 64 * 2**20
 _WASTE = 0.1  # share of the file that is worth a note
 
 
@@ -36,7 +36,7 @@ class _Findings:
     """What was found, row by row."""
 
     problems: list[tuple[str, str, str, Severity]] = field(default_factory=list)
-    fractions: list[tuple[str, str, str, float]] = field(default_factory=list)
+    fractions: list[tuple[str, str, list[int], float]] = field(default_factory=list)
     images: dict[int, str] = field(default_factory=dict)  # samples by the checksum of their image
     stored: int = 0
 
@@ -223,7 +223,7 @@ def _check_values(
     low, high, positive, not_finite, check = np.inf, -np.inf, 0, 0, 0
     unreadable: list[str] = []
     reason = ""
-    step = max(1, SLAB_BYTES // (prod(array.shape[1:]) * array.dtype.itemsize) // array.depth) * array.depth
+    step = slab_depth(prod(array.shape[1:]) * array.dtype.itemsize, array.depth)
     for z in range(0, array.shape[0], step):
         end = min(z + step, array.shape[0])
         try:
@@ -261,7 +261,7 @@ def _check_values(
     if kind[0] == "label":
         label = dataset.label_names[kind[1]] if kind[1] < dataset.n_labels else member
         share = positive / max(1, prod(array.shape) if ignored is None else ignored.annotated)
-        findings.fractions.append((_shown(name), _shown(label), words.sizes(array.shape), share))
+        findings.fractions.append((_shown(name), _shown(label), list(array.shape), share))
 
 
 def _check_image(name: str, low: float, high: float, identity: int, findings: _Findings) -> None:

@@ -35,6 +35,7 @@ from deepscem_tui.engine.datasets.ignoring import (
 from deepscem_tui.engine.datasets.origins import origin_attributes
 from deepscem_tui.engine.errors import DatasetError, ParameterError
 from deepscem_tui.engine.results import Result
+from deepscem_tui.engine.slabs import slab_depth
 from deepscem_tui.engine.system.files import refuse_existing
 from deepscem_tui.engine.system.space import check_room
 
@@ -48,8 +49,6 @@ __all__ = [
     "is_text",
     "save_dataset",
 ]
-
-SLAB_BYTES = 64 * 2**20
 
 
 def crop_sample(parameters: p.CropSample, context: Context) -> Result:
@@ -213,7 +212,7 @@ def copy(member: Member, box: Box, writer: MemberWriter, advance: Callable[[int]
     """Copy a box slab by slab, in whole rows of the writer's chunks."""
     (z0, z1), y, x = box
     plane = (y[1] - y[0]) * (x[1] - x[0]) * member.dtype.itemsize
-    step = max(1, SLAB_BYTES // plane // writer.depth) * writer.depth
+    step = slab_depth(plane, writer.depth)
     for z in range(z0, z1, step):
         slab = member[z : min(z + step, z1), slice(*y), slice(*x)]
         advance(slab.nbytes)

@@ -13,6 +13,7 @@ from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine import words
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.datasets.dataset import ChangedDataset, Dataset, Sample, change_dataset, open_dataset
+from deepscem_tui.engine.datasets.tree import member_name
 from deepscem_tui.engine.errors import DatasetError, ParameterError, ResourceError
 from deepscem_tui.engine.results import Result
 from deepscem_tui.engine.system.devices import available_cores, available_memory
@@ -75,7 +76,7 @@ def _check(dataset: Dataset, overwrite: bool) -> int:
 
 def _add(changed: ChangedDataset, sample: Sample, index: int, context: Context) -> None:
     mask = sample.labels[index][...] > 0
-    writer = changed.add_member(sample.name, f"label_{index:04d}_dt", np.float32)
+    writer = changed.add_member(sample.name, member_name("dt", index), np.float32)
     if mask.any():
         if mask.all():
             what = f"{sample.what}: label {index} fills it: distances are those to its border"

@@ -15,15 +15,16 @@ from deepscem_tui.engine import words
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.datasets.dataset import Dataset, Member, Sample, open_dataset
 from deepscem_tui.engine.datasets.ignoring import Ignored, ignored_in
+from deepscem_tui.engine.datasets.tree import member_name
 from deepscem_tui.engine.errors import DatasetError, ParameterError
 from deepscem_tui.engine.formats import place_of
 from deepscem_tui.engine.formats.volume_writer import check_target, create_volume
 from deepscem_tui.engine.results import Result
+from deepscem_tui.engine.slabs import slab_depth
 from deepscem_tui.engine.system.files import Together
 
 __all__ = ["export_sample"]
 
-SLAB_BYTES = 64 * 2**20
 # Types whose values a float32 keeps exactly; others come back as float32.
 _GREY_TYPES = ("bool", "uint8", "int8", "uint16", "int16")
 
@@ -43,7 +44,7 @@ class Export:
     grey: tuple[float, float] = (0.0, 1.0)
 
     def convert(self, slab: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Voxels as they are written."""
+        """Slices of the member (n, Y, X) as they are written, of the file's type."""
         low, high = self.grey
         if self.grey == (0.0, 1.0) or slab.dtype.kind != "f":
             return slab.astype(self.dtype, copy=False)
@@ -75,13 +76,14 @@ def export_sample(parameters: p.ExportSample, context: Context) -> Result:
         exports = _exports(dataset, sample, folder, parameters.format)
         for export in exports:
             check_target(export.path, export.dtype, parameters.overwrite)
-        facts = {"sample": sample.name, "shape": list(sample.shape), "files": [str(export.path) for export in exports]}
+        files = [str(export.path) for export in exports]
+        facts = {"sample": sample.name, "shape": list(sample.shape), "files": files}
         if parameters.dry_run:
-            return Result(f"Would write {words.counted(len(exports), 'file')} to {folder}", facts)
+            return Result(f"Would write {', '.join(files)}", facts)
         if sample.distance_transforms:
             context.report.message("Distance transforms are not exported")
         _write(sample, exports, parameters, context)
-    return Result(f"Wrote {words.counted(len(exports), 'file')} to {folder}", facts)
+    return Result(f"Wrote {', '.join(files)}", facts)
 
 
 def _write(sample: Sample, exports: list[Export], parameters: p.ExportSample, context: Context) -> None:
@@ -100,7 +102,7 @@ def _write(sample: Sample, exports: list[Export], parameters: p.ExportSample, co
             ) as writer:
                 depth = export.member.depth
                 plane = prod(sample.shape[1:]) * export.dtype.itemsize
-                step = max(1, SLAB_BYTES // plane // depth) * depth
+                step = slab_depth(plane, depth)
                 for z in range(0, sample.shape[0], step):
                     context.stop.check()
                     slab = export.member[z : min(z + step, sample.shape[0])]
@@ -116,7 +118,7 @@ def _exports(dataset: Dataset, sample: Sample, folder: Path, end: str) -> list[E
     names = dataset.label_names
     for kind, members in (("", sample.labels), ("predicted_" if sample.labels else "", sample.predictions)):
         for index, member in enumerate(members):
-            name = names[index] if index < len(names) else f"label_{index:04d}"
+            name = names[index] if index < len(names) else member_name("label", index)
             dtype = np.dtype(np.float32 if member.dtype.kind == "f" else np.bool_)
             wanted.append((kind + name, member, dtype, (0.0, 1.0)))
     ignored = ignored_in(sample) if sample.labels else None

@@ -80,7 +80,7 @@ def import_folder(parameters: p.ImportFolder, context: Context) -> Result:
     with _changed(parameters, plan, target is None, context) as changed:
         foreground = _write(changed, plan, looked, greys, noted, context)
     rows = [
-        (name, words.sizes(found.shape), ", ".join(f"{label} {share:.1%}" for label, share in shares.items()))
+        (name, list(found.shape), ", ".join(f"{label} {share:.1%}" for label, share in shares.items()))
         for (name, shares), found in zip(foreground.items(), looked, strict=True)
     ]
     tables = [Table("samples", ("sample", "shape", "foreground"), rows), _table_of_rest(plan)]
@@ -446,7 +446,7 @@ def _shown(plan: _Plan, looked: Sequence[_Looked]) -> list[Table]:
         if any(plan.columns):
             labels = [f"{name}: {path}" for name, path in zip(plan.columns, labels, strict=True)]
         labels += [f"not labelled: {pair.ignored}"] if pair.ignored else []
-        rows.append((sample.name, pair.image, ", ".join(labels), words.sizes(found.shape) or None))
+        rows.append((sample.name, pair.image, ", ".join(labels), list(found.shape) or None))
     problems = [(pair.image, found.problem) for pair, found in zip(plan.pairs, looked, strict=True) if found.problem]
     return [
         Table("pairs", ("sample", "image", "labels", "shape"), rows),

@@ -34,7 +34,6 @@ __all__ = [
     "Member",
     "MemberWriter",
     "NewDataset",
-    "NewSample",
     "Sample",
     "change_dataset",
     "datasets_together",

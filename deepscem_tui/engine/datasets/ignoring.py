@@ -220,7 +220,6 @@ def write_ignored(
     name: str,
     boxes: Sequence[Box] | None,
     slabs: Slabs | None,
-    advance: Callable[[int], None] = lambda _: None,
 ) -> Ignored | None:
     """Store what of a sample is annotated, in place of what was said before.
 
@@ -229,7 +228,6 @@ def write_ignored(
         name: Of the sample.
         boxes: That are annotated, none overlapping another; None for everything.
         slabs: Tells which voxels are ignored, too.
-        advance: Told how many voxels of a mask were written; what it raises ends it.
 
     Returns:
         What is now ignored; None for nothing.
@@ -243,7 +241,7 @@ def write_ignored(
     if slabs is None and not _fit(boxes):
         slabs = _nothing_more(sample.shape)
     if slabs is not None:
-        ignored = _write_mask(changed.path, name, ignored, slabs, advance)
+        ignored = _write_mask(changed.path, name, ignored, slabs)
     changed.remove_attributes((BOXES, VOXELS, MASK), name)
     if ignored.boxes is None and not ignored.mask:
         return None
@@ -288,7 +286,7 @@ class _Useless(Exception):
     """The boxes say all that a mask would."""
 
 
-def _write_mask(path: Path, name: str, ignored: Ignored, slabs: Slabs, advance: Callable[[int], None]) -> Ignored:
+def _write_mask(path: Path, name: str, ignored: Ignored, slabs: Slabs) -> Ignored:
     """Write a mask beside the data set; its slices without an annotated voxel are kept out of the boxes, too.
 
     It is there before the data set refers to it. If that fails it is a mask of nothing, which `save-dataset` drops.
@@ -306,7 +304,6 @@ def _write_mask(path: Path, name: str, ignored: Ignored, slabs: Slabs, advance: 
             in_boxes += int(np.count_nonzero(~outside & (~mask).any(axis=(1, 2))[:, None, None]))
             inside[z:end] = prod(shape[1:]) - np.count_nonzero(mask, axis=(1, 2))
             writer[z:end] = mask.view(np.uint8)
-            advance(mask.size)
         found = replace(ignored, boxes=_without_empty_slices(ignored, inside), annotated=int(inside.sum()))
         if _fit(found.boxes) and in_boxes == found.annotated:
             raise _Useless

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 __all__ = [
-    "GROUP_BYTES",
     "GZIP_LEVEL",
     "SCALE",
     "MemberWriter",

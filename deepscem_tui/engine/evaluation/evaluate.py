@@ -52,10 +52,11 @@ def evaluate(parameters: p.Evaluate, context: Context) -> Result:
         segmentation = files.enter_context(open_labelled(parameters.segmentation, "predictions"))
         pairs = _matched(reference, segmentation, context)
         names = _names(reference, segmentation)[: len(pairs[0][0].labels)]
+        written = {"csv": str(parameters.csv) if parameters.csv else None}
         if parameters.dry_run:
-            return Result(
-                f"Would compare {words.counted(len(pairs), 'sample')} of {words.counted(len(names), 'label')}"
-            )
+            counted = f"{words.counted(len(pairs), 'sample')} of {words.counted(len(names), 'label')}"
+            facts = {"samples": [true.name for true, _ in pairs], "labels": list(names)} | written
+            return Result(f"Would compare {counted}", facts)
         total = sum((prod(true.shape) + further_voxels(parameters, true.shape)) * len(names) for true, _ in pairs)
         watch = Watch(context, "Comparing", total)
         counts: dict[str, list[Confusion]] = {}
@@ -75,7 +76,7 @@ def evaluate(parameters: p.Evaluate, context: Context) -> Result:
                     for name, a, b in zip(names, true.labels, found.labels, strict=False)
                 ]
             grey += [f"{name} of {true.name}" for name, label in zip(names, compared, strict=False) if label.grey]
-    facts = _left_out(pairs, counts, context)
+    facts = written | _left_out(pairs, counts, context)
     if parameters.surfaces:
         _say_whose_voxels(pairs, context)
     if grey and parameters.instances not in ("reference", "both"):

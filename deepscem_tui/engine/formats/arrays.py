@@ -20,7 +20,6 @@ from deepscem_tui.engine.formats.table import Place
 from deepscem_tui.engine.system.devices import available_memory
 
 __all__ = [
-    "LARGEST_CHUNK",
     "ArraySource",
     "Box",
     "Layout",

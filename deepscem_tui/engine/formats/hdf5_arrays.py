@@ -33,7 +33,7 @@ from deepscem_tui.engine.formats.tiff_metadata import METRES, length_unit
 from deepscem_tui.engine.formats.volume_writer import Target, VolumeWriter
 from deepscem_tui.engine.system.devices import available_cores
 
-__all__ = ["array_writer", "arrays_in", "hint_in", "open_array", "refuse_others"]
+__all__ = ["array_writer", "hint_in", "open_array", "refuse_others"]
 
 _MOST_OBJECTS = 2000  # that are looked at in a file
 

@@ -21,6 +21,7 @@ from deepscem_tui.engine.errors import ResourceError, VolumeError
 from deepscem_tui.engine.formats import Place, place_of, refuse_unknown
 from deepscem_tui.engine.formats.volume_writer import VolumeWriter, create_volume
 from deepscem_tui.engine.reporting import Reporter
+from deepscem_tui.engine.slabs import SLAB_BYTES
 from deepscem_tui.engine.stop import Stop
 from deepscem_tui.engine.system.devices import available_memory
 from deepscem_tui.engine.system.files import missing_hint
@@ -37,7 +38,6 @@ __all__ = [
 
 _log = logging.getLogger(__name__)
 
-SLAB_BYTES = 64 * 2**20
 LARGE_BYTES = 2**28
 LISTED_VALUES = 16
 CHUNK = 2**16  # voxels looked at together: what is made of them stays in the processor's cache

@@ -127,10 +127,14 @@ class LabelSource:
         return ", ".join(value_text(int(value), True) for value in self.values.values) + more
 
     def read(self, z0: int, z1: int, found: Sequence[Found]) -> list[npt.NDArray[np.uint8]]:
-        """The labels of slices, 0 and 1, in the order of :attr:`labels`; each slice is to be read once.
+        """The labels of slices z0:z1, each (n, Y, X), 0 and 1, in the order of :attr:`labels`.
 
         Args:
+            z0, z1: Slices; each is to be read once.
             found: Of all labels of the sample, to be added to.
+
+        Raises:
+            VolumeError: a file is damaged.
         """
         margin, depth = self.encoding.margin, self.volumes[0].shape[0]
         first, last = max(0, z0 - margin), min(depth, z1 + margin)

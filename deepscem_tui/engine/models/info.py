@@ -11,7 +11,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from deepscem_tui import __version__
 from deepscem_tui.engine import words
-from deepscem_tui.engine.errors import ModelError
+from deepscem_tui.engine.datasets.tree import member_name
+from deepscem_tui.engine.errors import UPDATE, ModelError
 from deepscem_tui.engine.models.containers import Contents, explained, read_contents
 from deepscem_tui.engine.networks import geometry
 from deepscem_tui.engine.networks.graph import Graph
@@ -165,7 +166,7 @@ def info_of(path: Path, contents: Contents) -> ModelInfo:
 
 def default_label_names(n_labels: int) -> tuple[str, ...]:
     """Names of labels that have none."""
-    return tuple(f"label_{index:04}" for index in range(n_labels))
+    return tuple(member_name("label", index) for index in range(n_labels))
 
 
 def _printable(text: str) -> str:
@@ -198,9 +199,7 @@ def _stored(metadata: Any) -> _Stored:
         return _Stored()
     version = metadata.get("version") if isinstance(metadata, dict) else None
     if isinstance(version, int) and version > _VERSION:
-        raise ModelError(
-            "It was written by a newer version of deepscem-tui", "Update with: pip install -U deepscem-tui"
-        )
+        raise ModelError("It was written by a newer version of deepscem-tui", UPDATE)
     try:
         return _Stored.model_validate(metadata)
     except ValidationError as error:

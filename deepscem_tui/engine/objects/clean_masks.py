@@ -17,6 +17,7 @@ from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.dataset_actions.copying import copy
 from deepscem_tui.engine.datasets.dataset import MemberWriter, NewDataset, Sample, new_dataset, open_dataset
 from deepscem_tui.engine.datasets.ignoring import copy_masks
+from deepscem_tui.engine.datasets.tree import member_name
 from deepscem_tui.engine.errors import ParameterError
 from deepscem_tui.engine.formats import is_place
 from deepscem_tui.engine.formats.volume_writer import VolumeWriter, check_target, create_volume
@@ -137,7 +138,7 @@ class _Cleaning:
 
     def _add(self, new: NewDataset, sample: LabelledSample, original: Sample | None, context: Context) -> None:
         kind = "prediction" if original is None or original.predictions else "label"
-        members: dict[str, Any] = {f"{kind}_{index:04d}": np.uint8 for index in range(len(sample.labels))}
+        members: dict[str, Any] = {member_name(kind, index): np.uint8 for index in range(len(sample.labels))}
         attributes: dict[str, Any] = {"voxel_size": sample.voxel_size, "voxel_unit": sample.voxel_unit or None}
         if original is not None:
             attributes = dict(original.attributes)
@@ -146,7 +147,7 @@ class _Cleaning:
         attributes["cleaned_from"] = str(self._parameters.input)
         added = new.add_sample(sample.name, sample.shape, members, attributes)
         for index in range(len(sample.labels)):
-            self._clean(sample, index, _into(added[f"{kind}_{index:04d}"]))
+            self._clean(sample, index, _into(added[member_name(kind, index)]))
         if original is not None and "image" in original.members:
             z, y, x = sample.shape
             copy(original.image, ((0, z), (0, y), (0, x)), added["image"], lambda _: context.stop.check())

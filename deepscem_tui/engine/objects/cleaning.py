@@ -86,7 +86,7 @@ def foreground(sample: LabelledSample, label: Sliced, threshold: float) -> Mask:
 
 
 def probabilities(label: Sliced) -> Callable[[int, int], npt.NDArray[Any]] | None:
-    """How a label's probabilities are read; None if it is a mask."""
+    """How a label's probabilities are read: slices z0:z1 as (n, Y, X), a float type; None if it is a mask."""
     return (lambda z0, z1: label[z0:z1]) if label[0:1].dtype.kind == "f" else None
 
 

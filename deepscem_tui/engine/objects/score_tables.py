@@ -29,7 +29,6 @@ __all__ = ["Further", "further_scores", "further_tables", "further_voxels", "wid
 ALL = "all"  # samples together
 
 _MATCHED = ("tp", "fp", "fn", "precision", "recall", "f1", "mean_iou", "pq")
-_COUNTS = ("tp", "fp", "fn")
 _OBJECTS = ("label", "sample", "iou", *_MATCHED)
 _PARTITION = ("label", "sample", "reference_objects", "found_objects", "arand", "voi_split", "voi_merge")
 _SURFACES = ("label", "sample", "unit", "hd95", "assd")

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from deepscem_tui.engine.objects.components import Watch, slabs
 from deepscem_tui.engine.objects.given import Numbered
 
-__all__ = ["IOUS", "Matches", "ObjectScore", "score_objects"]
+__all__ = ["IOUS", "ObjectScore", "score_objects"]
 
 Ids = npt.NDArray[np.uint32]
 Bools = npt.NDArray[np.bool_]

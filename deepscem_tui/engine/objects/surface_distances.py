@@ -17,7 +17,7 @@ from deepscem_tui.engine.errors import ResourceError
 from deepscem_tui.engine.objects.components import Mask, Watch, slabs
 from deepscem_tui.engine.system.devices import available_cores, available_memory
 
-__all__ = ["BYTES_PER_VOXEL", "SURFACE_PASSES", "SurfaceScore", "score_surfaces"]
+__all__ = ["SURFACE_PASSES", "SurfaceScore", "score_surfaces"]
 
 Size = tuple[float, float, float]
 Bools = npt.NDArray[np.bool_]

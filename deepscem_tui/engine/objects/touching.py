@@ -16,7 +16,7 @@ from deepscem_tui.engine.objects.components import Components, labelled, numbere
 from deepscem_tui.engine.objects.statistics import Statistics, measured
 from deepscem_tui.engine.system.devices import available_cores, available_memory
 
-__all__ = ["Split", "pieces_of", "split"]
+__all__ = ["Split", "split"]
 
 Size = tuple[float, float, float]
 Bools = npt.NDArray[np.bool_]

@@ -19,7 +19,7 @@ from deepscem_tui.engine.patches.shared_arrays import SharedArray
 from deepscem_tui.engine.reporting import Reporter
 from deepscem_tui.engine.system.space import free_bytes, is_full, no_room
 
-__all__ = ["CHUNK", "Cache", "CachedArray", "opened_cache"]
+__all__ = ["CHUNK", "Cache", "opened_cache"]
 
 
 CHUNK: Shape = (8, 64, 64)  # 2D and 3D patches each touch few voxels that they do not need

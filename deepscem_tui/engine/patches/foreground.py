@@ -41,7 +41,13 @@ class Foreground:
         return found
 
     def add(self, label: int, z: int, y: int, slab: NDArray[Any]) -> None:
-        """Count slices and rows (n, m, X) of a label that begin at ``z`` and ``y``, multiples of a block's."""
+        """Count what is not 0 in slices and rows of a label.
+
+        Args:
+            label: Its number.
+            z, y: Where they begin, multiples of a block's sides.
+            slab: The slices and rows (n, m, X), of any type.
+        """
         self._ends = None
         mask = slab != 0
         self.by_slice[label, z : z + len(slab)] += [np.count_nonzero(slice_) for slice_ in mask]

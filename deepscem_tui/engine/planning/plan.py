@@ -175,7 +175,7 @@ def _result(parameters: p.Plan, found: Survey, machine: Machine, made: Proposal,
             for name, value in shown.items()]  # fmt: skip
     samples = [
         (
-            sample.name, words.sizes(sample.shape), words.sizes(sample.voxel_size) if sample.voxel_size else None,
+            sample.name, list(sample.shape), list(sample.voxel_size) if sample.voxel_size else None,
             round(sample.grey, 3), round(sample.spread, 3), *(round(share, 5) for share in sample.fractions),
         )
         for sample in found.samples
@@ -200,4 +200,5 @@ def _result(parameters: p.Plan, found: Survey, machine: Machine, made: Proposal,
     if parameters.out is None:
         return Result(f"{summary}; --out FILE.toml keeps the rest", facts, tables)
     would = "Would write" if parameters.dry_run else "Wrote"
-    return Result(f"{would} {parameters.out}. {summary}; train it: run train --from {parameters.out}", facts, tables)
+    train = f"deepscem-tui run train --from {parameters.out}"
+    return Result(f"{would} {parameters.out}. {summary}; train it: {train}", facts, tables)

@@ -43,6 +43,7 @@ def chosen_precision(parameters: p.Predict) -> str:
 
 
 def as_deepscem(parameters: p.Predict) -> bool:
+    """Whether tiles are laid and joined as DeepSCEM does it."""
     return parameters.join in ("deepscem", "deepscem-no-overlap")
 
 
@@ -158,8 +159,8 @@ def dry_run(
     columns = ("sample", "shape", "tile", "margin", "batch", "tiles", "wasted", "memory_gib", "disk_gib")
     rows = [
         (
-            sample.title, words.sizes(sample.tiles.shape), words.sizes(sample.tiles.tile),
-            words.sizes(sample.tiles.margin), sample.batch, sample.tiles.n_tiles, round(sample.wasted, 4),
+            sample.title, list(sample.tiles.shape), list(sample.tiles.tile), list(sample.tiles.margin),
+            sample.batch, sample.tiles.n_tiles, round(sample.wasted, 4),
             round(needed / 2**30, 2), round(taken / 2**30, 2),
         )
         for sample, needed, taken in zip(plan.samples, memory, disk, strict=True)

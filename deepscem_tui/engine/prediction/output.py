@@ -16,6 +16,7 @@ from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine import words
 from deepscem_tui.engine.datasets.dataset import NewDataset, new_dataset
 from deepscem_tui.engine.datasets.layout import SCALE
+from deepscem_tui.engine.datasets.tree import member_name
 from deepscem_tui.engine.errors import ParameterError
 from deepscem_tui.engine.formats import Format, is_place, kinds, place_of, refuse_unknown, with_stem
 from deepscem_tui.engine.formats.volume_writer import check_target, create_volume
@@ -183,7 +184,7 @@ class _DatasetOutput:
         self._parameters, self._info = parameters, info
         self._dataset = dataset
         self.has_image = parameters.image
-        self._names = [f"prediction_{index:04d}" for index in range(info.n_labels)]
+        self._names = [member_name("prediction", index) for index in range(info.n_labels)]
 
     def sinks(self, image: InputImage) -> tuple[Sink, ImageSink]:
         source = image.source

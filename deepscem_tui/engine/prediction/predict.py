@@ -299,7 +299,7 @@ def _result(parameters: p.Predict, info: ModelInfo, works: Sequence[Work], plan:
         ("sample", "shape", "tiles", "voxels_per_second"),
         [
             (
-                facts["sample"], words.sizes(group[-1].image.result.source.shape), sum(work.n_tiles for work in group),
+                facts["sample"], list(group[-1].image.result.source.shape), sum(work.n_tiles for work in group),
                 facts["voxels_per_second"],
             )
             for group, facts in zip(groups, about, strict=True)

@@ -32,7 +32,7 @@ import psutil
 from deepscem_tui import __version__
 from deepscem_tui.engine import actions, words
 from deepscem_tui.engine.context import Context
-from deepscem_tui.engine.errors import ParameterError, ResourceError, RunError, Stopped
+from deepscem_tui.engine.errors import UPDATE, ParameterError, ResourceError, RunError, Stopped
 from deepscem_tui.engine.formats import place_of
 from deepscem_tui.engine.parameters import Parameters
 from deepscem_tui.engine.reporting import Reporter
@@ -164,11 +164,13 @@ def _resume(folder: Path, report: Reporter, stop: Stop, epochs: int | None, over
         raise RunError(f"{folder} is running", "Ask it to stop first: deepscem-tui runs stop")
     if run.state == "finished" and epochs is None:
         hint = "A training goes on with --epochs N, the number of epochs in all."
-        raise RunError(f"{folder} is finished", hint if "epochs" in run.parameters else "")
+        if "epochs" not in run.parameters:
+            hint = f"Its result is {run.parameters.get('out')}; the same command with --overwrite makes it anew."
+        raise RunError(f"{folder} is finished", hint)
     action = actions.ACTIONS.get(run.action)
     if action is None:
         what = f"{folder} was made by an action {run.action!r} that this version does not have"
-        raise RunError(what, "Update with: pip install -U deepscem-tui")
+        raise RunError(what, UPDATE)
     changes: dict[str, Any] = {}
     if epochs is not None:
         _check_epochs(run, epochs)
@@ -238,7 +240,7 @@ def _carry_out_in(
                 _remove(folder)
             if isinstance(error, Stopped) and not error.hint:
                 resume_with = shlex.join(["deepscem-tui", "runs", "resume", str(folder)])
-                raise Stopped(error.what, f"Go on with: {resume_with}") from None
+                raise Stopped(error.what, f"Go on with: {resume_with}", folder) from None
             raise
         recorder.event("finished", result=result.as_json())
         recorder.close()

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from deepscem_tui import __version__
+from deepscem_tui.engine.datasets.tree import member_name
 from deepscem_tui.engine.models.info import ModelInfo
 from deepscem_tui.engine.sharing.onnx_graph import INPUT, OPSET, OUTPUT, axis_names
 from deepscem_tui.engine.sources.normalisation import MIN_MAX, TYPE_RANGE, normalisation_of
@@ -129,7 +130,7 @@ def _channel_names(info: ModelInfo) -> list[str]:
     for index, label in enumerate((*info.label_names, *("background",) * info.background)):
         name = re.sub(r"\W+", "_", label, flags=re.ASCII).strip("_")
         if not name or name[0].isdigit() or name in names:
-            name = f"label_{index:04}"
+            name = member_name("label", index)
         names.append(name)
     return names
 

@@ -23,7 +23,7 @@ from deepscem_tui.engine.sharing.onnx_graph import INPUT, as_onnx, axis_names
 from deepscem_tui.engine.system import extras
 from deepscem_tui.engine.system.devices import available_memory, tensorflow
 
-__all__ = ["TOLERANCE", "Shared", "check_room", "check_same", "check_shape", "load_shared", "write_onnx"]
+__all__ = ["Shared", "check_room", "check_same", "check_shape", "load_shared", "write_onnx"]
 
 TOLERANCE = 1e-4  # between the results of Keras and of onnxruntime, as a share of the largest if that is above 1
 _LARGEST = 2**31 - 2**20  # bytes of a file of protocol buffers, with something left for what is not weights

@@ -26,13 +26,11 @@ from deepscem_tui.engine.sharing.page import page
 from deepscem_tui.engine.sharing.patch import Patch, cut_patch, origin_of
 from deepscem_tui.engine.system import extras
 from deepscem_tui.engine.system.files import check_writable, published, refuse_existing
-from deepscem_tui.engine.viewing.picture_files import write_png
+from deepscem_tui.engine.viewing.picture_files import LABEL_COLOURS, write_png
 
 __all__ = ["package_model"]
 
 _FILES = ("model.onnx", "test_input.npy", "test_output.npy", "cover.png")
-_COLOURS = np.array([(230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (204, 121, 167)], np.float32)
-"""Of labels, one after the other: those of Okabe and Ito, which most people can tell apart."""
 
 
 def package_model(parameters: p.PackageModel, context: Context) -> Result:
@@ -135,7 +133,7 @@ def _cover(info: ModelInfo, image: npt.NDArray[Any], result: npt.NDArray[Any]) -
     painted = plain.copy()
     for index, threshold in enumerate(info.thresholds or (0.5,) * info.n_labels):
         mask = values[index] > threshold
-        painted[mask] = 0.5 * painted[mask] + 0.5 * _COLOURS[index % len(_COLOURS)]
+        painted[mask] = 0.5 * painted[mask] + 0.5 * np.array(LABEL_COLOURS[index % len(LABEL_COLOURS)], np.float32)
     return np.concatenate([plain, painted], axis=1).round().astype(np.uint8)
 
 
@@ -169,7 +167,7 @@ def _validate(path: Path, known_as: Path) -> None:
     reason = "; ".join(said.values())[:500] or summary.status
     raise ModelError(
         f"{known_as} is not written, since the zoo's validator refuses it ({reason})",
-        "Change what it names; if that is none of yours: pip install -U 'deepscem-tui[bioimageio]'",
+        "Change what it names; if that is none of yours: pip install -U bioimageio.core bioimageio.spec",
     )
 
 

@@ -91,7 +91,7 @@ class Grey:
     high: float
 
     def normalise(self, slab: npt.NDArray[Any], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-        """Values as ``dtype``, 0 to 1; what is not finite becomes 0."""
+        """Grey values of any shape as ``dtype``, a float type, 0 to 1; what is not finite becomes 0."""
         if self.low == self.high:
             return np.zeros(slab.shape, dtype)
         out = np.empty(slab.shape, dtype)
@@ -126,7 +126,7 @@ class Greys:
         return all(grey.low == grey.high for grey in self.each)
 
     def normalise(self, z0: int, slab: npt.NDArray[Any], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-        """Slices (n, Y, X), of which the first is ``z0``, as ``dtype``, 0 to 1."""
+        """Slices (n, Y, X), of which the first is ``z0``, as ``dtype``, a float type, 0 to 1, in their shape."""
         if len(self.each) == 1:
             return self.each[0].normalise(slab, dtype)
         slices = zip(self.each[z0 : z0 + len(slab)], slab, strict=True)

@@ -21,7 +21,6 @@ from deepscem_tui.engine.sources.inputs import InputImage
 
 __all__ = [
     "common_size",
-    "in_words",
     "say_other_sizes",
     "say_voxel_sizes",
     "set_voxel_size",

@@ -11,7 +11,7 @@ import numpy as np
 from deepscem_tui.engine.axes import Shape
 from deepscem_tui.engine.patches import Batch, Source, assemble, cut
 
-__all__ = ["PreviewPatch", "choose_preview"]
+__all__ = ["choose_preview"]
 
 _SOURCES = 4  # samples, and labels of each, among which the slice to show is chosen
 _LABELS = 8

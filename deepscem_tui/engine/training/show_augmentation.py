@@ -19,23 +19,13 @@ from deepscem_tui.engine.patches.foreground import Foreground
 from deepscem_tui.engine.results import Result
 from deepscem_tui.engine.system.files import check_writable, refuse_existing
 from deepscem_tui.engine.training.plan import fitting_patch
-from deepscem_tui.engine.viewing.picture_files import write_png
+from deepscem_tui.engine.viewing.picture_files import LABEL_COLOURS, write_png
 from deepscem_tui.engine.viewing.preview import SlicePicture
 
-__all__ = ["COLOURS", "show_augmentation"]
+__all__ = ["show_augmentation"]
 
 Mask = npt.NDArray[np.bool_]
 
-# Of the labels' outlines, as in the terminal: Okabe and Ito, "Color universal design", 2008.
-COLOURS = (
-    (230, 159, 0),
-    (86, 180, 233),
-    (0, 158, 115),
-    (240, 228, 66),
-    (213, 94, 0),
-    (204, 121, 167),
-    (0, 114, 178),
-)
 _TRIES = 12  # places that are looked at for one that shows a label
 _GAP = 4  # pixels between patches
 
@@ -142,5 +132,5 @@ def _outlined(grey: npt.NDArray[np.uint8], masks: Sequence[Mask]) -> npt.NDArray
         for axis in (0, 1):
             for step in (-1, 1):
                 inner &= np.roll(mask, step, axis)
-        colours[mask & ~inner] = COLOURS[index % len(COLOURS)]
+        colours[mask & ~inner] = LABEL_COLOURS[index % len(LABEL_COLOURS)]
     return colours

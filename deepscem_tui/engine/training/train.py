@@ -105,6 +105,8 @@ def train(parameters: p.Train, context: Context) -> Result:
         plan = plan_training(parameters, info, graph, learn, valid, context.report)
         if parameters.dry_run:
             check_memory(plan)
+            if context.measuring:  # which takes some seconds
+                _warn_of_leaks(learn, valid, test, context)
             return Result(f"Would train {parameters.model} for {parameters.epochs} epochs: {plan}", plan.facts)
         if parameters.deterministic:
             be_deterministic()

@@ -295,7 +295,7 @@ class Trainer:
             ) from None
 
     def predict(self, batch: Batch) -> np.ndarray[Any, np.dtype[np.float32]]:
-        """What the network says of a batch: (B, [Z,] Y, X, outputs)."""
+        """What the network says of a batch: (B, [Z,] Y, X, outputs), float32, 0 to 1 after sigmoid or softmax."""
         result: np.ndarray[Any, np.dtype[np.float32]] = self._outputs(batch.images).numpy()
         return result
 

@@ -18,7 +18,11 @@ _SETTLED = 0.25  # share of the contrast range by which a slice's own may differ
 def contrast(image: npt.NDArray[Any]) -> Range | None:
     """The values that become black and white: all but half a percent of the voxels at either end lie between.
 
-    None where no voxel is finite; equal values where all are the same.
+    Args:
+        image: A slice (rows, columns) of any numeric type.
+
+    Returns:
+        None where no voxel is finite; equal values where all are the same.
     """
     step = max(1, int((image.size / _LOOKED_AT) ** 0.5))
     values = image[::step, ::step].astype(np.float32)

@@ -13,7 +13,18 @@ from deepscem_tui.engine import words
 from deepscem_tui.engine.errors import DataError
 from deepscem_tui.engine.system.files import published
 
-__all__ = ["write_new_png", "write_png"]
+__all__ = ["LABEL_COLOURS", "write_new_png", "write_png"]
+
+# Of the labels, as in the terminal: Okabe and Ito, "Color universal design", 2008.
+LABEL_COLOURS = (
+    (230, 159, 0),
+    (86, 180, 233),
+    (0, 158, 115),
+    (240, 228, 66),
+    (213, 94, 0),
+    (204, 121, 167),
+    (0, 114, 178),
+)
 
 
 def write_new_png(folder: Path, name: str, colours: npt.NDArray[np.uint8]) -> Path:
