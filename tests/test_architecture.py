@@ -63,6 +63,11 @@ def test_packages_of_the_engine_import_only_what_is_below_them() -> None:
     assert found == UPWARDS
 
 
+def test_nothing_that_git_and_so_wheels_leave_out_is_called_as_a_package() -> None:
+    ignored = {line.strip("/") for line in (PACKAGE.parent / ".gitignore").read_text().splitlines() if line[0] != "/"}
+    assert not ignored & {path.parent.name for path in PACKAGE.rglob("*.py")}
+
+
 def test_the_engine_tells_its_packages_in_their_order() -> None:
     rows = re.findall(r"^``(\w+)`` ", engine_package.__doc__ or "", re.MULTILINE)
     assert tuple(rows) == LAYERS

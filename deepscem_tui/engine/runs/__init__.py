@@ -1,0 +1,1 @@
+"""Run folders: written while a run works, watched, resumed, compared."""
