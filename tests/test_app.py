@@ -15,13 +15,14 @@ from textual.pilot import Pilot
 from textual.widgets import DataTable, HelpPanel, Input
 
 from deepscem_tui import terminal
-from deepscem_tui.app import SCREENS, DeepscemApp, run
+from deepscem_tui.app import DeepscemApp, run
 from deepscem_tui.characters import ascii_text, choose_pictures, is_utf8
 from deepscem_tui.engine import actions
 from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.results import Result, Table
 from deepscem_tui.engine.system.native_output import kept_in
+from deepscem_tui.modes import SCREENS
 from deepscem_tui.outcome import Bug
 from deepscem_tui.screens.action_dialog import ActionDialog
 from deepscem_tui.screens.jobs import JobsScreen

@@ -14,9 +14,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from deepscem_tui.engine.system.files import regular
 from deepscem_tui.engine.runs.recorder import ENDED
 from deepscem_tui.engine.runs.snapshots import Gpu, Preview, Progress, Said, StepFacts, Tiles, Usage
+from deepscem_tui.engine.system.files import regular
 
 __all__ = ["STEP_POINTS", "EventLines", "Story", "count", "event_of", "text"]
 

@@ -21,8 +21,8 @@ import numpy as np
 import numpy.typing as npt
 
 from deepscem_tui.engine.errors import RunError
-from deepscem_tui.engine.system.files import sweep, temporary_name
 from deepscem_tui.engine.evaluation.thresholds import UNTUNED
+from deepscem_tui.engine.system.files import sweep, temporary_name
 
 __all__ = ["RunPreview", "read", "write"]
 

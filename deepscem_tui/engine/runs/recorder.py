@@ -14,11 +14,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from deepscem_tui.engine.system.files import write_text
 from deepscem_tui.engine.reporting import Reporter
 from deepscem_tui.engine.results import finite
-from deepscem_tui.engine.system.space import is_full, no_room
 from deepscem_tui.engine.stop import Stop
+from deepscem_tui.engine.system.files import write_text
+from deepscem_tui.engine.system.space import is_full, no_room
 from deepscem_tui.engine.system.usage import Meter
 
 __all__ = ["ENDED", "HEARTBEAT_SECONDS", "Recorder", "heartbeat"]

@@ -6,8 +6,8 @@ import shutil
 from pathlib import Path
 
 from deepscem_tui.engine import words
-from deepscem_tui.engine.runs import runs
 from deepscem_tui.engine.errors import RunError
+from deepscem_tui.engine.runs import runs
 
 __all__ = ["contents", "remove"]
 

@@ -31,20 +31,20 @@ import psutil
 
 from deepscem_tui import __version__
 from deepscem_tui.engine import actions, words
-from deepscem_tui.engine.system import native_output
 from deepscem_tui.engine.context import Context
-from deepscem_tui.engine.system.devices import available_cores, available_memory
 from deepscem_tui.engine.errors import ParameterError, ResourceError, RunError, Stopped
-from deepscem_tui.engine.system.files import regular, write_text
 from deepscem_tui.engine.formats import place_of
-from deepscem_tui.engine.system.lock import Holder, locked
 from deepscem_tui.engine.parameters import Parameters
-from deepscem_tui.engine.system.processes import Process, this_process
 from deepscem_tui.engine.reporting import Reporter
 from deepscem_tui.engine.results import Result
 from deepscem_tui.engine.runs.recorder import ENDED, Recorder, heartbeat
-from deepscem_tui.engine.system.space import is_full, no_room
 from deepscem_tui.engine.stop import Stop
+from deepscem_tui.engine.system import native_output
+from deepscem_tui.engine.system.devices import available_cores, available_memory
+from deepscem_tui.engine.system.files import regular, write_text
+from deepscem_tui.engine.system.lock import Holder, locked
+from deepscem_tui.engine.system.processes import Process, this_process
+from deepscem_tui.engine.system.space import is_full, no_room
 
 _log = logging.getLogger(__name__)
 

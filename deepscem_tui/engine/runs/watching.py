@@ -16,11 +16,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from deepscem_tui.engine.runs import runs
 from deepscem_tui.engine.errors import RunError
+from deepscem_tui.engine.runs import runs
 from deepscem_tui.engine.runs.event_story import EventLines, Story, count, event_of, text
-from deepscem_tui.engine.system.files import regular
-from deepscem_tui.engine.system.processes import Process
 from deepscem_tui.engine.runs.recorder import ENDED
 from deepscem_tui.engine.runs.snapshots import (
     Gpu,
@@ -35,6 +33,8 @@ from deepscem_tui.engine.runs.snapshots import (
     model_f1,
 )
 from deepscem_tui.engine.stop import Stop
+from deepscem_tui.engine.system.files import regular
+from deepscem_tui.engine.system.processes import Process
 
 __all__ = [
     "Gpu", "Preview", "Progress", "RunSnapshot", "RunSummary", "RunWatcher", "RunsIndex", "Said", "StepFacts", "Tiles",
