@@ -106,7 +106,7 @@ def test_render_imports_only_itself_words_numpy_and_rich(path: Path) -> None:
 
 @pytest.mark.parametrize("path", _files("widgets"), ids=lambda path: path.stem)
 def test_widgets_know_the_engine_and_how_to_draw_but_no_screen(path: Path) -> None:
-    allowed = tuple(f"deepscem_tui.{name}" for name in ("engine", "render", "widgets", "console", "characters"))
+    allowed = tuple(f"deepscem_tui.{name}" for name in ("engine", "render", "widgets", "texts", "characters"))
     ours = {name for name in _imports(path) if name.startswith("deepscem_tui.")}
     assert not {name for name in ours if not name.startswith(allowed)}
     assert not {name for name in _imports(path) if name.split(".")[0] in HEAVY}

@@ -47,6 +47,11 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
 
 
+def acts(character: str) -> bool:
+    """Whether a terminal obeys a character, or it turns the direction of writing or ends a line."""
+    return unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp")
+
+
 def listed(names: Iterable[str]) -> str:
     """The first names, quoted, and how many more there are."""
     shown = [repr(name) for name in names]

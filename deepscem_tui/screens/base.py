@@ -13,10 +13,10 @@ from textual.events import Click
 from textual.screen import Screen
 from textual.widgets import Static
 
-from deepscem_tui.console import safe, shortened
 from deepscem_tui.engine import words
 from deepscem_tui.jobs import Job
 from deepscem_tui.modes import SCREENS
+from deepscem_tui.texts import safe, shortened
 from deepscem_tui.widgets.footer import Footer
 
 if TYPE_CHECKING:

@@ -11,12 +11,12 @@ from textual.binding import Binding, BindingType
 from textual.containers import Container
 from textual.widgets import Input
 
-from deepscem_tui.console import safe
 from deepscem_tui.engine.catalogue import Cataloguer, ModelEntry
 from deepscem_tui.engine.parameters import SUFFIXES
 from deepscem_tui.screens.base import WorkScreen
 from deepscem_tui.screens.model_summary import ModelSummary, row, run_of
 from deepscem_tui.screens.proposals import to_learn_from
+from deepscem_tui.texts import safe
 from deepscem_tui.widgets.refilled_table import RefilledTable
 
 _LOOK_SECONDS = 2.0
