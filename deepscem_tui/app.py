@@ -30,6 +30,7 @@ from deepscem_tui.engine.runs import runs, watching
 from deepscem_tui.engine.words import counted
 from deepscem_tui.harmless import Harmless
 from deepscem_tui.jobs import Detached, Job, Jobs, detached_words, start_detached
+from deepscem_tui.modes import SCREENS
 from deepscem_tui.outcome import Bug, report
 from deepscem_tui.screens.base import WorkScreen
 from deepscem_tui.settings import Settings
@@ -38,14 +39,6 @@ from deepscem_tui.themes import THEMES
 if TYPE_CHECKING:
     from deepscem_tui.render.scenes import PictureStyle
 
-SCREENS: Mapping[str, tuple[str, str, str]] = {  # mode: its key, its title, and that where there is little room
-    "datasets": ("f2", "Data sets", "Data"),
-    "models": ("f3", "Models", "Models"),
-    "training": ("f4", "Training", "Train"),
-    "prediction": ("f5", "Prediction", "Predict"),
-    "evaluation": ("f6", "Evaluation", "Evaluate"),
-    "runs": ("f7", "Runs", "Runs"),
-}
 _OWN_SCREENS = {"train": "training", "predict": "prediction", "evaluate": "evaluation"}
 _QUICK_SECONDS = 3.0  # after this long a result no longer opens by itself: its owner does something else by now
 

@@ -7,7 +7,6 @@ import logging
 import os
 import sys
 import time
-import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from deepscem_tui.engine import words
 from deepscem_tui.engine.errors import EngineError, Stopped
 from deepscem_tui.engine.reporting import Reporter
 from deepscem_tui.engine.results import Result, Table, finite
+from deepscem_tui.texts import are_sizes, cell, one_line, safe
 
 if TYPE_CHECKING:
     from rich.console import Console as RichConsole
@@ -27,39 +27,9 @@ _SILENT_SECONDS = 2.0  # what is over sooner needs no progress
 _LINE_SECONDS = 10.0  # between two progress lines in a log file
 
 
-def safe(text: object) -> str:
-    """Text that cannot move the cursor or change colours: control characters are shown as escapes."""
-    return "".join(
-        character
-        if character == "\n" or unicodedata.category(character) not in ("Cc", "Cf", "Cs")
-        else _escaped(character)
-        for character in str(text)
-    )
-
-
-def one_line(text: object) -> str:
-    """The same, with line breaks shown as escapes: a name cannot look like a message of its own."""
-    return safe(text).replace("\n", "\\n")
-
-
-def shortened(name: str, width: int) -> str:
-    """A name without its middle where it is wider than so many cells: names often differ at their ends."""
-    from rich.cells import cell_len, set_cell_size
-
-    if cell_len(name) <= width:
-        return name
-    head = (width - 2) // 2
-    return f"{set_cell_size(name, head)}...{set_cell_size(name[::-1], width - 3 - head)[::-1]}"
-
-
-def _escaped(character: str) -> str:
-    return character.encode("unicode_escape").decode("ascii")
-
-
 def _json_escaped(character: str) -> str:
     """JSON lets through control characters beyond ASCII, which a terminal obeys."""
-    harmless = character == "\n" or unicodedata.category(character) not in ("Cc", "Cf", "Cs")
-    return character if harmless else json.dumps(character)[1:-1]
+    return json.dumps(character)[1:-1] if words.acts(character) and character != "\n" else character
 
 
 class ReaderGoneError(BrokenPipeError):
@@ -161,7 +131,7 @@ class Console(Reporter):
             self._picture(result.picture)
         if not self.quiet:
             for key, value in result.facts.items():
-                if isinstance(value, (str, int, float)) or _are_sizes(value):
+                if isinstance(value, (str, int, float)) or are_sizes(value):
                     self.text(one_line(_fact(key, value)))
             self.text(one_line(result.summary))
 
@@ -389,21 +359,6 @@ def _duplicate(stream: IO[str]) -> IO[str]:
 
 def _is_terminal(stream: IO[str]) -> bool:
     return stream.isatty()
-
-
-def cell(value: Any, missing: str = "-") -> str:
-    """A value as tables show it."""
-    if value is None:
-        return missing
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return f"{value:.4g}" if abs(value) < 1e3 else f"{value:.0f}"
-    return words.sizes(value) if _are_sizes(value) else str(value)
-
-
-def _are_sizes(value: Any) -> bool:
-    return isinstance(value, (list, tuple)) and len(value) > 0 and all(isinstance(one, (int, float)) for one in value)
 
 
 def _fact(key: str, value: Any) -> str:

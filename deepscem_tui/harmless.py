@@ -1,17 +1,17 @@
 """The last look at what is drawn: nothing in a text may be taken by the terminal for a command.
 
-Names are shown as :func:`deepscem_tui.console.safe` makes them wherever the application shows them by itself; in an
+Names are shown as :func:`deepscem_tui.texts.safe` makes them wherever the application shows them by itself; in an
 input, which holds the name as it is, and in Textual's own parts this is what keeps a name from acting.
 """
 
 from __future__ import annotations
 
-import unicodedata
-
 from rich.cells import cell_len
 from rich.segment import Segment
 from textual.color import Color
 from textual.filter import LineFilter
+
+from deepscem_tui.engine import words
 
 __all__ = ["Harmless"]
 
@@ -29,7 +29,4 @@ class Harmless(LineFilter):
 
 
 def _shown(text: str) -> str:
-    return "".join(
-        character if unicodedata.category(character) not in ("Cc", "Cf", "Cs") else "?" * cell_len(character)
-        for character in text
-    )
+    return "".join("?" * cell_len(character) if words.acts(character) else character for character in text)

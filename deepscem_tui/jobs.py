@@ -224,7 +224,9 @@ class Jobs:
 def _stand_back() -> None:
     """Let the thread that draws and reads keys go first: this one, and those that TensorFlow makes in it, are nicer."""
     if sys.platform == "linux":  # elsewhere a priority is the whole process's
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+        thread = threading.get_native_id()
+        nicer = max(NICENESS, os.getpriority(os.PRIO_PROCESS, thread))  # only root may be less nice than before
+        os.setpriority(os.PRIO_PROCESS, thread, nicer)
 
 
 def _title(action: actions.Action, parameters: Parameters) -> str:

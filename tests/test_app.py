@@ -3,6 +3,8 @@
 import asyncio
 import json
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -15,15 +17,18 @@ from textual.pilot import Pilot
 from textual.widgets import DataTable, HelpPanel, Input
 
 from deepscem_tui import terminal
-from deepscem_tui.app import SCREENS, DeepscemApp, run
+from deepscem_tui.app import DeepscemApp, run
 from deepscem_tui.characters import ascii_text, choose_pictures, is_utf8
 from deepscem_tui.engine import actions
 from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.results import Result, Table
 from deepscem_tui.engine.system.native_output import kept_in
+from deepscem_tui.jobs import Detached, Job
+from deepscem_tui.modes import SCREENS
 from deepscem_tui.outcome import Bug
 from deepscem_tui.screens.action_dialog import ActionDialog
+from deepscem_tui.screens.base import ModeBar
 from deepscem_tui.screens.jobs import JobsScreen
 from deepscem_tui.screens.quit import QuitDialog
 from deepscem_tui.screens.result_dialog import ResultDialog
@@ -292,6 +297,53 @@ def test_what_is_typed_ahead_goes_to_the_field_after_tab(tmp_path: Path) -> None
             app.post_message(events.Key(key, key if len(key) == 1 else None))
         await until(pilot, lambda: app.focused is fields[0] and fields[1].value == "bc")
         assert fields[0].value.endswith("ad")
+
+    driven(test, tmp_path)
+
+
+def test_a_click_on_the_bar_of_screens_switches(tmp_path: Path) -> None:
+    async def test(pilot: Pilot[Any], app: DeepscemApp) -> None:
+        await pilot.click(ModeBar, offset=(screen_text(app).split("\n")[0].index("Models"), 0))
+        await until(pilot, lambda: app.current_mode == "models")
+
+    driven(test, tmp_path)
+
+
+def test_the_bell_rings_when_a_run_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(pilot: Pilot[Any], app: DeepscemApp) -> None:
+        rung: list[str] = []
+        monkeypatch.setattr(app, "bell", lambda: rung.append("bell"))
+        for action, bell in (("train", True), ("info", True), ("train", False)):
+            app.settings.bell = bell
+            app._job_ended(Job(1, action, "files", action, state="finished", result=Result("Done")))
+        assert rung == ["bell"]  # neither for what is short nor when it is switched off
+
+    driven(test, tmp_path)
+
+
+def test_a_result_that_took_long_does_not_open_by_itself(tmp_path: Path) -> None:
+    async def test(pilot: Pilot[Any], app: DeepscemApp) -> None:
+        result = Result("Looked at it", tables=(Table("samples", ("sample",), (("one",),)),))
+        for seconds, opens in ((10.0, False), (1.0, True)):
+            app._job_ended(Job(1, "info", "files", "info", state="finished", result=result, began=0.0, ended=seconds))
+            await pilot.pause()
+            assert isinstance(app.screen, ResultDialog) == opens
+        assert [notice.message for notice in app._notifications] == ["Looked at it; F8 shows its tables"]
+
+    driven(test, tmp_path)
+
+
+@pytest.mark.parametrize("code", [0, 3, 75])
+def test_what_a_detached_process_failed_of_is_said(code: int, tmp_path: Path) -> None:
+    output = tmp_path / "output.txt"
+    output.write_text("Error: train.hdf5 is damaged\n")
+
+    async def test(pilot: Pilot[Any], app: DeepscemApp) -> None:
+        process = subprocess.Popen([sys.executable, "-c", f"raise SystemExit({code})"])
+        app._look_after(Detached([], process, output), "train")
+        await until(pilot, lambda: not output.exists())
+        said = [notice.message for notice in app._notifications]
+        assert said == (["train: Error: train.hdf5 is damaged"] if code == 3 else [])
 
     driven(test, tmp_path)
 

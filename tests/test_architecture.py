@@ -4,6 +4,8 @@ import ast
 import re
 import subprocess
 import sys
+from collections.abc import Iterator, Set
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -68,6 +70,28 @@ def test_nothing_that_git_and_so_wheels_leave_out_is_called_as_a_package() -> No
     assert not ignored & {path.parent.name for path in PACKAGE.rglob("*.py")}
 
 
+def _needed(node: ast.AST, modules: Set[str]) -> Iterator[str]:
+    """The modules of ours that code imports when it runs, also inside functions: not what is for type checkers only."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING":
+            continue
+        if isinstance(child, ast.Import):
+            yield from {alias.name for alias in child.names} & modules
+        elif isinstance(child, ast.ImportFrom):
+            names = {f"{child.module}.{alias.name}" for alias in child.names}
+            yield from names & modules or {str(child.module)} & modules
+        yield from _needed(child, modules)
+
+
+def test_no_modules_import_one_another_in_a_circle() -> None:
+    files = {".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts): path for path in _files(".")}
+    files = {name.removesuffix(".__init__"): path for name, path in files.items()}
+    needed = {
+        name: set(_needed(ast.parse(path.read_text(encoding="utf-8")), files.keys())) for name, path in files.items()
+    }
+    TopologicalSorter(needed).prepare()  # raises CycleError, which names the circle
+
+
 def test_the_engine_tells_its_packages_in_their_order() -> None:
     rows = re.findall(r"^``(\w+)`` ", engine_package.__doc__ or "", re.MULTILINE)
     assert tuple(rows) == LAYERS
@@ -82,7 +106,7 @@ def test_render_imports_only_itself_words_numpy_and_rich(path: Path) -> None:
 
 @pytest.mark.parametrize("path", _files("widgets"), ids=lambda path: path.stem)
 def test_widgets_know_the_engine_and_how_to_draw_but_no_screen(path: Path) -> None:
-    allowed = tuple(f"deepscem_tui.{name}" for name in ("engine", "render", "widgets", "console", "characters"))
+    allowed = tuple(f"deepscem_tui.{name}" for name in ("engine", "render", "widgets", "texts", "characters"))
     ours = {name for name in _imports(path) if name.startswith("deepscem_tui.")}
     assert not {name for name in ours if not name.startswith(allowed)}
     assert not {name for name in _imports(path) if name.split(".")[0] in HEAVY}
@@ -97,7 +121,8 @@ def test_every_screen_opens_without_tensorflow(tmp_path: Path) -> None:
     code = """
 import asyncio, sys
 from pathlib import Path
-from deepscem_tui.app import SCREENS, DeepscemApp
+from deepscem_tui.app import DeepscemApp
+from deepscem_tui.modes import SCREENS
 async def look():
     app = DeepscemApp(Path())
     async with app.run_test() as pilot:

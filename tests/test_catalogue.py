@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from screens import make_dataset, make_model
+from screens import dated, make_dataset, make_model
 
 from deepscem_tui.engine.actions import ACTIONS
 from deepscem_tui.engine.catalogue import Cataloguer
@@ -29,6 +29,21 @@ def test_a_model_opened_as_a_data_set_says_what_it_is(tmp_path: Path) -> None:
     found = Cataloguer().scan(tmp_path / "here", [tmp_path / "net.keras"])
     (entry,) = found.elsewhere
     assert "is a model" in entry.problem
+
+
+def test_a_data_set_opened_as_a_model_says_what_it_is(tmp_path: Path) -> None:
+    make_dataset(tmp_path / "a.hdf5")
+    (tmp_path / "here").mkdir()
+    dated(make_dataset(tmp_path / "here" / "b.hdf5"))  # known as a data set of the folder
+    (tmp_path / "text.keras").write_text("no model")
+    make_model(tmp_path / "here" / "net.keras")
+    names = ("here/net.keras", "a.hdf5", "here/b.hdf5", "text.keras", "gone.keras")
+    found = Cataloguer().scan(tmp_path / "here", models=[tmp_path / name for name in names]).models
+    assert [entry.path.name for entry in found] == ["net.keras", "a.hdf5", "b.hdf5", "text.keras", "gone.keras"]
+    assert found[0].info is not None
+    assert all(entry.problem for entry in found[1:])
+    assert {entry.problem for entry in found[1:3]} == {"is a data set, not a model: it describes no network"}
+    assert found[4].problem == "is not there any more"
 
 
 def test_what_is_new_is_read_however_little_time_there_is(tmp_path: Path) -> None:

@@ -10,18 +10,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.segment import Segment
+from textual.color import Color
 
 from deepscem_tui import console as module
 from deepscem_tui.cli import main
-from deepscem_tui.console import Console, safe
+from deepscem_tui.console import Console
 from deepscem_tui.engine.actions import ACTIONS
 from deepscem_tui.engine.errors import DataError, ParameterError, ResourceError, Stopped
 from deepscem_tui.engine.parameters import Info
 from deepscem_tui.engine.results import Result, Table
 from deepscem_tui.engine.stop import Stop
+from deepscem_tui.harmless import Harmless
 from deepscem_tui.jobs import Jobs
 from deepscem_tui.outcome import Bug, carry_out, guarded
+from deepscem_tui.render.chart import shown
 from deepscem_tui.settings import report_folder
+from deepscem_tui.texts import safe
 
 RESULT = Result(
     "Did it", {"path": "a.hdf5", "list": [1]}, (Table("scores", ("label", "f1"), (("mito", 0.91234), ("blank", None))),)
@@ -253,3 +258,12 @@ def test_a_bug_in_the_application_leaves_one_too_and_is_no_end(monkeypatch: pyte
     report = Path(job.error.hint.removeprefix("Please report it with the file ")).read_text(encoding="utf-8")
     assert "deepscem-tui run info 'my data.hdf5'" in report
     assert "ZeroDivisionError" in report
+
+
+@pytest.mark.parametrize("character", ["\x1b", "\x9b", "\u202e", "\u2028", "\udc80"])
+def test_what_a_terminal_obeys_is_nowhere_shown_as_it_is(character: str) -> None:
+    name = f"a{character}b"
+    assert character not in safe(name)
+    assert shown(name) == "a?b"
+    (segment,) = Harmless().apply([Segment(name)], Color(0, 0, 0))
+    assert character not in segment.text

@@ -16,7 +16,7 @@ from deepscem_tui.engine import parameters as p
 from deepscem_tui.engine.context import Context
 from deepscem_tui.engine.errors import DataError
 from deepscem_tui.engine.results import Result
-from deepscem_tui.jobs import Detached, Job, Jobs, detached_words, start_detached
+from deepscem_tui.jobs import NICENESS, Detached, Job, Jobs, _stand_back, detached_words, start_detached
 from deepscem_tui.settings import report_folder
 
 
@@ -114,6 +114,50 @@ def test_stopping_all_begins_nothing_more(gate: Gate) -> None:
     jobs.stop_all("SIGTERM received")
     until(lambda: not jobs.live())
     assert [job.state for job in made] == ["stopped", "cancelled", "cancelled"]
+
+
+def test_what_waits_is_cancelled_before_what_runs_is_stopped(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the next one could begin in between."""
+    jobs = Jobs()
+    for name in "abc":
+        asked(jobs, name)
+    gate.entered.wait(5)
+    order: list[str] = []
+    stop = jobs.stop
+    monkeypatch.setattr(jobs, "stop", lambda job, reason: (order.append(job.title), stop(job, reason)))
+    jobs.stop_all("SIGTERM received")
+    assert order == ["info b", "info c", "info a"]
+    until(lambda: not jobs.live())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a priority is the whole process's")
+def test_what_works_lets_the_keys_go_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    def priority() -> int:
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    monkeypatch.setattr("deepscem_tui.engine.info.info", lambda *_: Result(str(priority())))
+    jobs = Jobs()
+    job = asked(jobs, "a")
+    until(lambda: not job.live)
+    assert job.result is not None
+    assert int(job.result.summary) == max(NICENESS, priority())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a priority is the whole process's")
+def test_who_was_nicer_before_stays_so() -> None:
+    """Only root may take it back: jobs of a user who began the application with `nice` would fail."""
+    found = []
+
+    def work() -> None:
+        thread = threading.get_native_id()
+        os.setpriority(os.PRIO_PROCESS, thread, 19)
+        _stand_back()
+        found.append(os.getpriority(os.PRIO_PROCESS, thread))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert found == [19]
 
 
 def test_errors_become_words(gate: Gate) -> None:

@@ -146,7 +146,7 @@ def test_a_model_from_elsewhere_is_listed(folder: Path, tmp_path_factory: pytest
         await until(pilot, lambda: "[b]中文.keras, " in screen_text(app))
         assert table.row_count == 4
         other.unlink()
-        await until(pilot, lambda: "No such file" in screen_text(app))
+        await until(pilot, lambda: "is not there any more" in screen_text(app))
 
     on_models(test)
 

@@ -173,24 +173,29 @@ class Cataloguer:
     def __init__(self) -> None:
         self._known: dict[Path, tuple[Stamp, DatasetEntry | ModelEntry]] = {}
 
-    def scan(self, folder: Path, further: Sequence[Path] = (), seconds: float = 0.5) -> Catalogue:
+    def scan(
+        self, folder: Path, further: Sequence[Path] = (), models: Sequence[Path] = (), seconds: float = 0.5
+    ) -> Catalogue:
         """List a folder; what cannot be read is an entry that says why.
 
         Args:
             further: Data sets that lie elsewhere.
+            models: Models that lie elsewhere.
             seconds: After which no further file is opened.
         """
         found = _listed(folder)
         until = time.monotonic() + seconds
         entries: list[DatasetEntry | ModelEntry] = []
-        unread, models = 0, set(found.models)
+        unread, keras = 0, set(found.models)
         for path in [*found.hdf5, *found.models]:
-            entry = self._entry(path, path in models, unread == 0 or time.monotonic() < until)
+            entry = self._entry(path, path in keras, unread == 0 or time.monotonic() < until)
             if entry is None:
                 unread += 1
             else:
                 entries.append(entry)
         elsewhere = [_as_dataset(self._entry(path, False, True)) for path in further]
+        listed = {entry.path for entry in entries if isinstance(entry, ModelEntry)}
+        entries += [_as_model(self._entry(path, True, True)) for path in models if path not in listed]
         seen = {entry.path for entry in (*entries, *elsewhere) if entry is not None}
         self._known = {path: known for path, known in self._known.items() if path in seen}
         found.images.sort(key=_order)
@@ -223,7 +228,7 @@ class Cataloguer:
             return None
         if not stat.S_ISREG(status.st_mode):
             return DatasetEntry(path, problem="is no regular file")
-        entry = _read(path, status.st_size, stamp)
+        entry = _read(path, status.st_size, stamp, model)
         if abs(time.time() - status.st_mtime) > _YOUNG_SECONDS:
             self._known[path] = (stamp, entry)
         else:  # read again next time, but keep it for while it is being changed
@@ -236,6 +241,15 @@ def _as_dataset(entry: DatasetEntry | ModelEntry | None) -> DatasetEntry | None:
     if isinstance(entry, ModelEntry):
         return DatasetEntry(entry.path, entry.bytes, entry.stamp, problem="is a model: F3 shows models")
     return entry
+
+
+def _as_model(entry: DatasetEntry | ModelEntry | None) -> ModelEntry:
+    """What was opened as a model; a data set of the folder says that it is none."""
+    assert entry is not None  # since it might be read
+    if isinstance(entry, ModelEntry):
+        return entry
+    problem = entry.problem or "is a data set, not a model: it describes no network"
+    return ModelEntry(entry.path, entry.bytes, entry.stamp, problem=problem)
 
 
 # ------------------------------------------------------------------------------------------------ listing
@@ -318,11 +332,11 @@ def _order(path: Path) -> tuple[int, str, list[tuple[int, str]]]:
 # ------------------------------------------------------------------------------------------------ reading
 
 
-def _read(path: Path, size: int, stamp: Stamp) -> DatasetEntry | ModelEntry:
-    """What is in a file."""
+def _read(path: Path, size: int, stamp: Stamp, model: bool) -> DatasetEntry | ModelEntry:
+    """What is in a file, which is said to be a model or not."""
     from deepscem_tui.engine.models.containers import is_model  # h5py takes a while
 
-    if path.suffix.lower() in _MODELS or is_model(path):
+    if model or path.suffix.lower() in _MODELS or is_model(path):
         return _read_model(path, size, stamp)
     try:
         return _read_dataset(path, size, stamp)

@@ -54,6 +54,11 @@ def moment(seconds: float) -> str:
     return datetime.fromtimestamp(seconds).astimezone().isoformat(timespec="seconds")
 
 
+def acts(character: str) -> bool:
+    """Whether a terminal obeys a character, or it turns the direction of writing or ends a line."""
+    return unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp")
+
+
 def listed(names: Iterable[str]) -> str:
     """The first names, quoted, and how many more there are."""
     shown = [repr(name) for name in names]

@@ -15,6 +15,7 @@ from rich.cells import cell_len
 from rich.style import Style
 from rich.text import Text
 
+from deepscem_tui.engine.words import acts
 from deepscem_tui.render.marks import marks_of
 
 __all__ = ["Chart", "Series", "draw_chart", "shown", "smoothed"]
@@ -83,7 +84,7 @@ def smoothed(values: Floats, weight: float) -> Floats:
 
 def shown(text: str, ascii_only: bool = False) -> str:
     """A text of others in one line: what could move the cursor or change colours is replaced by ``?``."""
-    return "".join(c if c.isprintable() and (c.isascii() or not ascii_only) else "?" for c in text)
+    return "".join(c if not acts(c) and (c.isascii() or not ascii_only) else "?" for c in text)
 
 
 def draw_chart(chart: Chart, width: int, height: int, ascii_only: bool = False, colour: bool = True) -> Text:

@@ -13,9 +13,10 @@ from textual.events import Click
 from textual.screen import Screen
 from textual.widgets import Static
 
-from deepscem_tui.console import safe, shortened
 from deepscem_tui.engine import words
 from deepscem_tui.jobs import Job
+from deepscem_tui.modes import SCREENS
+from deepscem_tui.texts import safe, shortened
 from deepscem_tui.widgets.footer import Footer
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ class WorkScreen(Screen[None]):
     """A screen of the application; subclasses give its content.
 
     Args (class variables):
-        MODE: Its name in :data:`deepscem_tui.app.SCREENS`.
+        MODE: Its name in :data:`deepscem_tui.modes.SCREENS`.
     """
 
     MODE: ClassVar[str]
@@ -100,8 +101,6 @@ class ModeBar(Static):
                 self.app.switch_mode(mode)
 
     def _draw(self) -> None:
-        from deepscem_tui.app import SCREENS
-
         styles = [
             [f" {key.upper()} {title} " for key, title, _ in SCREENS.values()],
             [f" {key.upper()} {short} " for key, _, short in SCREENS.values()],

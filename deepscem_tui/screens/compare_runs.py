@@ -13,11 +13,11 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.widgets import Static
 
-from deepscem_tui.console import cell, safe
 from deepscem_tui.engine import words
 from deepscem_tui.engine.runs.comparing import Compared, RunsComparison, differing, measures
 from deepscem_tui.engine.runs.snapshots import model_f1
 from deepscem_tui.render.chart import Series
+from deepscem_tui.texts import cell, safe
 from deepscem_tui.widgets.line_chart import LineChart
 from deepscem_tui.widgets.refilled_table import RefilledTable
 

@@ -15,7 +15,7 @@ from textual.screen import ModalScreen
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
-from deepscem_tui.console import safe
+from deepscem_tui.texts import safe
 from deepscem_tui.widgets.footer import Footer
 
 

@@ -15,7 +15,6 @@ from textual.containers import Horizontal, Vertical
 from textual.timer import Timer
 from textual.widgets import Static
 
-from deepscem_tui.console import safe
 from deepscem_tui.engine import actions, words
 from deepscem_tui.engine.catalogue import Catalogue, Cataloguer, DatasetEntry
 from deepscem_tui.engine.formats import HDF5
@@ -28,6 +27,7 @@ from deepscem_tui.screens.dataset_keys import DEEDS, bindings, refusal, shown
 from deepscem_tui.screens.file_dialog import FileDialog
 from deepscem_tui.screens.proposals import cleaned, objects_of
 from deepscem_tui.screens.welcome import Welcome
+from deepscem_tui.texts import safe
 from deepscem_tui.widgets.dataset_tree import DatasetTree, Item, Key
 from deepscem_tui.widgets.slice_view import SliceView
 

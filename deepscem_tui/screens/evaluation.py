@@ -12,7 +12,6 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.widgets import ContentSwitcher, DataTable
 
-from deepscem_tui.console import cell, safe
 from deepscem_tui.engine.evaluation.evaluate import ALL, MEAN, as_csv
 from deepscem_tui.engine.objects.score_tables import wide
 from deepscem_tui.engine.parameters import Evaluate
@@ -23,6 +22,7 @@ from deepscem_tui.render.chart import Series
 from deepscem_tui.screens.form_screen import FORM, VIEW, FormScreen
 from deepscem_tui.screens.look import LookPane
 from deepscem_tui.screens.proposals import free
+from deepscem_tui.texts import cell, safe
 from deepscem_tui.widgets.line_chart import LineChart
 from deepscem_tui.widgets.refilled_table import RefilledTable
 from deepscem_tui.widgets.slice_view import SliceView

@@ -21,10 +21,10 @@ from textual.screen import ModalScreen
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
-from deepscem_tui.console import safe
 from deepscem_tui.engine import words
 from deepscem_tui.engine.errors import ParameterError
 from deepscem_tui.engine.formats import STORES, place_of
+from deepscem_tui.texts import safe
 from deepscem_tui.widgets.footer import Footer
 from deepscem_tui.widgets.path_input import PathInput
 

@@ -13,12 +13,12 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.widgets import ContentSwitcher, Static
 
-from deepscem_tui.console import safe
 from deepscem_tui.engine import actions, words
 from deepscem_tui.jobs import Job
 from deepscem_tui.screens.base import WorkScreen, described
 from deepscem_tui.screens.file_dialog import browse
 from deepscem_tui.screens.proposals import Proposer, still_there
+from deepscem_tui.texts import safe
 from deepscem_tui.widgets.action_form import ActionForm
 from deepscem_tui.widgets.path_input import PathInput
 

@@ -11,9 +11,9 @@ from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
-from deepscem_tui.console import safe, shortened
 from deepscem_tui.jobs import Job
 from deepscem_tui.screens.result_dialog import ResultDialog
+from deepscem_tui.texts import safe, shortened
 from deepscem_tui.widgets.footer import Footer
 from deepscem_tui.widgets.refilled_table import RefilledTable
 from deepscem_tui.widgets.wrapped_log import WrappedLog

@@ -13,11 +13,11 @@ from textual.content import Content
 from textual.timer import Timer
 from textual.widgets import Select, Static
 
-from deepscem_tui.console import safe
 from deepscem_tui.engine.datasets.dataset import open_dataset
 from deepscem_tui.engine.errors import EngineError
 from deepscem_tui.engine.sources.inputs import is_image_file
 from deepscem_tui.engine.viewing.slices import SliceTarget
+from deepscem_tui.texts import safe
 from deepscem_tui.widgets.slice_view import SliceView
 
 if TYPE_CHECKING:

@@ -15,13 +15,13 @@ from textual.app import ComposeResult
 from textual.containers import Horizontal, VerticalScroll
 from textual.widgets import Input, Static
 
-from deepscem_tui.console import cell, safe, shortened
 from deepscem_tui.engine import words
 from deepscem_tui.engine.catalogue import ModelEntry
 from deepscem_tui.engine.errors import EngineError
 from deepscem_tui.engine.models.info import ModelInfo, read_network
 from deepscem_tui.engine.networks.geometry import step_bytes
 from deepscem_tui.engine.networks.graph import Graph
+from deepscem_tui.texts import cell, safe, shortened
 
 _SHOWN_LABELS = 20
 _PATCHES = {2: ((256, 256), 8), 3: ((32, 128, 128), 2)}  # patch and batch that training proposes

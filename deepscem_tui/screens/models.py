@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container
 from textual.widgets import Input
 
-from deepscem_tui.console import safe
 from deepscem_tui.engine.catalogue import Cataloguer, ModelEntry
 from deepscem_tui.engine.parameters import SUFFIXES
 from deepscem_tui.screens.base import WorkScreen
 from deepscem_tui.screens.model_summary import ModelSummary, row, run_of
 from deepscem_tui.screens.proposals import to_learn_from
+from deepscem_tui.texts import safe
 from deepscem_tui.widgets.refilled_table import RefilledTable
 
 _LOOK_SECONDS = 2.0
@@ -115,9 +115,7 @@ class ModelsScreen(WorkScreen):
             self._take(catalogue)
 
     def _scan(self) -> tuple[ModelEntry, ...]:
-        found = self._cataloguer.scan(self.app.folder)
-        shown = {entry.path for entry in found.models}
-        return (*found.models, *(_entry(path) for path in self._elsewhere if path not in shown))
+        return self._cataloguer.scan(self.app.folder, models=self._elsewhere).models
 
     def _take(self, entries: tuple[ModelEntry, ...]) -> None:
         self._looked = True
@@ -253,17 +251,3 @@ class ModelsScreen(WorkScreen):
 
     def _refuse(self, text: str) -> None:
         self.app.notify(safe(text), severity="warning", markup=False)
-
-
-def _entry(path: Path) -> ModelEntry:
-    """What a file from elsewhere is."""
-    from deepscem_tui.engine.errors import EngineError
-    from deepscem_tui.engine.models.info import read_info
-
-    try:
-        status = path.stat()
-        stamp = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
-        return ModelEntry(path, status.st_size, stamp, read_info(path))
-    except (EngineError, OSError) as error:
-        what: Any = getattr(error, "what", None) or getattr(error, "strerror", None) or error
-        return ModelEntry(path, problem=str(what))

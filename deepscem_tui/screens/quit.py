@@ -11,8 +11,8 @@ from textual.screen import ModalScreen
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
-from deepscem_tui.console import safe, shortened
 from deepscem_tui.jobs import Job
+from deepscem_tui.texts import safe, shortened
 from deepscem_tui.widgets.footer import Footer
 
 if TYPE_CHECKING:

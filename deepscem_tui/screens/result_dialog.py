@@ -11,8 +11,8 @@ from textual.containers import VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import DataTable, Static
 
-from deepscem_tui.console import cell, safe
 from deepscem_tui.jobs import Job
+from deepscem_tui.texts import cell, safe
 from deepscem_tui.widgets.footer import Footer
 
 

@@ -14,11 +14,11 @@ from textual.content import Content
 from textual.screen import ModalScreen, Screen
 from textual.widgets import Button, Input, Static
 
-from deepscem_tui.console import safe
 from deepscem_tui.engine.errors import EngineError
 from deepscem_tui.engine.runs import runs
 from deepscem_tui.engine.runs.runs import RunState
 from deepscem_tui.screens.confirm import Answer, Confirm
+from deepscem_tui.texts import safe
 from deepscem_tui.widgets.footer import Footer
 from deepscem_tui.widgets.run_view import RunView
 

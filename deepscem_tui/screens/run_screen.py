@@ -12,7 +12,6 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.widgets import ContentSwitcher, Static
 
-from deepscem_tui.console import safe
 from deepscem_tui.engine.errors import EngineError
 from deepscem_tui.engine.runs import runs
 from deepscem_tui.engine.runs.runs import RunState
@@ -20,6 +19,7 @@ from deepscem_tui.engine.runs.watching import RunsIndex, RunSummary
 from deepscem_tui.jobs import Detached, Job
 from deepscem_tui.screens.form_screen import FORM, VIEW, FormScreen
 from deepscem_tui.screens.run_control import RESUMABLE, RunControl
+from deepscem_tui.texts import safe
 from deepscem_tui.widgets.run_view import RunView
 
 _LOOK_SECONDS = 1.0

@@ -12,9 +12,9 @@ from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.widgets import DataTable
 
-from deepscem_tui.console import safe, shortened
 from deepscem_tui.engine import words
 from deepscem_tui.engine.runs.watching import RunSummary
+from deepscem_tui.texts import safe, shortened
 from deepscem_tui.widgets.refilled_table import RefilledTable
 
 __all__ = ["RunTable", "cells", "matches", "ordered", "short_name"]

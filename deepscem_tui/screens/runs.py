@@ -13,7 +13,6 @@ from textual.binding import Binding, BindingType
 from textual.containers import Container, Vertical
 from textual.widgets import ContentSwitcher, DataTable, Input, Static
 
-from deepscem_tui.console import safe
 from deepscem_tui.engine import actions
 from deepscem_tui.engine.errors import EngineError
 from deepscem_tui.engine.runs import removal as run_removal
@@ -25,6 +24,7 @@ from deepscem_tui.screens.compare_runs import CompareRuns
 from deepscem_tui.screens.confirm import Answer, Confirm
 from deepscem_tui.screens.run_control import RESUMABLE, RunControl
 from deepscem_tui.screens.run_table import RunTable, matches, ordered
+from deepscem_tui.texts import safe
 from deepscem_tui.widgets.run_view import RunView
 
 _LOOK_SECONDS = 1.0

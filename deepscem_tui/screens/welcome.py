@@ -13,9 +13,9 @@ from textual.message import Message
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
-from deepscem_tui.console import safe
 from deepscem_tui.engine import words
 from deepscem_tui.engine.catalogue import Catalogue
+from deepscem_tui.texts import safe
 
 __all__ = ["Welcome"]
 

@@ -17,11 +17,11 @@ from textual.message import Message
 from textual.timer import Timer
 from textual.widgets import Button, Collapsible, Input, Static
 
-from deepscem_tui.console import safe
 from deepscem_tui.engine import actions, checks, words
 from deepscem_tui.engine.actions import Action, Declared
 from deepscem_tui.engine.checks import Findings
 from deepscem_tui.engine.parameters import Parameters
+from deepscem_tui.texts import safe
 from deepscem_tui.widgets.command_line import CommandLine
 from deepscem_tui.widgets.form_fields import EachField, Field, make_field, sentence
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from textual.content import Content
 from textual.widgets import Static
 
-from deepscem_tui.console import safe
+from deepscem_tui.texts import safe
 
 
 class CommandLine(Static):

@@ -15,8 +15,8 @@ from textual.message import Message
 from textual.widgets import Tree
 from textual.widgets.tree import TreeNode
 
-from deepscem_tui.console import safe
 from deepscem_tui.engine.catalogue import Catalogue, DatasetEntry, MemberEntry, SampleEntry
+from deepscem_tui.texts import safe
 
 __all__ = ["DatasetTree", "Item"]
 

@@ -11,7 +11,7 @@ from textual.message import Message
 from textual.reactive import reactive
 from textual.widget import Widget
 
-from deepscem_tui.console import safe
+from deepscem_tui.texts import safe
 
 
 class Flag(Widget, can_focus=True):

@@ -13,9 +13,9 @@ from textual.message import Message
 from textual.widget import Widget
 from textual.widgets import Button, Input, Select, Static
 
-from deepscem_tui.console import safe
 from deepscem_tui.engine.actions import Declared
 from deepscem_tui.engine.checks import Outline
+from deepscem_tui.texts import safe
 from deepscem_tui.widgets.flag import Flag
 from deepscem_tui.widgets.path_input import PathInput
 

@@ -14,6 +14,7 @@ from deepscem_tui.engine.axes import AXES
 from deepscem_tui.engine.formats.tiff_metadata import METRES
 from deepscem_tui.render.cells import Row, with_cursor
 from deepscem_tui.render.scenes import PictureStyle, choose_style
+from deepscem_tui.texts import one_line
 from deepscem_tui.widgets import slice_lines as lines
 from deepscem_tui.widgets.slice_picture import ALL_LABELS, legend, thresholds
 from deepscem_tui.widgets.slice_reading import SliceReading
@@ -75,7 +76,7 @@ class SliceCanvas(SliceReading):
         """What there is to say instead of a picture, or above the one of before."""
         if self._source is None:
             return ["Nothing to show"]
-        return _wrapped(lines.shown(self._notice), max(1, width - 2)) if self._notice else []
+        return _wrapped(one_line(self._notice), max(1, width - 2)) if self._notice else []
 
     def _header(self, width: int) -> Row:
         facts = self._facts
@@ -93,7 +94,7 @@ class SliceCanvas(SliceReading):
         if comparison is not None:
             prefix = "all labels" if comparison == ALL_LABELS else self._facts.compared[comparison][2]
         entries = legend(self._facts, self._look)
-        return lines.legend_line(entries, lines.shown(prefix), not prefix, width, self._look.style, self._scale_bar())
+        return lines.legend_line(entries, one_line(prefix), not prefix, width, self._look.style, self._scale_bar())
 
     def _scale_bar(self) -> str:
         """A bar of a round length along the columns that are shown; empty where nobody knows how large voxels are."""

@@ -9,25 +9,20 @@ from rich.cells import cell_len, set_cell_size
 from rich.segment import Segment
 from rich.style import Style
 
-from deepscem_tui.console import safe
 from deepscem_tui.engine.formats.tiff_metadata import METRES
 from deepscem_tui.engine.viewing.slices import SliceFacts
 from deepscem_tui.render.cells import Row, solid
 from deepscem_tui.render.scenes import PictureStyle
+from deepscem_tui.texts import one_line
 from deepscem_tui.widgets.slice_picture import Legend
 
-__all__ = ["fitted", "gauge", "header", "legend_line", "number", "scale_bar", "shown", "status_line", "value_text"]
+__all__ = ["fitted", "gauge", "header", "legend_line", "number", "scale_bar", "status_line", "value_text"]
 
 _GAUGE = 20
 _BAR = 24  # cells of a scale bar, at most
 _SHORTEST = 4  # name in the legend
 _TITLE = 8  # cells that are left to it however narrow the line is
 _BOLD, _FOCUSED, _DIM = Style(bold=True), Style(bold=True, reverse=True), Style(dim=True)
-
-
-def shown(text: str) -> str:
-    """Text of a file in one line; where there is only ASCII, whoever writes to the terminal replaces letters."""
-    return safe(text).replace("\n", "\\n")
 
 
 def number(value: float) -> str:
@@ -47,7 +42,7 @@ def header(
 ) -> Row:
     """Name, plane, and which slice."""
     where = f" {plane} {axis} {index} (0-{count - 1})" if count > 1 else ""
-    title = shown(title)
+    title = one_line(title)
     room = width - len(where) - max(_TITLE, min(cell_len(title), 24)) - 2
     bar = " " + gauge(index, count, min(_GAUGE, room), style) if count > 1 and room >= 5 else ""
     left = max(0, width - len(where) - len(bar))
@@ -85,7 +80,7 @@ def legend_line(
     if bar and 2 * (cell_len(bar) + 1) <= width:
         left = legend_line(entries, prefix, numbered, width - cell_len(bar) - 1, style)
         return [*left, Segment(f" {bar}", Style())]
-    names = [shown(entry.name) for entry in entries]
+    names = [one_line(entry.name) for entry in entries]
     row = _entries(entries, names, prefix, numbered, style)
     over = sum(cell_len(segment.text) for segment in row) - width
     if over > 0 and names:
@@ -126,12 +121,12 @@ def value_text(facts: SliceFacts, values: Mapping[str, float], short: bool) -> l
 
 def status_line(parts: Sequence[str], width: int) -> Row:
     """Facts beside each other, the most important first."""
-    return _cut([Segment(shown("  ".join(parts)), Style())], width)
+    return _cut([Segment(one_line("  ".join(parts)), Style())], width)
 
 
 def fitted(text: str, width: int, look: Style) -> Row:
     """One text in one line."""
-    return _cut([Segment(shown(text), look)], width)
+    return _cut([Segment(one_line(text), look)], width)
 
 
 def _cut(row: Row, width: int) -> Row:

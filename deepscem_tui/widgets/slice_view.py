@@ -17,7 +17,7 @@ from deepscem_tui.engine import words
 from deepscem_tui.engine.axes import AXES, Plane
 from deepscem_tui.engine.errors import EngineError
 from deepscem_tui.render.scenes import PictureStyle
-from deepscem_tui.widgets import slice_lines as lines
+from deepscem_tui.texts import one_line
 from deepscem_tui.widgets.slice_canvas import SliceCanvas
 from deepscem_tui.widgets.slice_picture import ALL_LABELS, Picture, save_png, thresholds
 
@@ -323,14 +323,14 @@ A label is drawn as an outline in its colour, or its letter; the pattern tells l
             self.notify("There is not enough memory for the picture: zoom in first", severity="error", markup=False)
             return
         except EngineError as error:
-            self.notify(lines.shown(str(error)), severity="error", markup=False)
+            self.notify(one_line(str(error)), severity="error", markup=False)
             return
-        self.notify(f"Saved {lines.shown(path.name)}", markup=False)
+        self.notify(f"Saved {one_line(path.name)}", markup=False)
         self.post_message(self.Saved(path))
 
     def _say(self, text: str) -> None:
         """Why a key does nothing."""
-        self.notify(lines.shown(text), severity="warning", timeout=4, markup=False)
+        self.notify(one_line(text), severity="warning", timeout=4, markup=False)
 
     # -------------------------------------------------------------------------------------------- mouse
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 from pydantic_core import PydanticCustomError
 
+from deepscem_tui.engine import words
 from deepscem_tui.engine.formats import suffixes
 
 
@@ -23,7 +23,7 @@ def _name(value: str) -> str:
         raise ValueError("must not be '.' or '..' nor contain '/'")
     if value.startswith("-"):
         raise ValueError("must not begin with '-'")
-    if any(unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp") for character in value):
+    if any(map(words.acts, value)):
         raise ValueError("must not contain control characters")
     if len(value.encode()) > 200:
         raise ValueError("must not be longer than 200 bytes")
