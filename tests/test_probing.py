@@ -227,7 +227,7 @@ def test_a_fork_has_a_helper_of_its_own(path: Path, asked: list[Path]) -> None:
 def test_the_helper_leaves_with_its_process(path: Path) -> None:
     os.utime(path, (1, 1))
     code = (
-        "import sys; from pathlib import Path; from deepscem_tui.engine import probing;"
+        "import sys; from pathlib import Path; from deepscem_tui.engine.datasets import probing;"
         "from deepscem_tui.engine.errors import DataError; probing.probe(Path(sys.argv[1]), DataError);"
         "print(probing._helper._process.pid)"
     )
