@@ -1,5 +1,6 @@
 """The screen of data sets: the tree beside the slices, what each key does or why not, the welcome, and wrong turns."""
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -261,6 +262,32 @@ def test_checks_and_facts_open_by_themselves(folder: Path) -> None:
         await pilot.press("p")
         await until(pilot, lambda: app.current_mode == "prediction" and app.screen.query(ActionForm))
         assert app.screen.query_one(ActionForm).values()["input"] == "train.hdf5"
+
+    on_datasets(test)
+
+
+def test_what_is_opened_while_the_folder_is_looked_at_is_chosen(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    other = make_dataset(tmp_path_factory.mktemp("else where") / "other.hdf5", ("opened",))
+    gate, begun = threading.Event(), threading.Event()
+
+    async def test(pilot: Pilot[Any], app: DeepscemApp, screen: DatasetsScreen) -> None:
+        real = screen._cataloguer.scan
+
+        def slow(place: Path, further: tuple[Path, ...]) -> Any:
+            found = real(place, further)
+            if not further:
+                begun.set()
+                gate.wait(20)
+            return found
+
+        screen._cataloguer.scan = slow  # type: ignore[method-assign, assignment]
+        screen.rescan()
+        await until(pilot, begun.is_set)
+        screen.open(other)
+        gate.set()
+        await until(pilot, lambda: "opened" in screen_text(app).replace("opened from elsewhere", ""))
 
     on_datasets(test)
 

@@ -270,6 +270,8 @@ class DatasetsScreen(WorkScreen):
         path, names = self._wanted
         if self._tree.choose(path, *names) or self._tree.choose(path):
             self._wanted = None
+        elif self._again:  # the look that comes next may find it
+            return
         elif path.is_absolute() or not self._catalogue.unread:
             self._wanted = None
             self.open(path, *names)
