@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from test_planning import Listener
@@ -31,8 +32,15 @@ def test_a_gpu_that_is_hidden_is_not_missed(tmp_path: Path, monkeypatch: pytest.
     assert not devices.gpu_not_found([tmp_path])
 
 
-def test_where_the_cpu_is_asked_for_it_is_told() -> None:
-    assert devices.device_summary("cpu").startswith("CPU, ")
+@pytest.mark.parametrize(
+    ("asked", "told"), [("auto", "GPU 0, GPU 1"), ("1", "GPU 1"), ("0,1", "GPU 0, GPU 1"), ("cpu", "CPU, ")]
+)
+def test_the_devices_that_are_asked_for_are_told(asked: str, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    details = SimpleNamespace(get_device_details=lambda gpu: {"device_name": gpu})
+    config = SimpleNamespace(list_physical_devices=lambda _: ["GPU 0", "GPU 1"], experimental=details)
+    monkeypatch.setattr(devices, "tensorflow", lambda: SimpleNamespace(config=config))
+    assert devices.device_summary(asked).startswith(told)
+    assert devices.device_summary(asked).count("GPU") == told.count("GPU")
 
 
 @pytest.mark.parametrize(

@@ -154,8 +154,8 @@ def device_summary(devices: str = "auto") -> str:
         devices: ``"auto"`` for all GPUs, or the CPU where there is none; ``"cpu"``; or numbers of GPUs, ``"0,1"``.
     """
     gpus = [] if devices == "cpu" else tensorflow().config.list_physical_devices("GPU")
-    if gpus and devices != "auto":
-        gpus = [gpus[int(number)] for number in devices.split(",")]
+    if devices != "auto":
+        gpus = [gpu for number, gpu in enumerate(gpus) if str(number) in devices.split(",")]
     if gpus:
         details = [tensorflow().config.experimental.get_device_details(gpu).get("device_name", "GPU") for gpu in gpus]
         return ", ".join(map(str, details))
