@@ -85,6 +85,14 @@ def test_one_at_a_time_in_their_order(gate: Gate) -> None:
     assert [job.result.summary for job in made if job.result] == ["looked at a", "looked at b", "looked at c"]
 
 
+def test_an_evaluation_is_called_after_what_it_scores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("deepscem_tui.engine.evaluation.evaluate.evaluate", lambda *_: Result("Done"))
+    jobs, action = Jobs(), actions.ACTIONS["evaluate"]
+    job = jobs.submit(action, actions.build(action, {"reference": "test.hdf5", "segmentation": "found.hdf5"}))
+    until(lambda: not job.live)
+    assert job.title == "evaluate found.hdf5"
+
+
 def test_what_a_job_says_can_be_read_while_it_works(gate: Gate) -> None:
     job = asked(Jobs(), "a")
     until(lambda: job.progress)
