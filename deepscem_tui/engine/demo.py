@@ -24,16 +24,29 @@ _VOLUMES = {"train": (32, 256, 256), "valid": (8, 256, 256), "test": (16, 256, 2
 def demo(parameters: p.Demo, context: Context) -> Result:
     """Make volumes, data sets and a model; train, predict, evaluate, and show a slice.
 
+    Images that were made alone before are gone on with.
+
     Raises:
-        ParameterError: if the folder holds something already.
+        ParameterError: if the folder holds something else already.
         Stopped: on request.
     """
     folder = parameters.folder
-    made = folder / "images" if parameters.images_only else folder
-    if not parameters.overwrite and made.exists() and (not made.is_dir() or any(made.iterdir())):
-        raise ParameterError(f"{made} exists already", "Use --overwrite, or name another folder.")
+    images = folder / "images"
+    made = images if parameters.images_only else folder
+    if made.exists() and not made.is_dir():
+        raise ParameterError(f"{made} is a file", "Name another folder.", "folder")
+    ready = not parameters.images_only and all(path.exists() for path in _image_files(images))
+    there = {path.name for path in made.iterdir()} if made.exists() else set()
+    if not parameters.overwrite and there - ({images.name} if ready else set()):
+        raise ParameterError(f"{made} exists already", "Use --overwrite, or name another folder.", "folder")
+    if parameters.dry_run:
+        what = "the images of the demo" if parameters.images_only else "the demo's files and carry out its steps"
+        return Result(f"Would make {what} in {made}", {"folder": str(folder)})
     folder.mkdir(parents=True, exist_ok=True)
-    _make_images(parameters, context)
+    if ready and not parameters.overwrite:
+        context.report.message(f"Step 1: the volumes and their labels are in {images} already")
+    else:
+        _make_images(parameters, context)
     if parameters.images_only:
         names = words.listed(_VOLUMES)
         summary = f"{made} holds the images {names} and their labels; make data sets of them"
@@ -61,6 +74,11 @@ def demo(parameters: p.Demo, context: Context) -> Result:
     facts: dict[str, Any] = {"folder": str(folder), "training_run": results["train"].facts["run"]}
     summary = f"{folder} holds the images, data sets, model, prediction and commands.sh to go on with"
     return Result(summary, facts, scores.tables, picture=results["preview"].picture)
+
+
+def _image_files(folder: Path) -> list[Path]:
+    """The volumes and their labels."""
+    return [folder / f"{name}_{part}.tif" for name in _VOLUMES for part in ("image", _LABEL)]
 
 
 def _make_images(parameters: p.Demo, context: Context) -> None:

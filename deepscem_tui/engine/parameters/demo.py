@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from deepscem_tui.engine.parameters.kinds import (
-    Parameters,
+    Changing,
     argument,
     option,
 )
 
 
-class Demo(Parameters):
+class Demo(Changing):
     """Do the whole job on a synthetic volume: data sets, training, prediction, scores."""
 
     folder: Path = argument("Folder for the demo's files.", default=Path("deepscem-demo"), makes="folder")
