@@ -319,7 +319,7 @@ def test_the_action_gives_the_mean_over_turned_files(folder: Path, tmp_path: Pat
     result = run(folder, tmp_path / "p.hdf5", listener, probabilities=True, **options)
     np.testing.assert_allclose(predicted(tmp_path / "p.hdf5"), total / 3, atol=1e-5)
     (row,) = result.tables[0].as_dicts()
-    assert row["shape"] == "10 x 14 x 12"
+    assert row["shape"] == [10, 14, 12]
     assert row["tiles"] == sum(plan["tiles"] for plan in result.facts["plans"])
     assert [plan["plane"] for plan in result.facts["plans"]] == list(PLANES)
     assert any("not known" in text for text in listener.said)
